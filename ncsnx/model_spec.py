@@ -5,8 +5,9 @@ from typing import Protocol, Self
 import attrs
 
 from ncsnx.config.data_sets import Data
-from ncsnx.config.experiment import Experiment, Precision
+from ncsnx.config.experiment import Precision
 from ncsnx.config.model import Model
+from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import Sampler
 from ncsnx.noise.levels import sigmas
 from ncsnx.space import Space
@@ -31,15 +32,15 @@ class ModelSpec:
     """Number format of evaluations, unless another one is chosen."""
 
     @classmethod
-    def of(cls, experiment: Experiment, space: Space) -> Self:
-        """The model that an experiment trains."""
+    def of(cls, declared: Declared, space: Space) -> Self:
+        """The model that is declared by an experiment, or was trained elsewhere."""
         return cls(
             space=space,
-            levels=sigmas(experiment.schedule),
-            model=experiment.model,
-            sampler=experiment.sampler,
-            data=experiment.data,
-            precision=experiment.precision,
+            levels=sigmas(declared.schedule),
+            model=declared.model,
+            sampler=declared.sampler,
+            data=declared.data,
+            precision=declared.precision,
         )
 
     @property

@@ -20,6 +20,7 @@ import torch
 
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.model import Model, UNet
+from ncsnx.config.pretrained import Declared
 from ncsnx.errors import Hint, UsageError, shortened
 from ncsnx.model_spec import ModelSpec
 from ncsnx.networks import Execution
@@ -113,26 +114,26 @@ class Runtime:
             raise UsageError(f"precision={experiment.precision} {refusal}", Hint("use fp32", adds=_FP32_FIELD))
         return attrs.evolve(self, precision=None)
 
-    def for_weights_of(self, experiment: Experiment | ModelSpec) -> "Runtime":
-        """Returns itself. Raises UsageError if the precision, own or the experiment's, needs another device."""
-        precision = self.precision_for(experiment)
+    def for_weights_of(self, declared: Declared | ModelSpec) -> "Runtime":
+        """Returns itself. Raises UsageError if the precision, own or the model's, needs another device."""
+        precision = self.precision_for(declared)
         if (refusal := self._refusal(precision)) is not None:
             trained = f"the network was trained in {precision}, which"
             own = trained if self.precision is None else argument("precision", precision)
             raise UsageError(f"{own} {refusal}", Hint("use fp32", adds=argument("precision", "fp32")))
         return self
 
-    def precision_for(self, experiment: Experiment | ModelSpec) -> Precision:
+    def precision_for(self, declared: Declared | ModelSpec) -> Precision:
         """Number format of the trained network."""
-        return experiment.precision if self.precision is None else self.precision
+        return declared.precision if self.precision is None else self.precision
 
-    def execution(self, experiment: Experiment) -> Execution:
-        """Execution of the experiment's network under these choices."""
+    def execution(self, declared: Declared) -> Execution:
+        """Execution of the network under these choices."""
         return Execution(
-            memory_format="contiguous" if self._is_contiguous(experiment.model) else "channels_last",
+            memory_format="contiguous" if self._is_contiguous(declared.model) else "channels_last",
             fused=not self.plain,
             compile=self.compile,
-            precision=self.precision_for(experiment),
+            precision=self.precision_for(declared),
             checkpointing=self.checkpointing,
         )
 

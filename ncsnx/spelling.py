@@ -16,7 +16,7 @@ class Placeholder(str):
         return str(self)
 
 
-A_DIR, A_NAME = Placeholder("DIR"), Placeholder("NAME")
+A_DIR, A_NAME, A_RUN = Placeholder("DIR"), Placeholder("NAME"), Placeholder("RUN")
 
 
 def parameter(name: str) -> str:

@@ -11,11 +11,17 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from ncsnx.config import UNet
+from ncsnx.networks import NetworkSpec
+from ncsnx.networks.contract import construct
+from ncsnx.networks.initialization import initialize
+from ncsnx.space import Space
 from tests.cli.command import run_process
 from tests.conftest import TOY_PACKAGE
 from tests.features.scripted import PooledFeatures, scripted
@@ -130,6 +136,19 @@ def test_its_metric_is_in_the_table_and_the_rows_of_fid(toy: Path, place: Path) 
     (table,) = (place / "runs/straight/fid").glob("*/scores.csv")
     (row,) = csv.DictReader(table.read_text().splitlines())
     assert 0 < float(row["mean_shift"]) < float(row["score"])
+
+
+def test_its_source_makes_a_run_of_a_folder(toy: Path, place: Path) -> None:
+    model = UNet(width=8, multipliers=(1, 2), blocks=1, attention=())
+    space = attrs.evolve(Space.with_ends((1, 8, 8), (-1.0, 1.0)), sigma_data=0.5)
+    network = construct(model, NetworkSpec(space=space, sigmas=(80.0, 0.002)))
+    initialize(network, 0)
+    (place / "faces").mkdir()
+    save_file(network.state_dict(), place / "faces" / "unet.safetensors")
+    (place / "faces" / "lab.json").write_text('{"license": "mit", "shape": [1, 8, 8], "width": 8}')
+    ncsnx(toy, place, "import", "faces")
+    ncsnx(toy, place, "sample", "faces", "--n", "2", "--out", "of-lab", "sampler.steps=2", *CPU)
+    assert (place / "of-lab/images/00001.png").exists()
 
 
 def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:

@@ -84,7 +84,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
             from ncsnx.evaluation.comparison import compare_samplers
             from ncsnx.evaluation.comparison_candidates import comparison_candidates
 
-            tried = comparison_candidates(run.experiment(), self._tags(), self._counts(), work.warning)
+            tried = comparison_candidates(run.declared(), self._tags(), self._counts(), work.warning)
             trials = self._trials(run, step, settings, work)
         following = f"ncsnx sample {run.typed} sampler=fast{self.runs_option()}"
         compared = compare_samplers(trials, tried, self.seeds, work, following)

@@ -46,7 +46,7 @@ class Diff(InRuns, Command["Differences"]):
             from ncsnx.runs.targets import find_target
 
             folder, asked = self.runs_folder(), _asked([self.first, *self.others])
-            found = [find_target(name, folder, changes, work).experiment for name, *changes in asked]
+            found = [find_target(name, folder, changes, work).declared for name, *changes in asked]
             return Differences([shlex.join(words) for words in asked], list(differing(*found)))
 
 

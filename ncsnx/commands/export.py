@@ -9,9 +9,10 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, as_function, command, option
 from ncsnx.commands.groups import Execution, InData, OneCheckpoint, Place
+from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import counted
 from ncsnx.results import Result
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 
 if TYPE_CHECKING:
     from ncsnx.exchange.card import CardScore
@@ -34,8 +35,10 @@ class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
 
     out: Annotated[Place | None, option(OUTPUT_PANEL, "DIR", default="./RUN-model", parse=values.path)] = None
     """The folder to make; it must not exist yet."""
-    license: Annotated[str, option(OUTPUT_PANEL, "ID")] = "unknown"
-    """The weights' licence by its name on the Hub, such as mit."""
+    license: Annotated[str | None, option(OUTPUT_PANEL, "ID", default="that of the weights' source")] = None
+    """The weights' license by its name on the Hub, such as mit."""
+    license_override: Annotated[bool, option(OUTPUT_PANEL)] = False
+    """State another license than the one that the weights came with."""
     grid: Annotated[int, option(OUTPUT_PANEL, "N", between=(0, 100))] = 16
     """Samples in the picture; 0 leaves it out."""
 
@@ -46,22 +49,32 @@ class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
 
             run = self.opened()
             step = self.checkpoint(run, work)
-            check_license(self.license)
+            if self.license is not None:
+                check_license(self.license)
             out = Path(f"{run.name}-model" if self.out is None else self.out)
             check_target(out)
 
             from ncsnx.exchange.exporting import draw_samples, export_checkpoint
             from ncsnx.sampling.loading import model_of
+            from ncsnx.sampling.model import weights_in_words
 
             model = model_of(run, step, self.runtime_for(run.spec(), work))
-            which = "EMA weights" if model.checkpoint.weights == "ema" else "raw weights, since the run has no EMA"
+            weights, theirs = model.checkpoint.weights, model.checkpoint.license
+            which = "raw weights, since the run has no EMA" if weights == "raw" else weights_in_words(weights)
             work.info(f"{run.path}, step {step:,}: {which}")
+            if self.license not in (None, theirs) and theirs != UNKNOWN_LICENSE and not self.license_override:
+                raise UsageError(
+                    f"{parameter('license')} {self.license}: the weights came with the license {theirs}",
+                    Hint("state that one"),
+                    Hint("or, if you may, state yours", adds=argument("license_override", True)),
+                )
+            license = self.license or theirs
         picture = draw_samples(model, self.grid, self.data_folder(), work)
         work.check_stop()
-        made = export_checkpoint(run, model, out, license=self.license, picture=picture, work=work)
-        if self.license == UNKNOWN_LICENSE:
-            work.info(f"the model card says `license: unknown`; name the licence there, or with {parameter('license')}")
-        result = ExportedModel(folder=out, config=made.config, license=self.license, grid=self.grid, scores=made.scores)
+        made = export_checkpoint(run, model, out, license=license, picture=picture, work=work)
+        if license == UNKNOWN_LICENSE:
+            work.info(f"the model card says `license: unknown`; name the license there, or with {parameter('license')}")
+        result = ExportedModel(folder=out, config=made.config, license=license, grid=self.grid, scores=made.scores)
         work.info(result.what_was_exported)
         return result
 

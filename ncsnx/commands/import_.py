@@ -1,4 +1,4 @@
-"""`ncsnx import`: makes a run of a published checkpoint, or of a folder of them."""
+"""`ncsnx import`: makes a run of a model that was trained elsewhere."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,13 +9,14 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, argument, as_function, command, option
 from ncsnx.commands.groups import FieldChanges, InRuns, Noted, Place, changed_words
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.results import Result
 
 if TYPE_CHECKING:
-    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.discovery import Resolved
     from ncsnx.exchange.importing import ImportTarget
+    from ncsnx.exchange.model_source import FoundModel, ModelSource
     from ncsnx.work import Work
 
 
@@ -26,23 +27,27 @@ if TYPE_CHECKING:
     then="imported checkpoints are kept, and the same command imports the others",
 )
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class ImportCheckpoint(InRuns, Noted, Command["ImportedRun"]):
-    """Turn published checkpoints into a run.
+class ImportModel(InRuns, Noted, Command["ImportedRun"]):
+    """Turn a model that was trained elsewhere into a run.
 
-    The run can be sampled, scored and trained further: `ncsnx import checkpoint_150000.pth bedroom128 --run bedroom`
-    makes `runs/bedroom`. Nothing in a file is executed, and every tensor must fit the experiment: where one doesn't,
-    the error says what differs. No data is needed. An interrupted import resumes when the command is repeated.
+    The run is sampled, restored with, scored and exported like any other. SOURCE is a folder of a diffusers model or
+    hf://USER/MODEL, an edm-….pkl, deepinv:NAME, or a published checkpoint_….pth or a folder of them. Such a .pth does
+    not say what its network is: name its experiment, as in `ncsnx import checkpoint_150000.pth bedroom128`. For all
+    others an experiment gives the data set that images are compared with.
+
+    Nothing in a file is executed, and every tensor must fit. An interrupted import resumes when the command is
+    repeated.
     """
 
-    path: Annotated[Place, argument("FILE|FOLDER", parse=values.path)] = attrs.field(kw_only=False)
-    """A published checkpoint_….pth, or a folder of them."""
-    experiment: Annotated[Place, argument("EXPERIMENT", parse=values.name_or_path, complete="experiment")] = (
-        attrs.field(kw_only=False)
+    path: Annotated[Place, argument("SOURCE", parse=values.name_or_path)] = attrs.field(kw_only=False)
+    """A file, folder or address."""
+    experiment: Annotated[Place | None, argument("EXPERIMENT", parse=values.name_or_path, complete="experiment")] = (
+        attrs.field(default=None, kw_only=False)
     )
     """A name (see `ncsnx list`), FILE.py or FILE.py:NAME."""
     changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the experiment, such as model.width=64."""
-    name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="the experiment's")] = None
+    name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="that of the model")] = None
     """Name of the run."""
 
     def carry_out(self, work: "Work") -> "ImportedRun":
@@ -50,81 +55,112 @@ class ImportCheckpoint(InRuns, Noted, Command["ImportedRun"]):
             from ncsnx.config.discovery import resolve
             from ncsnx.runs.names import check_run_name
 
-            path = Path(self.path)
-            experiment = str(self.experiment)
-            found = resolve(experiment, changed_words(self.changes))
-            name = check_run_name(found.experiment.name if self.name is None else self.name)
+            experiment = None if self.experiment is None else str(self.experiment)
+            named = None if experiment is None else resolve(experiment, changed_words(self.changes))
+            if self.name is not None:
+                check_run_name(self.name)
 
-            from ncsnx.config.variants import load_plugins
-            from ncsnx.exchange.importing import ImportTarget
-            from ncsnx.exchange.published_files import published_files
+            from ncsnx.exchange.model_source import source_of
 
-            load_plugins("ncsnx.runtime")
-            files = published_files(path)
-        with ImportTarget(self.runs_folder(), name, found, self.note) as target:
-            for change in target.kept:
-                work.info(f"the run keeps its {change.path}: {change.first} (not {change.second})")
-            imports = _Import(found.experiment, target, work)
-            imports.attach()
-            rows = [imports.one(path)] if files == [path] else list(imports.all(files))
+            source = source_of(str(self.path))
+            addresses = list(source.files(str(self.path)))
+        return _Import(self, source, named, work, changed_words(self.changes)).carry_out(addresses)
+
+
+@attrs.define
+class _Import:
+    """The import of one checkpoint after the other."""
+
+    command: ImportModel
+    source: "ModelSource"
+    named: "Resolved | None"
+    work: "Work"
+    changes: list[str]
+    imported_as: str = ""
+    """Name of the model or experiment."""
+    target: "ImportTarget | None" = None
+
+    def carry_out(self, addresses: Sequence[str]) -> "ImportedRun":
+        try:
+            rows = [self.one(addresses[0])] if len(addresses) == 1 else list(self.all(addresses))
+        finally:
+            if self.target is not None:
+                self.target.__exit__(None, None, None)
+        if self.target is None:
+            raise NcsnxError(_refused(rows))
+        path = self.target.path
         return ImportedRun(
-            path=target.path, experiment=found.experiment.name, checkpoints=rows, runs_option=self.runs_option()
+            path=path, experiment=self.imported_as, checkpoints=rows, runs_option=self.command.runs_option()
         )
 
-
-@attrs.frozen
-class _Import:
-    """The import of one file after the other."""
-
-    experiment: "Experiment"
-    target: "ImportTarget"
-    work: "Work"
-
-    def all(self, paths: list[Path]) -> Iterator[dict[str, Any]]:
+    def all(self, addresses: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Imports every file of a folder, and names those that can't be imported."""
-        with self.work.progress("importing", total=len(paths), unit="checkpoints") as advance:
-            for path in paths:
+        with self.work.progress("importing", total=len(addresses), unit="checkpoints") as advance:
+            for address in addresses:
                 try:
-                    yield self.one(path)
+                    yield self.one(address)
                 except NcsnxError as error:
                     self.work.warning(str(error))
-                    yield {"file": str(path), "outcome": "refused", "error": str(error)}
+                    yield {"file": address, "outcome": "refused", "error": str(error)}
                 advance()
 
-    def one(self, path: Path) -> dict[str, Any]:
-        """Imports a file and gives its row. Raises NcsnxError."""
-        from ncsnx.exchange.importing import require_fit
-        from ncsnx.exchange.published_files import read_published
-
+    def one(self, address: str) -> dict[str, Any]:
+        """Imports a checkpoint and gives its row. Raises NcsnxError."""
         work = self.work
         work.check_stop()
-        work.detail(f"reading {path}")
-        published = read_published(path)
+        work.detail(f"reading {address}")
+        found = self.source.read(address, None if self.named is None else self.named.experiment, work)
         work.check_stop()
-        require_fit(self.experiment, published)
-        imported = self.target.add(published, work.check_stop)
-        self.attach()
-        average = "raw weights only" if published.ema is None else "raw and averaged weights"
-        work.info(f"step {published.step:,} from {path.name}: {imported.outcome} ({average})")
+        if found.is_pretrained and (odd := [word for word in self.changes if not word.startswith("data")]):
+            raise UsageError(
+                f"{odd[0]}: the files say what the model is, and the experiment gives its data alone",
+                Hint("leave it out"),
+            )
+        found = found.compared_with(None if self.named is None else self.named.experiment)
+        target, self.imported_as = self._target(found), found.declared.name
+        imported = target.add(found, work.check_stop)
+        for change in target.kept:
+            work.info(f"the run keeps its {change.path}: {change.first} (not {change.second})")
+        target.kept = []
+        if target.run is not None:
+            work.attach(target.run.log_path)
+        record = found.record
+        work.info(f"{found.step_in_words} from {record.file}: {imported.outcome}{found.weights_in_words}")
+        for line in found.remarks:
+            work.info(line)
         return {
-            "file": str(published.path),
-            "sha256": published.sha256,
-            "step": published.step,
-            "epoch": published.epoch,
-            "ema": published.ema is not None,
+            "file": address,
+            "kind": self.source.kind,
+            "sha256": record.sha256,
+            "step": record.step,
+            "epoch": record.epoch,
+            "ema": found.has_average,
             "outcome": imported.outcome,
             "folder": str(imported.folder),
         }
 
-    def attach(self) -> None:
-        """Writes messages into the run's log too, once the run exists."""
-        if self.target.run is not None:
-            self.work.attach(self.target.run.log_path)
+    def _target(self, found: "FoundModel") -> "ImportTarget":
+        from ncsnx.exchange.importing import ImportTarget
+
+        if self.target is None:
+            command, named = self.command, self.named
+            path = command.runs_folder() / (command.name or found.declared.name)
+            origins = found.origins if named is None or found.is_pretrained else named.origins
+            text = None if named is None or found.is_pretrained else named.source
+            self.target = ImportTarget(path, origins, text, command.note)
+        return self.target
+
+
+def _refused(rows: Sequence[dict[str, Any]]) -> str:
+    """Sentence about files that were refused."""
+    refused = [Path(row["file"]).name for row in rows if "step" not in row]
+    names = ", ".join(refused[:8]) + (", …" if len(refused) > 8 else "")
+    return f"{len(refused):,} of {counted(len(rows), 'file')} were not imported, for the reasons above: {names}"
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class ImportedRun(Result):
-    """A run of published checkpoints."""
+    """A run of a model that was trained elsewhere."""
 
     path: Path
     """Folder of the run."""
@@ -141,16 +177,10 @@ class ImportedRun(Result):
         others = f", {len(sound) - new:,} already imported" if new < len(sound) else ""
         newest = max(row["step"] for row in sound)
         following = f"next: ncsnx sample {self.path.name} --ckpt {newest} --n 16{self.runs_option}"
-        fresh = "training it further begins with a fresh optimizer"
-        return [f"{new:,} imported{others}: {self.path}", fresh, following]
+        return [f"{new:,} imported{others}: {self.path}", following]
 
     def problem(self) -> NcsnxError | None:
-        refused = [Path(row["file"]).name for row in self.checkpoints if "step" not in row]
-        if not refused:
-            return None
-        names = ", ".join(refused[:8]) + (", …" if len(refused) > 8 else "")
-        files = counted(len(self.checkpoints), "file")
-        return NcsnxError(f"{len(refused):,} of {files} were not imported, for the reasons above: {names}")
+        return None if all("step" in row for row in self.checkpoints) else NcsnxError(_refused(self.checkpoints))
 
     def to_json(self) -> object:
         return {"run": str(self.path), "experiment": self.experiment, "checkpoints": self.checkpoints}
@@ -159,4 +189,4 @@ class ImportedRun(Result):
         return f"imported {self.experiment}", str(self.path)
 
 
-import_checkpoint = as_function(ImportCheckpoint)
+import_checkpoint = as_function(ImportModel)

@@ -123,7 +123,9 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         size = self.image_size()
         if size is not None:  # before pictures are read
             load_plugins("ncsnx.runtime")
-            require_size(source.network if isinstance(source, Model) else meta_network(source.experiment()), size)
+            require_size(
+                source.network if isinstance(source, Model) else meta_network(source.declared(), source.space()), size
+            )
         task = self.task
         if task is None:
             task = self.build(space, made)

@@ -59,15 +59,16 @@ class Configuration(Result):
         from ncsnx.config.codec import flatten, identifying_paths, identity, shown
         from ncsnx.config.converter import unstructure
         from ncsnx.config.loading import relative
+        from ncsnx.errors import shortened
 
-        experiment = self.target.experiment
+        declared = self.target.declared
         known, files = _shortened(self._origins)
-        identifying = identifying_paths(experiment)
+        identifying = identifying_paths(declared)
         columns, rows = [Column("field"), Column("value"), Column("identity")], []
-        for path, value in flatten(unstructure(experiment)):
-            row = [path, shown(value), "yes" if path in identifying else ""]
+        for path, value in flatten(unstructure(declared)):
+            row = [path, shortened(shown(value)), "yes" if path in identifying else ""]
             rows.append([*row, known.get(path, "unknown")] if self.with_origins else row)
-        facts = {"identity": identity(experiment), "from": relative(self.target.where)}
+        facts = {"identity": identity(declared), "from": relative(self.target.where)}
         facts |= files if self.with_origins else {}
         width = max(map(len, facts))
         return [
@@ -79,8 +80,8 @@ class Configuration(Result):
     def to_json(self) -> object:
         from ncsnx.config.codec import identity, to_json
 
-        experiment = self.target.experiment
-        saved = {**to_json(experiment), "identity": identity(experiment)}
+        declared = self.target.declared
+        saved = {**to_json(declared), "identity": identity(declared)}
         return {**saved, "origins": self._origins} if self.with_origins else saved
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
+from ncsnx.commands import values
 from ncsnx.commands.command import (
     EXECUTION_PANEL,
     OUTPUT_PANEL,
@@ -14,11 +15,12 @@ from ncsnx.commands.command import (
     command,
     option,
 )
-from ncsnx.commands.groups import FieldChanges, InData, InRuns, changed_words
+from ncsnx.commands.groups import FieldChanges, InData, InRuns, Place, changed_words
 from ncsnx.commands.training.options import OfTraining, Training
 
 if TYPE_CHECKING:
     from ncsnx.commands.training.job import TrainedRun
+    from ncsnx.runs.selection import Source
     from ncsnx.work import Work
 
 
@@ -29,7 +31,7 @@ class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
 
     FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. A run
     resumes from its newest intact checkpoint. `ncsnx train runs/NAME` resumes it without repeating the changes; with
-    `name` NEW it starts a new run from that configuration.
+    `name` NEW it starts a new run from that configuration, and with `start` from the weights of another model.
 
     Ctrl-C, SIGTERM or a closed terminal (unless nohup is used) writes a checkpoint and ends with exit code 130, 143 or
     129. The same command resumes from there.
@@ -39,6 +41,10 @@ class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
     """Changes to the experiment, such as model.width=64."""
     name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="the experiment's")] = None
     """Name of the run."""
+    start: Annotated[
+        "Source | Place | None", option(OUTPUT_PANEL, "RUN", "--from", parse=values.name_or_path, complete="run")
+    ] = None
+    """Start a new run from the weights of this run or exported model; the network is then that of the weights."""
     budget: Annotated[str | None, option(EXECUTION_PANEL, "TIME", "--for")] = None
     """Time to train for, such as 10m or 2h. Unless steps=N is given, a new run gets as many steps as fit, estimated
     from a quick timing; a cosine decay is adjusted to them where the experiment has one. When the time is up, a
@@ -48,9 +54,12 @@ class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
         with work.at_once():
             from ncsnx.commands.training.job import TrainingJob, require_free
             from ncsnx.planning.budget import parse_time
+            from ncsnx.runs.selection import open_source
 
             budget_s = None if self.budget is None else parse_time(self.budget)
-            job = TrainingJob(options=self, data=self.data_folder(), budget_s=budget_s, **self._target(work))
+            start = None if self.start is None else open_source(self.runs_folder(), self.start, work)
+            target, data = self._target(work), self.data_folder()
+            job = TrainingJob(options=self, data=data, budget_s=budget_s, start=start, **target)
             job = require_free(job, work)
 
             from ncsnx.commands.training.work import train_run

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from ncsnx.config.experiment import Experiment
+from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import AnnealedLangevin, Exponential, GridSampler, Karras, Sampler, TrainedLevels
 from ncsnx.config.variants import Config, tag_of, variants
 from ncsnx.errors import NcsnxError, UsageError, quoted
@@ -22,12 +22,12 @@ _LONGEST_STEP = 2.0
 
 
 def comparison_candidates(
-    experiment: Experiment,
+    declared: Declared,
     tags: Sequence[str] | None = None,
     counts: Sequence[int] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[Sampler]:
-    """The experiment's own sampler, then the settings to try of each sampler in `tags`, adaptive solvers included.
+    """The model's own sampler, then the settings to try of each sampler in `tags`, adaptive solvers included.
 
     tags: None for all samplers. counts: numbers of evaluations per image; None for `default_counts`. A network that is
     conditional on its trained levels is tried at those levels only.
@@ -40,10 +40,10 @@ def comparison_candidates(
     if unknown := [tag for tag in tags or () if tag not in known]:
         given = quoted(",".join(unknown))
         raise UsageError(f"{parameter('samplers')} {given}: expected all, or some of {', '.join(known)}")
-    found: list[Sampler] = [experiment.sampler]
+    found: list[Sampler] = [declared.sampler]
     for tag in known if tags is None else tags:
         try:
-            tried = _possible(experiment, tag, counts)
+            tried = _possible(declared, tag, counts)
         except NcsnxError as error:
             if tags is not None:
                 raise
@@ -54,19 +54,19 @@ def comparison_candidates(
     return found
 
 
-def default_counts(experiment: Experiment) -> list[int]:
+def default_counts(declared: Declared) -> list[int]:
     """Numbers of evaluations to try: a few small ones, and the largest that counts as fast."""
-    own = evaluations(experiment.sampler, experiment.schedule.levels) or 0
+    own = evaluations(declared.sampler, declared.schedule.levels) or 0
     return sorted({*_EVALUATIONS, max(most_evaluations(own), _EVALUATIONS[0])})
 
 
-def _possible(experiment: Experiment, tag: str, counts: Sequence[int] | None) -> list[Sampler]:
+def _possible(declared: Declared, tag: str, counts: Sequence[int] | None) -> list[Sampler]:
     """The settings of a sampler that stay within the counts of evaluations and that the network supports."""
-    trained, any_sigma, cls = sigmas(experiment.schedule), experiment.model.any_sigma, variants(Sampler)[tag]
+    trained, any_sigma, cls = sigmas(declared.schedule), declared.model.any_sigma, variants(Sampler)[tag]
     assert issubclass(cls, Sampler)
     if counts is None:
-        counts = [count for count in default_counts(experiment) if count >= definition_of(cls).fewest]
-    settings = [(count, one) for count in counts for one in _settings_of(cls, _grids(experiment, count), count)]
+        counts = [count for count in default_counts(declared) if count >= definition_of(cls).fewest]
+    settings = [(count, one) for count in counts for one in _settings_of(cls, _grids(declared, count), count)]
     if not settings:
         raise UsageError(f"{parameter('samplers')} {tag}: there are no settings of it to try; leave it out")
     tried = [one for count, one in settings if (evaluations(one, len(trained)) or 0) <= count]
@@ -74,17 +74,17 @@ def _possible(experiment: Experiment, tag: str, counts: Sequence[int] | None) ->
     if tried and not possible:
         raise UsageError(
             f"{parameter('samplers')} {tag}: it uses σ between the trained levels, which "
-            f"{tag_of(type(experiment.model))} does not accept; leave it out"
+            f"{tag_of(type(declared.model))} does not accept; leave it out"
         )
     if any_sigma:
         return possible
     return [one for one in possible if not isinstance(one, GridSampler) or one.steps <= len(trained)]
 
 
-def _grids(experiment: Experiment, count: int = max(_EVALUATIONS)) -> Grids:
-    schedule, own = experiment.schedule, experiment.sampler
+def _grids(declared: Declared, count: int = max(_EVALUATIONS)) -> Grids:
+    schedule, own = declared.schedule, declared.sampler
     snr = math.sqrt(own.step_size / 2) / schedule.sigma_min if isinstance(own, AnnealedLangevin) else 0.16
-    if not experiment.model.any_sigma:
+    if not declared.model.any_sigma:
         levels = TrainedLevels()
         return Grids(even=levels, whole=levels, inner=levels, narrow=levels, snr=snr)
     high, low = schedule.sigma_max / 4, 5 * schedule.sigma_min

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ncsnx.config.codec import digest, identity
 from ncsnx.config.converter import unstructure
-from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.engine import Measurement, measure_all, missing, writing
@@ -24,7 +23,7 @@ from ncsnx.runs.folder import Run, open_results
 from ncsnx.runs.ledger import Entry, Ledger, Protocol, Quantity, Row, Series, Subject, best_of, value
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.measurements import MeasuredRow, Measurements, shown_columns
-from ncsnx.runs.names import step_name
+from ncsnx.runs.names import part_file, step_name
 from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.loading import model_of, weights_of
@@ -57,11 +56,12 @@ def choose(
     code averages to evaluate runs without EMA. sampler, seed: of the images that are drawn, if any. Raises UsageError
     for an ensemble of a run with EMA, which the published code refuses too, and if no step has K checkpoints up to it.
     """
-    experiment = run.experiment()
-    if ensemble > 1 and experiment.ema is not None:
+    declared = run.declared()
+    weights, part = weights_of(declared)
+    if ensemble > 1 and weights == "ema":
         raise UsageError(
-            f"{parameter('ensemble')} is for runs without EMA, and the weights of {run.name!r} are already averaged "
-            f"(ema.rate={experiment.ema.rate}); leave it out"
+            f"{parameter('ensemble')} is for runs without EMA, and the weights of {run.name!r} are already averaged; "
+            "leave it out"
         )
     available = checkpoints(run)
     subjects, unsound, without = list[Subject](), list[str](), list[int]()
@@ -71,16 +71,16 @@ def choose(
             without.append(step)
             continue
         try:
-            hashes = [_weights_sha256(run, experiment, member) for member in members]
+            hashes = [_weights_sha256(run, part, member) for member in members]
         except UnsoundError as error:
             unsound.append(str(error))
             continue
         subject = Subject(
             step=step,
             weights_sha256=hashes[0] if ensemble == 1 else digest(hashes),
-            weights=weights_of(experiment)[0],
-            precision=runtime.precision_for(experiment),
-            identity=identity(experiment),
+            weights=weights,
+            precision=runtime.precision_for(declared),
+            identity=identity(declared),
             members=members if ensemble > 1 else (),
             sampler=None if sampler is None else unstructure(sampler),
             seed=seed,
@@ -101,9 +101,9 @@ def choose(
     return tuple(subjects), unsound
 
 
-def _weights_sha256(run: Run, experiment: Experiment, step: int) -> str:
+def _weights_sha256(run: Run, part: str, step: int) -> str:
     folder = run.checkpoints / step_name(step)
-    name = f"{weights_of(experiment)[1]}.safetensors"
+    name = part_file(part)
     manifest = read_manifest(folder)
     if name not in manifest.files:
         raise UnsoundError(f"{folder / name} is missing")
@@ -375,7 +375,7 @@ def measure_model(
         weights_sha256=facts.get("weights_sha256", ""),
         weights=where if saved is None else saved.weights,
         precision=model.precision,
-        identity=digest(facts) if saved is None else identity(saved.experiment),
+        identity=digest(facts) if saved is None else identity(saved.declared),
         sampler=None if seed is None else unstructure(model.sampler),
         seed=seed,
     )

@@ -13,8 +13,10 @@ import attrs
 from ncsnx.config.codec import flatten, identity, shown
 from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.model import Deepinv
+from ncsnx.config.pretrained import Declared
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import UsageError, printable
+from ncsnx.errors import UsageError, printable, shortened
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
 from ncsnx.sampling.bias import bias_of
@@ -34,7 +36,7 @@ _WHOLE_MANTISSA = re.compile(r'((?<!\\)": -?\d+)e')
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$!@^]|(?<=[^\W\d])\.(?=\S)|:(?=\S)")
 _SECTIONS = (
     ("Data", ("data",)),
-    ("Network and noise levels", ("model", "schedule")),
+    ("Network and noise levels", ("model", "schedule", "ends", "sigma_data", "labels")),
     ("Training", ("optimizer", "loss", "augmentation", "ema", "batch_size", "accumulation", "warmup_steps", "decay",
                   "clip_norm", "precision", "seed", "steps")),
     ("Sampler", ("sampler",)),
@@ -91,28 +93,26 @@ def card(
     *,
     parameters: int,
     evaluations: str,
-    license: str = UNKNOWN_LICENSE,
     scores: Sequence[CardScore] = (),
     picture: Picture | None = None,
     imported: "ImportedFrom | None" = None,
 ) -> str:
     """The card, in Markdown. parameters: number of the network's parameters. evaluations: NFE per image, in words.
 
-    imported: the published checkpoint that the weights come from, directly or by further training. Raises UsageError as
-    `check_license` does.
+    imported: the published checkpoint that the weights come from, directly or by further training.
     """
-    experiment = config.experiment
+    declared = config.declared
     paragraphs = [
-        *_front(config, check_license(license), scores),
-        f"# {text(experiment.name)}",
+        *_front(config, scores),
+        f"# {text(declared.name)}",
         _summary(config, parameters, evaluations),
-        *([f"Note: {text(experiment.note)}"] if experiment.note else []),
+        *([f"Note: {text(declared.note)}"] if declared.note else []),
         *(_sample_grid(picture, config.space) if picture else []),
-        *_usage(experiment),
+        *_usage(declared, config.space),
         *_scores(scores),
-        *_settings(experiment),
-        *_origin(config, license, imported),
-        *_citations(experiment),
+        *_settings(declared),
+        *_origin(config, imported),
+        *_citations(declared),
     ]
     return "\n\n".join(paragraphs) + "\n"
 
@@ -122,19 +122,20 @@ def text(value: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", printable(value))
 
 
-def _front(config: ExportConfig, license: str, scores: Sequence[CardScore]) -> Iterator[str]:
+def _front(config: ExportConfig, scores: Sequence[CardScore]) -> Iterator[str]:
     """The metadata, as JSON, which is YAML; but YAML 1.1 takes 1e-05 for text."""
-    experiment = config.experiment
-    network = tag_of(type(experiment.model)) or ""
-    method = "langevin-dynamics" if tag_of(type(experiment.sampler)) in ("ald", "pc") else None
+    declared, data = config.declared, config.declared.data
+    network = tag_of(type(declared.model)) or ""
+    method = "langevin-dynamics" if tag_of(type(declared.sampler)) in ("ald", "pc") else None
     tags = ["ncsnx", "score-based-generative-modeling", *filter(None, [method, network])]
-    values: dict[str, Any] = {"license": license, "library_name": "ncsnx", "pipeline_tag": TASK, "tags": tags}
+    values: dict[str, Any] = {"license": config.license, "library_name": "ncsnx", "pipeline_tag": TASK, "tags": tags}
     if metrics := [_metric(one, score) for score in scores for one in score.measured if one.identifier is not None]:
-        data, category = tag_of(type(experiment.data)) or "unknown", getattr(experiment.data, "category", None)
-        title = " ".join([data, *filter(None, [category]), "×".join(map(str, experiment.data.shape[1:]))])
-        dataset = {"type": data, "name": title, "args": {"fingerprint": config.data_fingerprint}}
+        kind = "unknown" if data is None else tag_of(type(data)) or "unknown"
+        category, pixels = getattr(data, "category", None), "×".join(map(str, config.space.shape[1:]))
+        title = " ".join([kind, *filter(None, [category]), pixels])
+        dataset = {"type": kind, "name": title, "args": {"fingerprint": config.data_fingerprint}}
         results = [{"task": {"type": TASK}, "dataset": dataset, "metrics": metrics}]
-        values["model-index"] = [{"name": experiment.name, "results": results}]
+        values["model-index"] = [{"name": declared.name, "results": results}]
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
     yield "\n".join(["---", *(_WHOLE_MANTISSA.sub(r"\1.0e", line) for line in lines), "---"])
 
@@ -152,16 +153,26 @@ def _metric(one: ScoreValue, score: CardScore) -> dict[str, Any]:
 
 
 def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
-    experiment = config.experiment
-    channels, height, width = experiment.data.shape
-    network = text(tag_of(type(experiment.model)) or type(experiment.model).__name__)
-    rate = "" if experiment.ema is None else f" (moving average with rate {experiment.ema.rate})"
-    weights = f"EMA weights{rate}" if config.weights == "ema" else "raw weights (no EMA)"
+    declared = config.declared
+    channels, height, width = config.space.shape
+    network = text(tag_of(type(declared.model)) or type(declared.model).__name__)
+    which = f"published weights, converted from {text(declared.name)}"
+    if isinstance(declared, Experiment):
+        rate = "" if declared.ema is None else f" (moving average with rate {declared.ema.rate})"
+        weights = f"EMA weights{rate}" if config.weights == "ema" else "raw weights (no EMA)"
+        which = f"{weights} of step {config.step:,}"
     return (
-        f"A noise-conditional score network ({network}, {counted(parameters, 'parameter')}) that unconditionally "
-        f"generates images of {height}×{width} pixels with {counted(channels, 'channel')}. "
-        f"Sampling takes {evaluations} per image. These are the {weights} of step {config.step:,}."
+        f"A noise-conditional score network ({network}, {counted(parameters, 'parameter')}) "
+        f"{_purpose(declared)} images of {height}×{width} pixels with {counted(channels, 'channel')}. "
+        f"Sampling takes {evaluations} per image. These are the {which}."
     )
+
+
+def _purpose(declared: Declared) -> str:
+    """The purpose of a network, as a clause before its images."""
+    if isinstance(declared.model, Deepinv):
+        return "that denoises"
+    return "that generates, by class," if getattr(declared.model, "classes", 0) else "that unconditionally generates"
 
 
 def _sample_grid(picture: Picture, space: Space) -> Iterator[str]:
@@ -172,9 +183,9 @@ def _sample_grid(picture: Picture, space: Space) -> Iterator[str]:
     yield f"Uncurated samples: {images}, drawn by the sampler below{picture.precision}.{window}"
 
 
-def _usage(experiment: Experiment) -> Iterator[str]:
-    channels, height, width = experiment.data.shape
-    values = "in [0, 1]" if experiment.data.is_bounded else "in the data's own values"
+def _usage(declared: Declared, space: Space) -> Iterator[str]:
+    channels, height, width = space.shape
+    values = "in [0, 1]" if space.bounded else "in the data's own values"
     yield "## Use"
     yield f"With ncsnx installed, in Python; for `{PLACEHOLDER}`, the address `hf://USER/MODEL` on the Hub will do too:"
     yield (
@@ -193,7 +204,7 @@ def _usage(experiment: Experiment) -> Iterator[str]:
         f"`{MODEL}` is plain safetensors and `{CONFIG}` plain JSON; loading them executes no code. Changed or "
         "truncated copies are refused."
     )
-    if getattr(experiment.sampler, "data_init", False):
+    if getattr(declared.sampler, "data_init", False):
         yield (
             "The sampler starts from training images, which are not in this folder. "
             f"`ncsnx sample {PLACEHOLDER} --data DIR` says where they are; `sampler.data_init=false` starts from noise."
@@ -220,41 +231,59 @@ def _scores(scores: Sequence[CardScore]) -> Iterator[str]:
         yield f"<details><summary>Full protocol</summary>\n\n```json\n{protocol}\n```\n\n</details>"
 
 
-def _settings(experiment: Experiment) -> Iterator[str]:
-    values = unstructure(experiment)
+def _settings(declared: Declared) -> Iterator[str]:
+    values = unstructure(declared)
     for title, fields in _SECTIONS:
-        rows = flatten({field: values[field] for field in fields})
+        if not (rows := flatten({field: values[field] for field in fields if values.get(field) is not None})):
+            continue
         yield f"## {title}"
-        if "sampler" in fields and (bias := bias_of(experiment)):
+        if "sampler" in fields and (bias := bias_of(declared)):
             yield f"Known bias: {text(bias)}."
         yield "\n".join(
-            ["| setting | value |", "|---|---|", *(f"| `{path}` | {text(shown(value))} |" for path, value in rows)]
+            [
+                "| setting | value |",
+                "|---|---|",
+                *(f"| `{path}` | {text(shortened(shown(value)))} |" for path, value in rows),
+            ]
         )
 
 
-def _origin(config: ExportConfig, license: str, imported: "ImportedFrom | None") -> Iterator[str]:
+def _origin(config: ExportConfig, imported: "ImportedFrom | None") -> Iterator[str]:
     fingerprint = "unknown" if config.data_fingerprint is None else text(config.data_fingerprint)
     rows = [
         ("run", text(config.run)),
         ("exported by", f"ncsnx {text(config.ncsnx_version)}"),
-        ("identity of the experiment (sha256)", identity(config.experiment)),
+        ("identity (sha256)", identity(config.declared)),
         ("fingerprint of the training data", fingerprint),
+        *_published_rows(config.declared),
         ("sha256 of the weights in the run", config.checkpoint_sha256),
         (f"sha256 of `{MODEL}`", config.model_sha256),
     ]
     if imported is not None:
-        what = "imported from" if imported.step == config.step else "trained further from"
+        what = "imported from" if imported.step == config.step and not imported.is_start else "trained further from"
         rows.insert(0, (what, text(f"{imported.file}, step {imported.step:,}, sha256 {imported.sha256}")))
     yield "## Provenance"
     yield "\n".join(["| field | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
-    if imported is not None:
+    if imported is not None and not imported.is_start:
         until = "" if imported.step == config.step else f" up to step {imported.step:,}"
         yield (
             f"The weights{until} come from a checkpoint of the published implementation. Its file records neither the "
             "data nor the training settings; those above are of the experiment that it was imported as."
         )
-    if license == UNKNOWN_LICENSE:
+    if config.license == UNKNOWN_LICENSE:
         yield "The license of these weights is not known; ask their authors."
+
+
+def _published_rows(declared: Declared) -> Iterator[tuple[str, str]]:
+    """Provenance of a model that was trained elsewhere."""
+    if isinstance(declared, Experiment):
+        return
+    source = declared.source
+    steps = "unknown" if source.step is None else f"{source.step:,}"
+    yield "published as", text(f"{source.kind}: {source.address}, sha256 {source.sha256}, steps {steps}")
+    yield from (
+        (name, text(said)) for name, said in (("read with", source.made_with), ("remark", source.remark)) if said
+    )
 
 
 _PAPERS = {
@@ -272,9 +301,9 @@ _PAPERS = {
 """arXiv number of a paper and the tags of what it introduced (none: all score networks) → the paper."""
 
 
-def _citations(experiment: Experiment) -> Iterator[str]:
+def _citations(declared: Declared) -> Iterator[str]:
     """The papers of the network, its noise, its loss and the sampler."""
-    values = dict(flatten(unstructure(experiment)))
+    values = dict(flatten(unstructure(declared)))
     used = {values.get(path) for path in ("model", "schedule", "loss.weighting", "sampler")}
     yield "## Citation"
     papers = ((key.split(), paper) for key, paper in _PAPERS.items())

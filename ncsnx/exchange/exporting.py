@@ -6,7 +6,7 @@ import attrs
 import torch
 
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.exchange.card import UNKNOWN_LICENSE, CardScore, Picture, card
+from ncsnx.exchange.card import CardScore, Picture, card
 from ncsnx.exchange.recorded_scores import recorded_scores
 from ncsnx.images import grid, png_bytes, square_columns, to_uint8
 from ncsnx.runs.exported import Export, ExportConfig, export_config, write_export
@@ -59,22 +59,23 @@ def export_checkpoint(
     model: Model,
     out: Path,
     *,
-    license: str = UNKNOWN_LICENSE,
+    license: str | None = None,
     picture: Picture | None = None,
     work: Work = SILENT,
 ) -> Exported:
-    """Writes the folder `out` atomically. model: that of a checkpoint of the run. license: identifier on the Hub.
+    """Writes the folder `out` atomically. model: that of a checkpoint of the run. license: identifier on the Hub;
+    None: that of the weights' source, if known.
 
     Unreadable scores of the run are left out with a warning. Raises NcsnxError, UsageError.
     """
     saved = model.checkpoint
-    recorded = recorded_scores(run, saved.experiment, saved.step, saved.weights_sha256)
+    recorded = recorded_scores(run, saved.declared, saved.step, saved.weights_sha256)
     for line in recorded.unreadable:
         work.warning(line)
     content = model.to_safetensors()
-    is_foreign = saved.imported is not None and saved.imported.step == saved.step
+    is_foreign = saved.imported is not None and saved.imported.step == saved.step and not saved.imported.is_start
     config = export_config(
-        saved.experiment,
+        saved.declared,
         model.space,
         run=run.name,
         step=saved.step,
@@ -83,12 +84,12 @@ def export_checkpoint(
         model=content,
         # the run's data isn't the data of imported weights, even if the run was trained further
         data_fingerprint=None if is_foreign else run.data_fingerprint(),
+        license=license or saved.license,
     )
     text = card(
         config,
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
         evaluations=model.evaluations_in_words,
-        license=license,
         scores=recorded.scores,
         picture=picture,
         imported=saved.imported,

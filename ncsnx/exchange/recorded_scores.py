@@ -3,7 +3,7 @@
 import attrs
 
 from ncsnx.config.codec import identity
-from ncsnx.config.experiment import Experiment
+from ncsnx.config.pretrained import Declared
 from ncsnx.errors import NcsnxError
 from ncsnx.exchange.card import CardScore, ScoreValue
 from ncsnx.runs.folder import Run
@@ -23,12 +23,12 @@ class Recorded:
     """A line about measurements that can't be read."""
 
 
-def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256: str) -> Recorded:
-    """Results of `ncsnx fid`, `likelihood` and `loss` for these weights and this experiment's identity.
+def recorded_scores(run: Run, declared: Declared, step: int, weights_sha256: str) -> Recorded:
+    """Results of `ncsnx fid`, `likelihood` and `loss` for these weights and this identity.
 
     Scores of ensembles are left out, since they belong to no single checkpoint.
     """
-    wanted, errors = (step, weights_sha256, identity(experiment)), list[str]()
+    wanted, errors = (step, weights_sha256, identity(declared)), list[str]()
     ledger = Ledger(run)
     try:
         ledger.reload()

@@ -43,10 +43,15 @@ class DataSource:
 
     @classmethod
     def of_run(cls, run: Run, folder: Path, work: Work = SILENT) -> Self:
-        """The data that a run was trained on."""
+        """The data that a run was trained on, or is compared with. Raises NcsnxError if it isn't known."""
         load_plugins("ncsnx.runtime")
+        if (data := run.declared().data) is None:
+            raise NcsnxError(
+                f"the data of {run.name!r}, which was trained elsewhere, is not known",
+                Hint("import it with an experiment that has the data", "ncsnx import SOURCE EXPERIMENT"),
+            )
         return cls(
-            data=run.experiment().data,
+            data=data,
             folder=folder,
             recorded=run.data_fingerprint(),
             work=work,

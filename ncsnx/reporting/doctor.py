@@ -99,7 +99,7 @@ def _export(run: Run, path: Path) -> Hashes:
 
 _FIX_LINE = f"{_FROM_BACKUP}, or fix that line"
 _RECORDS = (
-    _Record("config.json", _opens(lambda run, path: run.experiment()), f"{_FROM_BACKUP}; the run needs it"),
+    _Record("config.json", _opens(lambda run, path: run.declared()), f"{_FROM_BACKUP}; the run needs it"),
     _Record("origins.json", _opens(lambda run, path: read_origins(path)), f"{_FROM_BACKUP}, or remove it"),
     _Record("segments.jsonl", _opens(lambda run, path: read_segments(run)), _FIX_LINE),
     _Record("metrics.jsonl", _opens(_metrics), f"{_FIX_LINE}; training refuses it"),
@@ -192,7 +192,7 @@ def _examine_checkpoints(examination: Examination) -> list[Verdict]:
     """Verifies all checkpoints, newest first; returns the verdicts on those that can be read."""
     run, verdicts = examination.run, list[Verdict]()
     try:
-        expected, steps = identity(run.experiment()), checkpoints(run)
+        expected, steps = identity(run.declared()), checkpoints(run)
     except NcsnxError:
         found = (step_of(path.name) for path in run.checkpoints.glob("step-*"))
         expected, steps = None, sorted(step for step in found if step is not None)

@@ -5,8 +5,10 @@ from typing import Any, TypeVar
 
 from ncsnx.config.codec import flatten, shown
 from ncsnx.config.converter import unstructure
+from ncsnx.config.experiment import Experiment
 from ncsnx.config.loading import relative
 from ncsnx.config.variants import tag_of
+from ncsnx.errors import shortened
 from ncsnx.quantities import number
 from ncsnx.reporting.pictures import address, draw_curve
 from ncsnx.reporting.run_facts import RunFacts
@@ -25,13 +27,13 @@ def summary(facts: RunFacts) -> list[tuple[str, str]]:
         "last training loss": _last(facts, "loss"),
         "last held-out loss": _last(facts, "held_out"),
     }
-    if (experiment := facts.experiment) is not None:
+    if (declared := facts.declared) is not None:
         known = {
-            "experiment": experiment.name,
-            "data": _tag(experiment.data),
-            "network": _tag(experiment.model),
-            "noise levels": experiment.schedule.in_words,
-            "sampler": _tag(experiment.sampler),
+            "experiment": declared.name,
+            "data": "unknown" if declared.data is None else _tag(declared.data),
+            "network": _tag(declared.model),
+            "noise levels": declared.schedule.in_words,
+            "sampler": _tag(declared.sampler),
             **known,
             "identity": facts.identity[:16],
             "data fingerprint": (facts.data_fingerprint or "")[:16],
@@ -66,9 +68,11 @@ def _weights(facts: RunFacts, key: str) -> str:
 
 def configuration(facts: RunFacts) -> list[tuple[str, str, str]]:
     """(field, value, origin) of every value."""
+    if facts.declared is None:
+        return []
     return [
-        (path, shown(entry), relative(facts.origins.get(path, "unknown")))
-        for path, entry in flatten(unstructure(facts.experiment))
+        (path, shortened(shown(entry)), relative(facts.origins.get(path, "unknown")))
+        for path, entry in flatten(unstructure(facts.declared))
     ]
 
 
@@ -94,7 +98,7 @@ def execution(start: Segment) -> list[tuple[str, str]]:
 
 
 def _notes(one: RunFacts) -> str:
-    notes = [one.experiment.note if one.experiment else "", *(start.note for start in one.segments)]
+    notes = [one.declared.note if one.declared else "", *(start.note for start in one.segments)]
     return "; ".join(dict.fromkeys(filter(None, notes)))
 
 
@@ -104,7 +108,7 @@ def _tag(config: Any) -> str:
 
 def _steps(one: RunFacts) -> str:
     done = max([record["step"] for record in one.metrics] + one.steps, default=0)
-    return f"{done:,} of {one.experiment.steps:,}" if one.experiment else f"{done:,}"
+    return f"{done:,} of {one.declared.steps:,}" if isinstance(one.declared, Experiment) else f"{done:,}"
 
 
 def _last(one: RunFacts, key: str) -> str:

@@ -40,16 +40,16 @@ def samples(facts: RunFacts, *, of_tasks: bool) -> Iterator[tuple[Path, records.
 def numbers(facts: RunFacts, series: Series) -> Measurements:
     """The rows of a series: checkpoints, or samplers with the run's own one first."""
     columns = shown_columns(series.protocol, None)
-    if series.protocol.over == STEPS or facts.experiment is None:
+    if series.protocol.over == STEPS or facts.declared is None:
         return Measurements.of(series, columns=columns)
-    found = recommendation_of(series, facts.experiment.sampler)
+    found = recommendation_of(series, facts.declared.sampler)
     rows = () if found is None else found.rows
     return Measurements.of(series, names=("sampler", "settings"), columns=columns, rows=rows, marks_best=False)
 
 
 def misfit(facts: RunFacts, task: TaskRecord) -> str:
     """The largest difference of a task's images from the measurement."""
-    return misfit_in_words(task.misfit, bounded=facts.experiment is None or facts.experiment.data.is_bounded)
+    return misfit_in_words(task.misfit, bounded=facts.space is None or facts.space.bounded)
 
 
 def distances(task: TaskRecord) -> tuple[str, Sequence[str], list[tuple[str, str, str]]]:

@@ -8,7 +8,7 @@ import attrs
 
 from ncsnx import reading
 from ncsnx.config.codec import identity
-from ncsnx.config.experiment import Experiment
+from ncsnx.config.pretrained import Declared
 from ncsnx.errors import NcsnxError
 from ncsnx.reporting.pictures import Style, address
 from ncsnx.runs.folder import Run, read_origins
@@ -16,6 +16,7 @@ from ncsnx.runs.ledger import Ledger, Series
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.segments import Segment, read_segments
+from ncsnx.space import Space
 from ncsnx.storage.documents import read_document
 
 T = TypeVar("T")
@@ -32,7 +33,8 @@ class RunFacts:
     run: Run
     problems: list[str] = attrs.field(factory=list)
     """Lines about files that can't be read, and about results that are left out."""
-    experiment: Experiment | None = None
+    declared: Declared | None = None
+    space: Space | None = None
     data_fingerprint: str | None = None
     origins: dict[str, str] = attrs.field(factory=dict)
     segments: list[Segment] = attrs.field(factory=list)
@@ -46,8 +48,9 @@ class RunFacts:
     def read(cls, run: Run) -> "RunFacts":
         """Reads a run's records."""
         facts = cls(run)
-        facts.experiment = facts.tried(run.experiment, None)
-        facts.data_fingerprint = facts.tried(run.data_fingerprint, None) if facts.experiment else None
+        facts.declared = facts.tried(run.declared, None)
+        facts.space = facts.tried(run.space, None) if facts.declared else None
+        facts.data_fingerprint = facts.tried(run.data_fingerprint, None) if facts.declared else None
         facts.origins = facts.tried(lambda: read_origins(run.origins_path), {})
         facts.segments = facts.tried(lambda: read_segments(run), [])
         records: list[dict[str, Any]] = facts.tried(MetricsLog(run).read, [])
@@ -59,8 +62,8 @@ class RunFacts:
 
     @property
     def identity(self) -> str:
-        """Identity of the experiment; empty if its configuration can't be read."""
-        return "" if self.experiment is None else identity(self.experiment)
+        """Identity of the model; empty if its configuration can't be read."""
+        return "" if self.declared is None else identity(self.declared)
 
     def tried(self, read: Callable[[], T], otherwise: T) -> T:
         """The result of `read`; `otherwise`, and a line, if it raises NcsnxError or OSError."""

@@ -116,20 +116,24 @@ class HostCopy:
 
 @attrs.frozen
 class ImportedFrom:
-    """The published checkpoint that the weights come from, directly or by further training."""
+    """The weights that a checkpoint comes from, directly or by further training."""
 
     file: str
     """File name."""
     sha256: str
     """sha256 of the file (hexadecimal)."""
     step: int
+    license: str = "unknown"
+    """License of the weights by its name on the Hub."""
+    is_start: bool = False
+    """Whether a new training started from these weights, rather than continued with its steps."""
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Self | None:
         """The import recorded in a checkpoint's state; None if nothing was imported."""
         match state.get("imported"):
-            case {"file": str(file), "sha256": str(sha256), "step": int(step)}:
-                return cls(file, sha256, step)
+            case {"file": str(file), "sha256": str(sha256), "step": int(step), **others}:
+                return cls(file, sha256, step, str(others.get("license", "unknown")), others.get("is_start") is True)
         return None
 
 

@@ -22,6 +22,7 @@ from ncsnx.config import checks, codec
 from ncsnx.config.checks import NAME
 from ncsnx.config.data_sets import place_fields
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.pretrained import Declared, Pretrained, require_trained
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -46,7 +47,7 @@ MOST_CONFIG_BYTES = 1 << 20
 _HEADER_BYTES = 2**20
 """Largest header of a model file; it takes some 150 bytes per tensor."""
 
-Weights = Literal["ema", "raw"]
+Weights = Literal["ema", "raw", "published"]
 
 _UNCHANGED_COPY = "get an unchanged copy of the exported folder"
 
@@ -65,7 +66,8 @@ class ExportConfig:
     step: int = attrs.field(validator=checks.not_negative)
     """Step of the checkpoint."""
     weights: Weights
-    """'ema': averaged weights; 'raw': weights of the last update, for an experiment without EMA."""
+    """'ema': averaged weights; 'raw': weights of the last update, for an experiment without EMA; 'published': those of
+    a model that was trained elsewhere."""
     checkpoint_sha256: str = attrs.field(validator=checks.sha256_hex)
     """sha256 (hexadecimal) of the checkpoint's weights file; scores are recorded under it."""
     model_sha256: str = attrs.field(validator=checks.sha256_hex)
@@ -77,9 +79,25 @@ class ExportConfig:
     space: Space
     """The space of the images."""
     schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=VERSION)
-    experiment: Experiment
+    experiment: Experiment | None = attrs.field(default=None, metadata=OMITTED)
+    pretrained: Pretrained | None = attrs.field(default=None, metadata=OMITTED)
+    """The model that was trained elsewhere, in place of an experiment."""
+    license: str = attrs.field(default="unknown", validator=checks.short_ascii, metadata=OMITTED)
+    """License of the weights by its name on the Hub."""
     plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
     """Installed packages that the experiment needs."""
+
+    @experiment.validator
+    def _has_one(self, attribute: "attrs.Attribute[Experiment | None]", value: Experiment | None) -> None:
+        if (value is None) == (self.pretrained is None):
+            raise checks.FieldError("experiment", "must be there, or `pretrained` in its place")
+
+    @property
+    def declared(self) -> Declared:
+        """The experiment, or the model that was trained elsewhere."""
+        found = self.experiment or self.pretrained
+        assert found is not None
+        return found
 
     def to_bytes(self) -> bytes:
         """The file's content: readable JSON with a digest of its canonical form."""
@@ -96,7 +114,7 @@ class ExportConfig:
 
         try:
             load_plugins("ncsnx.runtime")
-            values = sum(tensor.nbytes for tensor in meta_network(self.experiment).state_dict().values())
+            values = sum(tensor.nbytes for tensor in meta_network(self.declared, self.space).state_dict().values())
         except NcsnxError:
             return None
         if values <= self.model_bytes <= values + _HEADER_BYTES:
@@ -108,7 +126,7 @@ class ExportConfig:
         """Parses the output of `to_bytes`. path: the file, or where it comes from, for errors. Raises NcsnxError for
         anything else."""
         config = parse_document(written, cls, path)
-        if paths := _paths(config.experiment):
+        if paths := _paths(config.declared):
             raise NcsnxError(f"{path}: experiment.data.{paths[0]}: expected a plain name, found a path to elsewhere")
         return config
 
@@ -141,9 +159,13 @@ class Export:
             written = file.read(MOST_CONFIG_BYTES + 1)
         return ExportConfig.from_bytes(written, path)
 
+    def declared(self) -> Declared:
+        """The experiment that trained the model, or where it comes from. Raises NcsnxError."""
+        return self.config().declared
+
     def experiment(self) -> Experiment:
-        """The experiment that trained the model. Raises NcsnxError."""
-        return self.config().experiment
+        """The experiment that trained the model. Raises NcsnxError for a model that was trained elsewhere."""
+        return require_trained(self.declared(), self.where)
 
     def space(self) -> Space:
         """The space of the images. Raises NcsnxError."""
@@ -152,7 +174,7 @@ class Export:
     def spec(self) -> ModelSpec:
         """The exported model. Raises NcsnxError."""
         config = self.config()
-        return ModelSpec.of(config.experiment, config.space)
+        return ModelSpec.of(config.declared, config.space)
 
     def checkpoint(self, wanted: int | str | None = None, work: Work = SILENT) -> int:
         """Step of its only checkpoint. Raises UsageError if another one is asked for."""
@@ -249,7 +271,7 @@ def write_export(path: Path, config: ExportConfig, model: bytes, card: str, pict
 
 
 def export_config(
-    experiment: Experiment,
+    declared: Declared,
     space: Space,
     *,
     run: str,
@@ -258,19 +280,23 @@ def export_config(
     checkpoint_sha256: str,
     model: bytes,
     data_fingerprint: str | None,
+    license: str = "unknown",
 ) -> ExportConfig:
     """The configuration of an export. model: content of model.safetensors.
 
     Paths to the data can reveal private names, so only their last component is kept. run: name of the run; if it isn't
-    a plain name, the experiment's name is used.
+    a plain name, that of the experiment is used.
     """
+    carried = portable(declared)
     return ExportConfig(
         format=FORMAT,
         ncsnx_version=__version__,
-        experiment=portable(experiment),
+        experiment=carried if isinstance(carried, Experiment) else None,
+        pretrained=carried if isinstance(carried, Pretrained) else None,
+        license=license,
         space=space,
-        plugins=plugins_of(experiment),
-        run=run if NAME.fullmatch(run) else experiment.name,
+        plugins=plugins_of(declared),
+        run=run if NAME.fullmatch(run) else declared.name,
         step=step,
         weights=weights,
         checkpoint_sha256=checkpoint_sha256,
@@ -280,17 +306,21 @@ def export_config(
     )
 
 
-def portable(experiment: Experiment) -> Experiment:
-    changes: dict[str, Any] = {}
-    defaults = {field.name: field.default for field in attrs.fields(type(experiment.data))}
-    for name in _paths(experiment):
-        changes[name] = None if defaults[name] is None else _last_part(getattr(experiment.data, name))
-    return attrs.evolve(experiment, data=attrs.evolve(experiment.data, **changes))
+def portable(declared: Declared) -> Declared:
+    """The same without paths to the data, of which only the last component is kept."""
+    data, changes = declared.data, dict[str, Any]()
+    if data is None:
+        return declared
+    defaults = {field.name: field.default for field in attrs.fields(type(data))}
+    for name in _paths(declared):
+        changes[name] = None if defaults[name] is None else _last_part(getattr(data, name))
+    return attrs.evolve(declared, data=attrs.evolve(data, **changes))
 
 
-def _paths(experiment: Experiment) -> list[str]:
+def _paths(declared: Declared) -> list[str]:
     """Fields of the data whose value is a path rather than a plain name."""
-    data = experiment.data
+    if (data := declared.data) is None:
+        return []
     return [name for name in place_fields(data) if (value := getattr(data, name)) != _last_part(value)]
 
 

@@ -212,7 +212,7 @@ def find_fast(ledger: Ledger) -> Recommendation | None:
     It is that of the newest comparison that recommends a setting or, of comparisons on the same step, of the one with
     the most images.
     """
-    own = ledger.run.experiment().sampler
+    own = ledger.run.declared().sampler
     found = [
         (series.changed, series.facts["step"], series.facts["n"] * one.found.values["seeds"], one)
         for series in ledger.series("compare")

@@ -7,9 +7,11 @@ from typing import Self
 
 import attrs
 
-from ncsnx.config import codec
+from ncsnx.config import checks, codec
+from ncsnx.config.data_sets import Data
 from ncsnx.config.discovery import built_in_folder
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.pretrained import Declared, Pretrained, require_trained
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError, shortened
@@ -45,13 +47,21 @@ class RunConfig:
     """Content of a run's config.json."""
 
     schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=VERSION)
-    experiment: Experiment
+    experiment: Experiment | None = attrs.field(default=None, metadata=OMITTED)
+    """The experiment that trains it; None for a model that was trained elsewhere."""
+    pretrained: Pretrained | None = attrs.field(default=None, metadata=OMITTED)
+    """The model that was trained elsewhere, in place of an experiment."""
     data_fingerprint: str | None
     """Fingerprint of the data that the run was trained on; None for a run that was only imported."""
     space: Space
     """The space of its images, as measured when the run started."""
     plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
     """Installed packages that the experiment needs, as of the last start."""
+
+    @experiment.validator
+    def _has_one(self, attribute: "attrs.Attribute[Experiment | None]", value: Experiment | None) -> None:
+        if (value is None) == (self.pretrained is None):
+            raise checks.FieldError("experiment", "must be there, or `pretrained` in its place")
 
 
 class RunEntry:
@@ -129,7 +139,7 @@ class Run:
         cls,
         runs_folder: Path,
         name: str,
-        experiment: Experiment,
+        declared: Declared,
         origins: dict[str, str],
         source: str | None,
         data_fingerprint: str | None,
@@ -144,10 +154,11 @@ class Run:
         run = cls(runs_folder / check_run_name(name))
         try:
             config = RunConfig(
-                experiment=experiment,
+                experiment=declared if isinstance(declared, Experiment) else None,
+                pretrained=declared if isinstance(declared, Pretrained) else None,
                 data_fingerprint=data_fingerprint,
                 space=space,
-                plugins=plugins_of(experiment),
+                plugins=plugins_of(declared),
             )
             with atomic.new_folder(run.path) as folder:
                 contents = {
@@ -169,9 +180,16 @@ class Run:
             raise
         return run
 
+    def declared(self) -> Declared:
+        """The experiment of this run, or the model that it was made of. Raises NcsnxError if its file is invalid."""
+        config = self._config()
+        found = config.experiment or config.pretrained
+        assert found is not None
+        return found
+
     def experiment(self) -> Experiment:
-        """The experiment of this run. Raises NcsnxError that names the file if it is invalid."""
-        return self._config().experiment
+        """The experiment of this run. Raises NcsnxError without one, and if its file is invalid."""
+        return require_trained(self.declared(), self.where)
 
     def space(self) -> Space:
         """The space of the run's images. Raises NcsnxError that names the file if it is invalid."""
@@ -179,8 +197,7 @@ class Run:
 
     def spec(self) -> ModelSpec:
         """The model that the run trains. Raises NcsnxError that names the file if it is invalid."""
-        config = self._config()
-        return ModelSpec.of(config.experiment, config.space)
+        return ModelSpec.of(self.declared(), self.space())
 
     def checkpoint(self, wanted: int | str | None = None, work: Work = SILENT) -> int:
         """The step of an existing checkpoint, sound or not; says which one 'best' is.
@@ -204,7 +221,9 @@ class Run:
     def steps(self) -> list[int]:
         """Steps of its checkpoints, ascending, sound or not. Raises NcsnxError if there is none."""
         if not (found := checkpoints(self)):
-            raise NcsnxError(f"run {self.name!r} has no checkpoint yet", Hint("`ncsnx train` writes the first"))
+            is_trained_here = isinstance(self.declared(), Experiment)
+            first = "`ncsnx train` writes the first" if is_trained_here else "repeat the import, which was interrupted"
+            raise NcsnxError(f"run {self.name!r} has no checkpoint yet", Hint(first))
         return found
 
     def best(self, work: Work = SILENT) -> Best:
@@ -235,10 +254,16 @@ class Run:
         )
         write_document(self.config_path, changed)
 
+    def compare_with(self, data: Data) -> None:
+        """Records the data set that a model from elsewhere is compared with. Raises NcsnxError."""
+        config = self._config()
+        if config.pretrained is not None and config.pretrained.data != data:
+            changed = attrs.evolve(config.pretrained, data=data)
+            write_document(self.config_path, attrs.evolve(config, pretrained=changed))
+
     def has_other_plugins(self) -> bool:
         """Whether packages that the experiment needs are now installed in another version. Raises NcsnxError."""
-        config = self._config()
-        return config.plugins != plugins_of(config.experiment)
+        return self._config().plugins != plugins_of(self.experiment())
 
     def adopt_data(self, fingerprint: str) -> None:
         """Records the data of a run that has none; from now on it must stay the same. Raises NcsnxError."""

@@ -8,7 +8,7 @@ cache is used without asking the Hub.
 import importlib.util
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,6 +151,28 @@ def fetch_model(address: HubAddress, work: Work = SILENT) -> Export:
             folder = _cached(address, cache)
     assert folder is not None
     return Export(folder, hub=str(address))
+
+
+def fetch_files(
+    address: HubAddress, choose: Callable[[dict[str, int]], Sequence[str]], work: Work = SILENT
+) -> tuple[Path, str]:
+    """A folder with some files of a repository that is no exported model, and its commit.
+
+    choose: the files to download, of all (name → bytes). Raises UsageError if the Hub can't be reached or refuses.
+    """
+    api, cache = hub_api(), cache_folder() / "hub"
+    with hub_errors(address):
+        info = api.model_info(address.repository, revision=address.revision, files_metadata=True, timeout=ANSWER_S)
+        sizes = {one.rfilename: one.size or 0 for one in info.siblings or []}
+        if not (names := choose(sizes)):
+            raise UsageError(f"{address} has none of the files that are needed")
+        work.info(f"downloading {address} ({byte_size(sum(sizes[name] for name in names))}) to {cache}")
+        paths = list[Path]()
+        for name in names:
+            work.check_stop()
+            path = api.hf_hub_download(address.repository, name, revision=str(info.sha), cache_dir=cache)
+            paths.append(Path(path).parents[name.count("/")])
+    return paths[0], str(info.sha)
 
 
 def _cached(address: HubAddress, cache: Path) -> Path | None:

@@ -22,8 +22,9 @@ from filelock import FileLock
 from ncsnx.config import checks
 from ncsnx.config.codec import canonical, digest
 from ncsnx.config.converter import structure
-from ncsnx.config.experiment import MOST_STEPS, Experiment
+from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.overrides import typed
+from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import AdvisedError, Hint, NcsnxError, quoted, shortened
@@ -253,7 +254,7 @@ class Measured(HasCheckpoints, Interface):
     def typed(self) -> str: ...
     @property
     def ledger(self) -> Path: ...
-    def experiment(self) -> Experiment: ...
+    def declared(self) -> Declared: ...
 
 
 @attrs.frozen(kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.experiment import Experiment
+from ncsnx.config.pretrained import Declared
 from ncsnx.config.variants import Config
 from ncsnx.registering import entry_points_of
 
@@ -19,9 +19,9 @@ class Plugin:
     version: str = attrs.field(validator=checks.short_ascii)
 
 
-def plugins_of(experiment: Experiment) -> tuple[Plugin, ...]:
-    """The distributions that define a part of the experiment, by name, without ncsnx itself."""
-    modules = {module for module in _modules(experiment) if module.partition(".")[0] != "ncsnx"}
+def plugins_of(declared: Declared) -> tuple[Plugin, ...]:
+    """The distributions that define a part of the configuration, by name, without ncsnx itself."""
+    modules = {module for module in _modules(declared) if module.partition(".")[0] != "ncsnx"}
     if not modules:
         return ()
     found: dict[str, Plugin] = {}

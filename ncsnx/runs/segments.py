@@ -52,9 +52,10 @@ class ImportRecord:
     sha256: str
     """sha256 of the file (hexadecimal)."""
     bytes: int
-    epoch: int
+    epoch: int | None = attrs.field(default=None, metadata=OMITTED)
     step: int
-    note: str
+    """Steps of the training; 0 if unknown."""
+    note: str = ""
 
 
 @document("a segment of a run", advice="fix or remove that line")
@@ -104,7 +105,7 @@ def append_segment(
         runtime=dict(runtime),
         versions=versions(),
         git=git_state(source or Path.cwd()),
-        plugins=plugins_of(run.experiment()),
+        plugins=plugins_of(run.declared()),
         imported=imported,
     )
     append_document(run.segments_path, segment)

@@ -71,12 +71,14 @@ Source: TypeAlias = Run | Export
 """Both have a path, a name, an experiment and the fingerprint of its data."""
 
 
-def open_source(runs: Path, name_or_path: Path | str, work: Work = SILENT) -> Source:
-    """The run of that name in the runs folder, or the run or exported model at that path or address on the Hub.
+def open_source(runs: Path, name_or_path: Source | Path | str, work: Work = SILENT) -> Source:
+    """A source itself; the run of that name in the runs folder, or the run or exported model at a path or address.
 
     A model on the Hub (hf://USER/MODEL) is downloaded unless its commit is in the cache; `work` shows the progress.
     Raises UsageError, NcsnxError.
     """
+    if isinstance(name_or_path, Run | Export):
+        return name_or_path
     if is_hub_address(str(name_or_path)):
         from ncsnx.runs.hub import fetch_model  # here, since HTTP takes a part of a command's start
 

@@ -12,6 +12,7 @@ import attrs
 
 from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.pretrained import Declared
 from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, run_names
@@ -21,7 +22,7 @@ from ncsnx.runs.writer_lock import is_being_written
 from ncsnx.storage.json_lines import last_records
 
 T = TypeVar("T")
-RunState = Literal["running", "complete", "unfinished", "exported model", "broken"]
+RunState = Literal["running", "complete", "unfinished", "imported", "exported model", "broken"]
 
 
 @attrs.frozen(kw_only=True)
@@ -31,10 +32,10 @@ class RunSummary:
     name: str
     path: Path
     state: RunState
-    """'running': another process holds the writer's lock."""
+    """'running': another process holds the writer's lock; 'imported': trained elsewhere."""
     error: str | None = None
     """Why the configuration can't be read, for state 'broken'."""
-    experiment: Experiment | None = None
+    declared: Declared | None = None
     """None for state 'broken'."""
     step: int | None = None
     """Step of the newest checkpoint; 0 without one."""
@@ -46,6 +47,11 @@ class RunSummary:
     """The best scored checkpoint, as the checkpoint `best`."""
 
     @property
+    def steps(self) -> int | None:
+        """Optimizer steps of the complete run."""
+        return self.declared.steps if isinstance(self.declared, Experiment) else None
+
+    @property
     def protocol(self) -> str | None:
         """The metric of the best score and the number of images: 'FID, n=10000'."""
         return None if self.best is None else f"{self.best.metric}, n={self.best.images}"
@@ -55,15 +61,15 @@ class RunSummary:
         return {
             "run": self.name,
             "path": str(self.path),
-            "experiment": None if self.experiment is None else self.experiment.name,
+            "experiment": None if self.declared is None else self.declared.name,
             "step": self.step,
-            "steps": None if self.experiment is None else self.experiment.steps,
+            "steps": self.steps,
             "state": self.state,
             "error": self.error,
             "loss": self.loss,
             "held_out": self.held_out,
             "best": None if self.best is None else {**self.best.as_json(), "protocol": self.protocol},
-            "configuration": None if self.experiment is None else unstructure(self.experiment),
+            "configuration": None if self.declared is None else unstructure(self.declared),
         }
 
 
@@ -77,16 +83,18 @@ def summary_of(source: Run | Export) -> RunSummary:
     """The summary of a run or exported model."""
     state: RunState
     try:
-        experiment = source.experiment()
+        declared = source.declared()
         if isinstance(source, Export):
             step, state = source.config().step, "exported model"
+        elif not isinstance(declared, Experiment):
+            step, state = max(checkpoints(source), default=0), "imported"
         else:
             step = max(checkpoints(source), default=0)
-            running, complete = is_being_written(source.path), step >= experiment.steps
+            running, complete = is_being_written(source.path), step >= declared.steps
             state = "running" if running else "complete" if complete else "unfinished"
     except NcsnxError as error:
         return RunSummary(name=source.name, path=source.path, state="broken", error=str(error))
-    found = RunSummary(name=source.name, path=source.path, state=state, experiment=experiment, step=step)
+    found = RunSummary(name=source.name, path=source.path, state=state, declared=declared, step=step)
     if isinstance(source, Export):
         return found
     none: list[dict[str, Any]] = []
@@ -111,9 +119,9 @@ def _last(records: list[dict[str, Any]], key: str) -> float | None:
 
 RUN_COLUMNS: dict[str, Callable[[RunSummary], Any]] = {
     "run": lambda one: one.name,
-    "experiment": lambda one: None if one.experiment is None else one.experiment.name,
+    "experiment": lambda one: None if one.declared is None else one.declared.name,
     "step": lambda one: one.step,
-    "of": lambda one: None if one.experiment is None else one.experiment.steps,
+    "of": lambda one: one.steps,
     "state": lambda one: one.state,
     "loss": lambda one: one.loss,
     "held_out": lambda one: one.held_out,

@@ -14,6 +14,7 @@ from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_fil
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.loading import origins_of
 from ncsnx.config.overrides import apply_with_origins, changed_words, parse_overrides
+from ncsnx.config.pretrained import Declared, require_trained
 from ncsnx.config.provenance import PYTHON
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.runs.exported import Export
@@ -28,9 +29,9 @@ _CONFIG = Run(Path()).config_path.name
 
 @attrs.frozen
 class Target:
-    """An experiment and its source."""
+    """An experiment, or a model that was trained elsewhere, and its source."""
 
-    experiment: Experiment
+    declared: Declared
     origins: dict[str, str]
     """Dotted path → origin; without values whose origin isn't recorded."""
     where: str
@@ -40,6 +41,11 @@ class Target:
     """Text of the experiment's file; None for runs and exported models."""
     file: str | None = None
     """Path of the experiment's file; None for runs and exported models."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment. Raises NcsnxError for a model that was trained elsewhere."""
+        return require_trained(self.declared, self.where)
 
 
 def find_target(name: str, folder: Path, overrides: list[str] | None = None, work: Work = SILENT) -> Target:
@@ -109,7 +115,7 @@ def find_training(
         if isinstance(source, Export):
             raise NcsnxError(
                 f"{source.path} is an exported model, which holds nothing to resume training from",
-                Hint("train its experiment from the beginning", f"ncsnx train {source.experiment().name}"),
+                Hint("train a new run from its weights", f"ncsnx train EXPERIMENT --from {source.path}"),
             )
     run = None if run_name is None else find_target(name, folder).run
     if run is not None and run_name is not None and folder / run_name != _whole_path(run):
@@ -149,11 +155,11 @@ def _at_path(name: str, folder: Path, work: Work = SILENT) -> Source:
 
 
 def _of_source(source: Source, overrides: list[str]) -> Target:
-    experiment, run = source.experiment(), source if isinstance(source, Run) else None
+    declared, run = source.declared(), source if isinstance(source, Run) else None
     known = {} if run is None else read_origins(run.origins_path)
     if not overrides:
-        return Target(experiment, known, source.where, run)
+        return Target(declared, known, source.where, run)
     parsed = parse_overrides(overrides)
-    marked = {path: known.get(path, "") for path, _ in flatten(unstructure(experiment))}
-    changed, origins = apply_with_origins(experiment, marked, parsed)
+    marked = {path: known.get(path, "") for path, _ in flatten(unstructure(declared))}
+    changed, origins = apply_with_origins(require_trained(declared, source.where), marked, parsed)
     return Target(changed, {path: one for path, one in origins.items() if one}, source.where, run)

@@ -9,6 +9,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING
 
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun, PredictorCorrector, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.noise.levels import sigmas
@@ -21,9 +22,10 @@ _SMALL = 0.05
 """Relative error of the variance up to which no bias is reported: that of `cas` of order 1 with η = 0.1."""
 
 
-def bias_of(experiment: Experiment) -> str | None:
-    """The known bias of an experiment's own sampler."""
-    return known_bias(experiment.sampler, sigmas(experiment.schedule), experiment.data.shape)
+def bias_of(declared: Declared) -> str | None:
+    """The known bias of a model's own sampler."""
+    shape = declared.data.shape if isinstance(declared, Experiment) else declared.shape
+    return known_bias(declared.sampler, sigmas(declared.schedule), shape)
 
 
 @singledispatch

@@ -19,9 +19,11 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment, Precision
+from ncsnx.config.model import UNet
+from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError, UsageError, quoted
-from ncsnx.networks import empty_network, load_weights, prepare
+from ncsnx.networks import Cond, empty_network, load_weights, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.exported import MODEL, Export, Weights
@@ -113,26 +115,31 @@ def model_of(source: Source, step: int, runtime: Runtime) -> Model:
     return _of_run(source, step, runtime) if isinstance(source, Run) else _of_export(source, runtime)
 
 
-def weights_of(experiment: Experiment) -> tuple[Weights, Literal["model", "ema"]]:
+def weights_of(declared: Declared) -> tuple[Weights, Literal["model", "ema"]]:
     """The weights that are sampled, and their part of a checkpoint: the averaged weights, or raw ones without EMA."""
-    return ("raw", "model") if experiment.ema is None else ("ema", "ema")
+    if not isinstance(declared, Experiment):
+        return "published", "model"
+    return ("raw", "model") if declared.ema is None else ("ema", "ema")
 
 
 def _of_run(run: Run, step: int, runtime: Runtime) -> Model:
-    experiment, space = run.experiment(), run.space()
-    weights, part = weights_of(experiment)
+    declared, space = run.declared(), run.space()
+    weights, part = weights_of(declared)
     with reading(run, step) as folder:
         saved = checkpoint.read_checkpoint(folder, [part])
-    if saved.state.get("identity") != identity(experiment):
+    if saved.state.get("identity") != identity(declared):
         raise NcsnxError(f"{folder} does not belong to {run.config_path}: it was trained by another experiment")
-    tensors = (saved.model if weights == "raw" else saved.ema) or {}
+    tensors = (saved.ema if part == "ema" else saved.model) or {}
+    imported = ImportedFrom.of(saved.state) if isinstance(declared, Experiment) else None
+    given = declared.source if isinstance(declared, Pretrained) else imported
     found = Checkpoint(
-        experiment=experiment,
+        declared=declared,
+        license="unknown" if given is None else given.license,
         run=run.name,
         step=saved.step,
         weights=weights,
         weights_sha256=read_manifest(folder).files[f"{part}.safetensors"].sha256,
-        imported=ImportedFrom.of(saved.state),
+        imported=imported,
     )
     return _trained(run, found, space, tensors, folder, runtime, found.facts)
 
@@ -144,7 +151,8 @@ def _of_export(export: Export, runtime: Runtime) -> Model:
     except SafetensorError as error:
         raise NcsnxError(f"{path} is not a safetensors file: {error}") from error
     found = Checkpoint(
-        experiment=config.experiment,
+        declared=config.declared,
+        license=config.license,
         run=config.run,
         step=config.step,
         weights=config.weights,
@@ -167,23 +175,29 @@ def _trained(
 
     Raises NcsnxError if they don't fit, and UsageError if the precision needs another device.
     """
-    experiment = found.experiment
-    execution = runtime.for_weights_of(experiment).execution(experiment)
-    network = empty_network(experiment, space)
+    declared = found.declared
+    execution = runtime.for_weights_of(declared).execution(declared)
+    network = empty_network(declared, space)
     load_weights(network, tensors, str(path))
     network = network.to(runtime.device).eval().requires_grad_(False)
     return Model(
         network=prepare(network, execution),
         space=space,
-        sampler=experiment.sampler,
+        sampler=declared.sampler,
         origin=Origin(
             where=source.where,
             name=source.name,
             facts=facts,
             checkpoint=found,
             source=source,
-            data=experiment.data,
+            data=declared.data,
             data_fingerprint=source.data_fingerprint(),
         ),
         runtime=runtime,
+        cond=classes_in_turn(declared.model.classes) if isinstance(declared.model, UNet) else None,
     )
+
+
+def classes_in_turn(count: int) -> Callable[[int, Tensor], Cond] | None:
+    """The classes of images at positions: each in turn; None for a network without classes."""
+    return (lambda seed, positions: {"classes": positions % count}) if count else None

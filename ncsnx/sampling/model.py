@@ -22,6 +22,7 @@ from ncsnx.config.image_sizes import (
     size_in_words,
 )
 from ncsnx.config.overrides import typed
+from ncsnx.config.pretrained import Declared, require_trained
 from ncsnx.config.sampler import Heun, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, NcsnxError, UsageError, printable, quoted, require_between
@@ -50,9 +51,10 @@ DEFAULT_SAMPLER = Heun(steps=40)
 
 @attrs.frozen(kw_only=True)
 class Checkpoint:
-    """The checkpoint of a training."""
+    """The checkpoint of a training, here or elsewhere."""
 
-    experiment: Experiment
+    declared: Declared
+    """The experiment, or where a model comes from that was trained elsewhere."""
     run: str
     """Name of the run that trained it."""
     step: int
@@ -60,16 +62,23 @@ class Checkpoint:
     """'ema' for averaged weights; 'raw' for those of the last update, in experiments without EMA."""
     weights_sha256: str
     """sha256 of the file of the weights, in hexadecimal."""
+    license: str = "unknown"
+    """License that the weights, or those that training started from, came with."""
     imported: ImportedFrom | None = None
     """The published checkpoint that training started from; None if it started from random weights."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment. Raises NcsnxError for a model that was trained elsewhere."""
+        return require_trained(self.declared, self.run)
 
     @property
     def facts(self) -> dict[str, Any]:
         """JSON that determines the weights."""
         return {
             "run": self.run,
-            "experiment": self.experiment.name,
-            "identity": identity(self.experiment),
+            "experiment": self.declared.name,
+            "identity": identity(self.declared),
             "step": self.step,
             "weights": self.weights,
             "weights_sha256": self.weights_sha256,
@@ -164,7 +173,7 @@ class Model:
         network, which = type(self.network).__name__, ""
         if (saved := self.origin.checkpoint) is not None:
             which = f", step {saved.step:,}, {weights_in_words(saved.weights)} {saved.weights_sha256[:8]}"
-            network, schedule = str(tag_of(type(saved.experiment.model))), saved.experiment.schedule.in_words
+            network, schedule = str(tag_of(type(saved.declared.model))), saved.declared.schedule.in_words
         parameters = counted(sum(tensor.numel() for tensor in self.network.parameters()), "parameter")
         return (
             f"Model of {self.origin.where}{which}\n"
@@ -202,7 +211,7 @@ class Model:
         return ModelSpec(
             space=self.space,
             levels=self.levels,
-            model=None if saved is None else saved.experiment.model,
+            model=None if saved is None else saved.declared.model,
             sampler=self.sampler,
             data=self.origin.data,
             precision=self.precision,
@@ -374,8 +383,8 @@ def require_size(network: Network, size: ImageSize) -> None:
 
 
 def weights_in_words(weights: Weights) -> str:
-    """'EMA weights' or 'raw weights'."""
-    return f"{'EMA' if weights == 'ema' else 'raw'} weights"
+    """'EMA weights', 'raw weights' or 'published weights'."""
+    return f"{'EMA' if weights == 'ema' else weights} weights"
 
 
 class Denoiser(nn.Module):

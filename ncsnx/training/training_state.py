@@ -19,6 +19,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.space import Space
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.ema import WeightAverage
+from ncsnx.training.initial_weights import InitialWeights
 from ncsnx.training.optimizers import checked_optimizer, training_execution
 
 
@@ -74,6 +75,13 @@ class TrainingState:
         checkpoint.load_optimizer_state(self.optimizer, self.network, saved.optimizer)
         self.step = saved.step
         self.imported = saved.state.get("imported")
+
+    def start_from(self, initial: InitialWeights) -> None:
+        """Takes the weights that a new training starts from. Raises NcsnxError if they don't fit."""
+        load_weights(self.network, initial.tensors, initial.record.file)
+        if self.average is not None:
+            self.average = WeightAverage(self.network, self.average.rate)
+        self.imported = attrs.asdict(initial.record)
 
     def saved_buffers(self) -> list[Tensor]:
         """The buffers that a checkpoint holds. The others follow from the configuration, so no pass changes them."""

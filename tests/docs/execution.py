@@ -53,7 +53,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_start(work: Path, cache: Path) -> None:
     shutil.copytree(ROOT / "experiments", work / "experiments", ignore=shutil.ignore_patterns("__pycache__"))
     (work / "docs" / "images").mkdir(parents=True)
-    for script in ("pictures.py", "mnist28.py"):
+    for script in ("pictures.py", "mnist28.py", "diffusers_digits.py"):
         shutil.copy(ROOT / "docs" / "images" / script, work / "docs" / "images")
     stand_in = work / "stand_in"
     (stand_in / "mlxtend").mkdir(parents=True)

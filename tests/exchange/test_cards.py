@@ -41,8 +41,9 @@ HOSTILE = [
 
 
 def card_of(experiment: Experiment | None = None, **changes: object) -> str:
-    given: dict[str, object] = {"parameters": 1_234, "evaluations": "121 evaluations", "license": "mit"}
-    return card(config_of(experiment), **(given | changes))  # type: ignore[arg-type]
+    given: dict[str, object] = {"parameters": 1_234, "evaluations": "121 evaluations"}
+    config = attrs.evolve(config_of(experiment), license=changes.pop("license", "mit"))
+    return card(config, **(given | changes))  # type: ignore[arg-type]
 
 
 def test_a_sampler_that_draws_another_distribution_says_so() -> None:

@@ -10,11 +10,12 @@ import ncsnx
 from ncsnx.config import AnnealedLangevin, Arrays, Experiment
 from ncsnx.errors import UsageError
 from ncsnx.exchange.importing import import_checkpoint
-from ncsnx.exchange.published_files import read_published
+from ncsnx.exchange.sources.published import Published
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.loading import load
 from ncsnx.sampling.model import Model
+from ncsnx.work import SILENT
 from tests.golden_networks import TOLERANCE, relative_error
 from tests.plain_ncsnv2 import plain_score
 from tests.published import STEP, golden_experiment, golden_states, write
@@ -33,11 +34,11 @@ def states() -> list[Any]:
 @pytest.fixture(scope="module")
 def model(states: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("imported")
-    published = read_published(write(folder / f"checkpoint_{STEP}.pth", states))
+    path = write(folder / f"checkpoint_{STEP}.pth", states)
     data = Arrays(path="slices.npy", image_size=TRAINED, channels=3, low=-1.0, high=1.0)
     experiment: Experiment = attrs.evolve(golden_experiment("ncsnv2"), data=data)
     run = Run.create(folder / "runs", "small", experiment, {}, None, None, space_of(experiment.data))
-    import_checkpoint(run, experiment, published)
+    import_checkpoint(run, Published().read(str(path), experiment, SILENT))
     return load(run, STEP, runtime=CPU)
 
 

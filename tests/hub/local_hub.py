@@ -104,8 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, answer.encode(), **{"Content-Type": "application/json"})
             case "GET", ["cdn", oid]:
                 self._send(200, self.hub.objects[oid], ETag=f'"{oid}"')
-            case "GET" | "HEAD", [owner, name, "resolve", commit, file]:
-                self._resolve(self._found(owner, name), commit, file)
+            case "GET" | "HEAD", [owner, name, "resolve", commit, *file]:
+                self._resolve(self._found(owner, name), commit, "/".join(file))
             case _:
                 raise _Refused(404, "EntryNotFound")
 

@@ -6,14 +6,17 @@ from typing import Any
 
 import attrs
 import pytest
+from safetensors.torch import load_file, save_file
 
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
-from ncsnx.runs.folder import open_run
+from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.hub import HubAddress, fetch_model, is_hub_address, parse_hub_address
 from ncsnx.runs.selection import open_source
+from tests.exchange.test_diffusers_folder import saved
 from tests.hub.local_hub import TOKEN, LocalHub, Repository
 from tests.runs.test_exports import WEIGHTS, config_of, export_to, forged
+from tests.training.tiny import command
 
 ADDRESS = HubAddress("ada", "digits")
 CARD, PICTURE = b"# card\n", b"picture"
@@ -176,3 +179,31 @@ def test_an_address_is_a_source_of_images_and_no_run(hub: LocalHub, tmp_path: Pa
     with pytest.raises(UsageError, match=r"hf://ada/digits is an exported model, not a run.*ncsnx sample hf://ada"):
         open_run(tmp_path, "hf://ada/digits")
     assert attrs.evolve(export_to(tmp_path / "own")).name == "own"
+
+
+def test_a_model_of_diffusers_is_imported_by_only_the_files_that_are_needed(
+    hub: LocalHub, cache_here: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("diffusers")
+    folder = saved(tmp_path / "tiny", {})
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    card = b"---\nlicense: apache-2.0\n---\n"
+    others = {"README.md": card, "unet/diffusion_pytorch_model.bin": b"pickle", "samples/1.png": b"picture"}
+    repository = hub.repository("ada/tiny", files | others)
+    result = command("import", "hf://ada/tiny", folder=tmp_path)
+    assert result.code == 0, result.err
+    assert "license: apache-2.0" in result.err
+    source = Run(tmp_path / "runs" / "tiny").declared().source  # type: ignore[union-attr]
+    assert source.address == f"hf://ada/tiny@{repository.head}"
+    kept = {path.name for path in cache_here.rglob("*") if path.is_symlink() or path.suffix in (".json", ".bin")}
+    assert not {"diffusion_pytorch_model.bin", "1.png"} & kept
+    changed = dict(load_file(folder / "unet/diffusion_pytorch_model.safetensors"))
+    changed["conv_out.bias"] += 1
+    save_file(changed, folder / "unet/diffusion_pytorch_model.safetensors")
+    files["unet/diffusion_pytorch_model.safetensors"] = (
+        folder / "unet/diffusion_pytorch_model.safetensors"
+    ).read_bytes()
+    hub.repository("ada/tiny", files | others)
+    again = command("import", "hf://ada/tiny", folder=tmp_path)
+    assert again.code == 1
+    assert "runs/tiny is of another model than hf://ada/tiny@" in again.err

@@ -82,7 +82,7 @@ def test_every_truncation_and_a_flipped_bit_in_any_byte_of_the_configuration_is_
         ({"format_version": True}, "format_version: expected 1, found True"),
         ({"run": "../run"}, "run: must be 1 to 100 of the characters"),
         ({"step": -1}, "step: must be a whole number >= 0, not -1"),
-        ({"weights": "EMA"}, "weights: expected one of ema, raw, found text 'EMA'"),
+        ({"weights": "EMA"}, "weights: expected one of ema, raw, published, found text 'EMA'"),
         ({"model_sha256": "abc"}, "model_sha256: must be a sha256 in hexadecimal, not 'abc'"),
         ({"checkpoint_sha256": "\x1b"}, "checkpoint_sha256: must be a sha256 in hexadecimal"),
         ({"data_fingerprint": "a\nb"}, "data_fingerprint: must be 1 to 200 printable ASCII characters"),

@@ -100,4 +100,4 @@ def test_listing_shows_broken_runs_with_what_is_wrong_beside_the_others(run: Run
     assert "broken/config.json: expected JSON" in str(rows["broken"].error)
     assert "cannot read" in str(rows["photos"].error)
     assert (rows["strange"].state, "config.json" in str(rows["strange"].error)) == ("broken", True)
-    assert rows["small"].experiment == run.experiment()
+    assert rows["small"].declared == run.experiment()

@@ -132,6 +132,8 @@ def test_a_field_that_is_missing_is_named(cls: type, values: dict[str, Any]) -> 
             said = complaint(without, cls)
             assert said.startswith(f"a/file.json: {in_words(place)}: is required")
             assert ", but missing" in said
+        elif place in (("experiment",), ("pretrained",)):  # one of which is there
+            assert "must be there, or `pretrained` in its place" in complaint(without, cls)
         else:
             parse_document(written(without, cls), cls, "file.json")
 
@@ -184,7 +186,7 @@ def test_a_newer_version_is_refused_with_what_to_do_whatever_it_holds(cls: type,
 def test_long_lived_documents_have_a_version() -> None:
     """Others can be computed again, or last as long as a process."""
     assert {cls.__name__ for cls, _ in KINDS if not version_fields(cls)} == {
-        *("PerfectModel", "Roughest", "Scan")  # the version is in their cache key
+        *("DecodedSizes", "PerfectModel", "Roughest", "Scan")  # the version is in their cache key
     }
 
 

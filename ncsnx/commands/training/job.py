@@ -16,6 +16,7 @@ from ncsnx.results import Result
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.names import runs_folder
+from ncsnx.runs.selection import Source
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.tracking.tracker import known_trackers, noted_trackers
 from ncsnx.work import Work
@@ -39,6 +40,8 @@ class TrainingJob:
     data: Path
     """Folder of the data sets."""
     options: Training
+    start: Source | None = None
+    """The run or exported model whose weights a new training starts from."""
     budget_s: float | None = None
     """Seconds to train for; None: until the last step."""
     trackers: Sequence[str] = ()

@@ -17,7 +17,7 @@ from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, open_data
 from ncsnx.data.memory_cache import CachedImages
 from ncsnx.data.value_statistics import measured_space
-from ncsnx.errors import Stopped
+from ncsnx.errors import Hint, NcsnxError, Stopped, UsageError
 from ncsnx.networks import meta_network
 from ncsnx.planning.budget import RESERVE
 from ncsnx.planning.timing import steps_within, time_experiment
@@ -31,8 +31,9 @@ from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
 from ncsnx.space import Space
-from ncsnx.spelling import parameter
+from ncsnx.spelling import A_RUN, argument, parameter
 from ncsnx.tracking.sending import tracked
+from ncsnx.training.initial_weights import InitialWeights, initial_weights
 from ncsnx.training.loop import AgreedStop, train_steps
 from ncsnx.training.observer import TrainingObserver
 from ncsnx.training.optimizers import learning_rate
@@ -57,6 +58,7 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
     end_s = time.monotonic() + (math.inf if job.budget_s is None else job.budget_s)
     with work.at_once():
         runtime = _runtime(job, work.ranks)
+        job, initial = _started(job)
         meta_network(job.experiment)  # refuses early what it can't take
         splits = open_data(job.experiment.data, job.data, work)
         require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
@@ -66,7 +68,21 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
         state = TrainingState(job.experiment, runtime, space)
         require_shareable(state.network, job.experiment, work.ranks.world)
     run = work.ranks.first(lambda: _run(job, splits.fingerprint, space))
-    return _Training(job, work, run, state, splits, end_s).carry_out()
+    return _Training(job, work, run, state, splits, end_s, initial).carry_out()
+
+
+def _started(job: TrainingJob) -> tuple[TrainingJob, InitialWeights | None]:
+    """The job with the network of the weights that it starts from, and these."""
+    if job.start is None:
+        return job, None
+    initial = initial_weights(job.experiment, job.start)
+    if typed := [path for path in initial.changed if job.origins.get(path) == COMMAND_LINE]:
+        raise UsageError(
+            f"{', '.join(typed)}: given by the weights of {job.start.where}, so that it cannot be changed",
+            Hint("leave it out"),
+        )
+    origins = {**job.origins, **dict.fromkeys(initial.changed, initial.origin)}
+    return attrs.evolve(job, experiment=initial.experiment, origins=origins), initial
 
 
 def _runtime(job: TrainingJob, ranks: RankGroup) -> Runtime:
@@ -120,6 +136,8 @@ class _Training:
     splits: Splits
     end_s: float
     """Time on the monotonic clock when the training is to end, if it hasn't reached its last step."""
+    initial: InitialWeights | None
+    """Weights that a new run starts from."""
 
     def carry_out(self) -> TrainedRun:
         """Trains while this process, or rank 0, holds the run's lock."""
@@ -187,6 +205,8 @@ class _Training:
         source = Path.cwd() if job.file is None else job.file.parent
         with AgreedStop(work.stop, work.ranks).at_once():
             warnings = load_newest(run, state, work.ranks)
+            if state.step == 0 and state.experiment.initial_weights is not None:
+                self._start_from()
             work.ranks.first(lambda: record_start(run, state, changes, dict(job.origins), job.options.note, source))
         for warning in warnings:
             work.warning(warning)
@@ -194,6 +214,16 @@ class _Training:
             work.ranks.first(lambda: run.adopt_data(fingerprint))
             work.info(f"data: the run had none recorded, and resumes with fingerprint {fingerprint[:12]}…")
         return [f"changed since the last start: {change}" for change in changes]
+
+    def _start_from(self) -> None:
+        """Gives a new run its weights. Raises NcsnxError if they aren't at hand."""
+        if self.initial is None:
+            raise NcsnxError(
+                f"{self.run.path} starts from weights that it has no checkpoint of yet",
+                Hint("repeat the first command, which names them", adds=argument("start", A_RUN)),
+            )
+        self.state.start_from(self.initial)
+        self.work.info(f"{self.initial.origin}, step {self.initial.record.step:,}")
 
     def _remarks(self) -> list[str]:
         """Hints before the first step."""

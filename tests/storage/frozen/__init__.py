@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 import ncsnx
+from ncsnx.data.patches import DecodedSizes
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.scan import Scan
 from ncsnx.evaluation.reference import PerfectModel, ReferenceRecord
@@ -27,7 +28,9 @@ FILES: dict[str, type] = {
     "cache/reference.json": ReferenceRecord,
     "cache/roughness/found.json": Roughest,
     "cache/scans/found.json": Scan,
+    "cache/sizes.json": DecodedSizes,
     "export/config.json": ExportConfig,
+    "imported/config.json": RunConfig,
     "new-run/config.json": RunConfig,
     "ledger/protocols.jsonl": Protocol,
     "ledger/entries.jsonl": Entry,

@@ -1,0 +1,1 @@
+"""Forms of files that models come in, one module each."""

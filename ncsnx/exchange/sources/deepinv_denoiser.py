@@ -1,0 +1,100 @@
+"""Denoisers of the package deepinv, by their name: `deepinv:DRUNet`, or `deepinv:DRUNet=FILE` with weights at hand.
+
+The weights are files of torch, which are read here, and not by deepinv, so that nothing in them is executed.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ncsnx import reading
+from ncsnx.config import Deepinv, Experiment, Geometric, Heun, Pretrained, Provenance
+from ncsnx.data.download import PublishedFile, download
+from ncsnx.errors import NcsnxError, UsageError, shortened
+from ncsnx.exchange.model_source import MOST_BYTES, FoundModel, ModelSource, source
+from ncsnx.networks.extras import required
+from ncsnx.paths import typed_path
+from ncsnx.runs.checkpoint import Tensors
+from ncsnx.storage.cache import cache_folder
+from ncsnx.work import Work
+
+_LARGEST_SIGMA = {"DRUNet": 50 / 255, "FFDNet": 75 / 255}
+"""Largest noise of the training, of images in [0, 1] (Zhang et al. 2021, arXiv 2008.13751, section 4.1; Zhang et al.
+2018, arXiv 1710.04026, section IV-B)."""
+_FILES = {
+    "DRUNet": "https://huggingface.co/deepinv/drunet/resolve/main/drunet_deepinv_color_finetune_22k.pth",
+    "FFDNet": "https://huggingface.co/deepinv/FFDNet/resolve/main/ffdnet_color.pth",
+}
+"""Addresses in deepinv's source (models/drunet.py, models/ffdnet.py) of the weights for colour pictures."""
+_SIGMA_MIN = 0.002
+_SIDE = 128  # such networks take any size
+
+
+@source
+class DeepinvDenoiser(ModelSource):
+    """A denoiser of deepinv."""
+
+    kind = "deepinv"
+    form = f"deepinv:NAME or deepinv:NAME=FILE, for {' and '.join(_LARGEST_SIGMA)}"
+
+    def recognizes(self, address: str) -> bool:
+        return address.startswith("deepinv:")
+
+    def read(self, address: str, experiment: Experiment | None, work: Work) -> FoundModel:
+        name, has_file, file = address.removeprefix("deepinv:").partition("=")
+        if name not in _LARGEST_SIGMA or bool(has_file) != bool(file):
+            raise UsageError(
+                f"{shortened(ascii(address))}: expected one of {', '.join(_LARGEST_SIGMA)}; in Python, "
+                "ncsnx.Model.of takes any denoiser of deepinv"
+            )
+        version = required("deepinv", "science", "this model").__version__
+        path = typed_path(file, of="SOURCE") if file else _downloaded(name, work)
+        tensors, sha256, size = _read_weights(path)
+        declared = Pretrained(
+            name=f"deepinv-{name.lower()}",
+            source=Provenance(
+                kind="deepinv",
+                address=path.name,
+                sha256=sha256,
+                made_with=f"deepinv {version}",
+                remark=f"trained for noise of at most {_LARGEST_SIGMA[name]:.3g} of images in [0, 1]: it restores "
+                "pictures whose parts are all there, and draws none",
+            ),
+            shape=(_channels(name, tensors), _SIDE, _SIDE),
+            ends=(0.0, 1.0),
+            schedule=Geometric(sigma_max=_LARGEST_SIGMA[name], sigma_min=_SIGMA_MIN, levels=20),
+            model=Deepinv(denoiser=name),
+            sampler=Heun(steps=20),
+        )
+        state = {f"denoiser.{name}": tensor for name, tensor in tensors.items()}
+        return FoundModel.of(declared, state, size, stated=(), own=(0.0, 255.0))
+
+
+def _channels(name: str, tensors: Tensors) -> int:
+    """Channels of the images, of which the last convolution of FFDNet gives four parts."""
+    last = next((tensor for tensor in reversed(tensors.values()) if tensor.dim() == 4), None)
+    return 3 if last is None else min(max(1, last.shape[0] // (4 if name == "FFDNet" else 1)), 16_384)
+
+
+def _downloaded(name: str, work: Work) -> Path:
+    path = cache_folder() / "deepinv" / Path(_FILES[name]).name
+    download(PublishedFile(_FILES[name]), path, work, otherwise=f", or type deepinv:{name}=FILE")
+    return path
+
+
+def _read_weights(path: Path) -> tuple[Tensors, str, int]:
+    """Tensors by name, sha256 and size of a file of torch."""
+    try:
+        content = reading.read_bytes(path, MOST_BYTES)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        found: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # a stranger's file may raise anything
+        raise NcsnxError(f"{path} is damaged or no file of weights; nothing in it was executed") from error
+    if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
+        raise NcsnxError(f"{path} holds no tensors by name")
+    return found, hashlib.sha256(content).hexdigest(), len(content)

@@ -1,0 +1,92 @@
+"""Training that starts from the weights of a model: a new run, whose steps begin at 0."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from torch import Tensor
+
+from ncsnx.config.codec import differences
+from ncsnx.config.data_sets import Transform
+from ncsnx.config.experiment import Augmentation, Experiment
+from ncsnx.config.model import Listed
+from ncsnx.config.pretrained import Pretrained
+from ncsnx.errors import Hint, NcsnxError
+from ncsnx.runs.checkpoint import ImportedFrom
+from ncsnx.runs.selection import Source
+from ncsnx.runtime import Runtime
+from ncsnx.sampling.loading import model_of
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class InitialWeights:
+    """Weights of a model that was trained before, here or elsewhere."""
+
+    experiment: Experiment
+    """The experiment of the new training, with the network of the model."""
+    changed: tuple[str, ...]
+    """Dotted paths of what the model changed in it."""
+    tensors: Mapping[str, Tensor]
+    record: ImportedFrom
+    """Origin of the weights, for the new checkpoints."""
+
+    @property
+    def origin(self) -> str:
+        """Origin of the changed values."""
+        return f"weights of {self.record.file}"
+
+
+def initial_weights(experiment: Experiment, source: Source) -> InitialWeights:
+    """The weights of the newest checkpoint of a run, or of an exported model, to train an experiment from.
+
+    The experiment takes the model's network and what its weights depend on: the range of its numbers, σ_data, noise
+    levels that it is conditional on, and the labels of augmentation. Raises NcsnxError for images of another shape and
+    for a network with classes.
+    """
+    model = model_of(source, source.checkpoint(), Runtime.choose(device="cpu"))
+    saved, space = model.checkpoint, model.space
+    declared = saved.declared
+    if experiment.data.shape != space.shape:
+        raise NcsnxError(
+            f"{source.where} has images of {space.shape} (channels, height, width), and {experiment.name} of "
+            f"{experiment.data.shape}",
+            Hint("choose an experiment with such images"),
+        )
+    if getattr(declared.model, "classes", 0):
+        raise NcsnxError(f"{source.where} is conditional on classes, which training does not know yet")
+    data = dict[str, Any]()
+    changes: dict[str, Any] = {"model": declared.model, "initial_weights": saved.weights_sha256}
+    if declared.model.uses_sigma_data:
+        data["sigma_data"] = space.sigma_data
+    if isinstance(declared, Experiment):
+        takes_labels = declared.augmentation is not None
+        data["transform"] = declared.data.transform
+    else:
+        takes_labels = declared.labels > 0
+        data["transform"] = _transform(declared)
+    if isinstance(declared.schedule, Listed) or not declared.model.any_sigma:
+        changes["schedule"] = declared.schedule
+    changes["augmentation"] = (experiment.augmentation or Augmentation()) if takes_labels else None
+    if takes_labels and hasattr(experiment.data, "random_flip"):
+        data["random_flip"] = False  # augmentation mirrors images itself
+    changed = attrs.evolve(experiment, data=attrs.evolve(experiment.data, **data), **changes)
+    return InitialWeights(
+        experiment=changed,
+        changed=tuple(one.path for one in differences(experiment, changed)),
+        tensors=model.network.state_dict(),
+        record=ImportedFrom(
+            file=source.name,
+            sha256=saved.weights_sha256,
+            step=saved.step,
+            license=saved.license,
+            is_start=True,
+        ),
+    )
+
+
+def _transform(declared: Pretrained) -> Transform:
+    """The transform of data whose black and white are the ends of a model. Raises NcsnxError for other ends."""
+    known: dict[tuple[float, float], Transform] = {(-1.0, 1.0): "rescaled", (0.0, 1.0): "none"}
+    if (found := known.get(declared.ends)) is None:
+        raise NcsnxError(f"{declared.name} takes {declared.ends} for black and white; expected (-1, 1) or (0, 1)")
+    return found

@@ -1,0 +1,63 @@
+"""Denoisers of deepinv as models: the same images, by their address and by `Model.of`."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ncsnx
+from ncsnx.exchange.sources import deepinv_denoiser
+from tests.training.tiny import command
+
+deepinv = pytest.importorskip("deepinv")
+
+
+class Executed:
+    """Pickled as a call of eval."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __reduce__(self) -> Any:
+        return eval, (self.text,)
+
+
+@torch.no_grad()
+def test_a_file_of_weights_gives_the_denoiser_s_images(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    denoiser = deepinv.models.FFDNet(img_channels=1, pretrained=None).eval()
+    torch.save(denoiser.state_dict(), tmp_path / "ffdnet.pth")
+    result = command("import", f"deepinv:FFDNet={tmp_path / 'ffdnet.pth'}", "--run", "ffdnet", folder=tmp_path)
+    assert result.code == 0, result.err
+    assert "trained for noise of at most 0.294" in result.err
+    model = ncsnx.load(tmp_path / "runs" / "ffdnet")
+    y, sigma = torch.rand(3, 1, 16, 24), torch.tensor([0.02, 0.1, 0.29])
+    expected = torch.cat([denoiser(one[None], level) for one, level in zip(y, sigma, strict=True)])
+    assert (model.denoise(y, sigma) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    wrapped = ncsnx.Model.of(denoiser, shape=(1, 16, 24), sigma_max=0.29, ends=(0.0, 1.0))
+    assert (wrapped.denoise(y, sigma) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_mistakes_get_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(deepinv_denoiser._FILES, "DRUNet", "http://127.0.0.1:9/drunet.pth")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    mark = tmp_path / "mark"
+    torch.save({"weight": Executed(f"open({str(mark)!r}, 'w')")}, tmp_path / "hostile.pth")
+    (tmp_path / "bad.pth").write_bytes(b"x" * 100)
+    for address, told in (
+        ("deepinv:DnCNN", "expected one of DRUNet, FFDNet; in Python, ncsnx.Model.of takes any denoiser"),
+        ("deepinv:DRUNet=none.pth", "cannot read none.pth"),
+        (f"deepinv:DRUNet={tmp_path / 'bad.pth'}", "is damaged or no file of weights; nothing in it was executed"),
+        (f"deepinv:DRUNet={tmp_path / 'hostile.pth'}", "is damaged or no file of weights; nothing in it was executed"),
+        ("deepinv:DRUNet=", "expected one of DRUNet, FFDNet"),
+        ("deepinv:DRUNet", "cannot download drunet.pth from http://127.0.0.1:9/drunet.pth"),
+        ("nothing.xyz", "'nothing.xyz' does not exist; expected "),
+    ):
+        result = command("import", address, folder=tmp_path)
+        assert result.code in (1, 2)
+        assert told in result.err
+        assert not (tmp_path / "runs").exists()
+        assert not mark.exists()

@@ -1,0 +1,87 @@
+"""Training from the weights of a model: a new run that is resumed like any other and says where it started."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.checkpoint import read_checkpoint
+from ncsnx.runs.folder import Run
+from ncsnx.runs.names import step_name
+from ncsnx.runtime import Runtime
+from ncsnx.training.initial_weights import initial_weights
+from ncsnx.training.training_state import TrainingState
+from tests.training.tiny import CPU, command, overrides
+
+WEIGHTS = ("model", "ema", "optimizer")
+
+
+@pytest.fixture(scope="module")
+def source(trained: Path) -> Path:
+    """A finished run."""
+    return trained / "runs" / "digits"
+
+
+def tuned(folder: Path, source: Path, name: str, *words: str) -> Run:
+    """A training of `digits` from the weights of another run."""
+    result = command(
+        "train", "digits", "--from", str(source), "--run", name, *overrides("seed=5", *words), *CPU, folder=folder
+    )
+    assert result.code == 0, result.err
+    return Run(folder / "runs" / name)
+
+
+def test_it_starts_with_the_averaged_weights_and_a_fresh_optimizer(source: Path, tmp_path: Path) -> None:
+    run = Run(source)
+    initial = initial_weights(run.experiment(), run)
+    state = TrainingState(initial.experiment, Runtime.choose(device="cpu"), run.space())
+    state.start_from(initial)
+    average = read_checkpoint(run.checkpoints / step_name(run.steps()[-1])).ema
+    assert average is not None
+    assert state.average is not None
+    for name, tensor in average.items():
+        assert state.network.state_dict()[name].equal(tensor)
+        assert state.average.tensors()[name].equal(tensor)
+    assert (state.step, len(state.optimizer.state)) == (0, 0)
+
+
+def test_a_resumed_one_ends_with_the_same_bits_and_needs_its_source_no_more(source: Path, tmp_path: Path) -> None:
+    straight = tuned(tmp_path, source, "straight", "steps=8")
+    resumed = tuned(tmp_path, source, "resumed", "steps=4")
+    assert command("train", "runs/resumed", "steps=8", *CPU, folder=tmp_path).code == 0
+    for part in WEIGHTS:
+        file = f"{step_name(8)}/{part}.safetensors"
+        assert (straight.checkpoints / file).read_bytes() == (resumed.checkpoints / file).read_bytes()
+    state = json.loads((straight.checkpoints / step_name(8) / "state.json").read_text())
+    assert state["imported"]["is_start"] is True
+    shown = command("show", "runs/straight", "--origins", folder=tmp_path).out
+    assert "weights of digits" in shown
+    assert command("export", "straight", "--out", str(tmp_path / "out"), "--grid", "0", folder=tmp_path).code == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "trained further from" in card
+    assert str(source.parent) not in card
+
+
+def test_other_weights_are_another_run_and_without_its_source_it_cannot_begin(source: Path, tmp_path: Path) -> None:
+    run = tuned(tmp_path, source, "tuned", "steps=4")
+    words = ("train", "digits", "--run", "tuned", *overrides("seed=5", "steps=4"), *CPU)
+    refused = command(*words, folder=tmp_path)
+    assert refused.code == 2
+    assert "initial_weights: " in refused.err
+    for step in run.steps():
+        for file in (run.checkpoints / step_name(step)).iterdir():
+            file.unlink()
+        (run.checkpoints / step_name(step)).rmdir()
+    run.segments_path.unlink()
+    refused = command("train", "runs/tuned", *CPU, folder=tmp_path)
+    assert refused.code == 1
+    assert "starts from weights that it has no checkpoint of yet" in refused.err
+    assert "--from RUN" in refused.err
+
+
+def test_images_of_another_shape_are_refused(source: Path) -> None:
+    from ncsnx.config.discovery import resolve
+
+    with pytest.raises(NcsnxError, match=r"has images of .* and cifar10 of"):
+        initial_weights(resolve("cifar10").experiment, Run(source))
