@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ncsnx
@@ -172,19 +173,27 @@ def test_its_data_set_may_be_named_later(folder: Path) -> None:
     assert "model.width=9: the files say what the model is" in refused.err
 
 
-def test_a_data_set_makes_it_comparable_and_its_export_is_the_same_model(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_data_set_makes_it_comparable(folder: Path) -> None:
+    here = folder.parent
+    assert command("import", str(folder), "digits", "--run", "compared", folder=here).code == 0
+    for words in (
+        ("fid", "compared", "--n", "10", *QUICK, "sampler.steps=2"),
+        ("likelihood", "compared", "--n", "2", "--probes", "1"),
+        ("compare", "compared", "--n", "10", "--samplers", "heun", "--evaluations", "3", *QUICK),
+        ("neighbors", "compared", "--n", "2", "sampler.steps=2"),
+        ("restore", "compared", "--outpaint", "digit.png", "--n", "2", "sampler.steps=3"),
+    ):
+        Image.new("L", (6, 6), 90).save(here / "digit.png")
+        result = command(*words, folder=here)
+        assert result.code == 0, (words, result.err)
+
+
+def test_its_license_goes_with_it_and_its_export_is_the_same_model(folder: Path, tmp_path: Path) -> None:
     (folder / "README.md").write_text("---\ntags: [x]\nlicense: cc-by-nc-4.0\n---\nA card.\n")
     here = folder.parent
     assert command("import", str(folder), "digits", "--run", "known", folder=here).code == 0
     (folder / "README.md").unlink()
-    for words in (
-        ("fid", "known", "--n", "10", *QUICK, "sampler.steps=2"),
-        ("likelihood", "known", "--n", "2", "--probes", "1"),
-        ("compare", "known", "--n", "10", "--samplers", "heun", "--evaluations", "3", *QUICK),
-        ("neighbors", "known", "--n", "2", "sampler.steps=2"),
-    ):
-        result = command(*words, folder=here)
-        assert result.code == 0, (words, result.err)
     refused = command("export", "known", "--license", "mit", "--out", str(tmp_path / "out"), "--grid", "0", folder=here)
     assert refused.code == 2
     assert "the weights came with the license cc-by-nc-4.0" in refused.err
@@ -194,6 +203,10 @@ def test_a_data_set_makes_it_comparable_and_its_export_is_the_same_model(folder:
     assert "published as" in card
     first, second = ncsnx.load(here / "runs" / "known"), ncsnx.load(tmp_path / "out")
     assert ncsnx.draw(first, n=2, sampler=first.sampler).equal(ncsnx.draw(second, n=2, sampler=first.sampler))
+    words = ("steps=1", "batch_size=8", "snapshots=none", "--threads", "1")
+    trained = command("train", "digits", "--from", str(tmp_path / "out"), "--run", "again", *words, folder=here)
+    assert trained.code == 0, trained.err
+    assert ncsnx.load(here / "runs" / "again").checkpoint.license == "cc-by-nc-4.0"
 
 
 @pytest.mark.parametrize(
