@@ -46,7 +46,7 @@ class ImportModel(InRuns, Noted, Command["ImportedRun"]):
     )
     """A name (see `ncsnx list`), FILE.py or FILE.py:NAME."""
     changes: FieldChanges = attrs.field(default=(), kw_only=False)
-    """Changes to the experiment, such as model.width=64."""
+    """Changes to the experiment of a .pth, such as model.width=64, or to its data, such as data.root=DIR."""
     name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="that of the model")] = None
     """Name of the run."""
 

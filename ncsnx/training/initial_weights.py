@@ -40,8 +40,8 @@ def initial_weights(experiment: Experiment, source: Source) -> InitialWeights:
     """The weights of the newest checkpoint of a run, or of an exported model, to train an experiment from.
 
     The experiment takes the model's network and what its weights depend on: the range of its numbers, σ_data, noise
-    levels that it is conditional on, and the labels of augmentation. Raises NcsnxError for images of another shape and
-    for a network with classes.
+    levels that it is made for, with its sampler, and the labels of augmentation. Raises NcsnxError for images of
+    another shape and for a network with classes.
     """
     model = model_of(source, source.checkpoint(), Runtime.choose(device="cpu"))
     saved, space = model.checkpoint, model.space
@@ -65,7 +65,7 @@ def initial_weights(experiment: Experiment, source: Source) -> InitialWeights:
         takes_labels = declared.labels > 0
         data["transform"] = _transform(declared)
     if isinstance(declared.schedule, Listed) or not declared.model.any_sigma:
-        changes["schedule"] = declared.schedule
+        changes |= {"schedule": declared.schedule, "sampler": declared.sampler}  # whose grid is of these levels
     changes["augmentation"] = (experiment.augmentation or Augmentation()) if takes_labels else None
     if takes_labels and hasattr(experiment.data, "random_flip"):
         data["random_flip"] = False  # augmentation mirrors images itself

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ncsnx
-from ncsnx.config import EulerAncestral, TrainedLevels
+from ncsnx.config import ConsistentAnnealed, EulerAncestral, TrainedLevels
 from ncsnx.errors import NcsnxError
 from ncsnx.exchange.model_source import source_of
 from ncsnx.runs.folder import Run
@@ -160,7 +160,11 @@ def test_it_is_trained_further_at_its_own_noise_levels(folder: Path) -> None:
     assert result.code == 0, result.err
     tuned = Run(here / "runs" / "tuned").experiment()
     assert (tuned.model, tuned.data.transform) == (model.checkpoint.declared.model, "rescaled")
-    assert ncsnx.load(here / "runs" / "tuned").levels == model.levels
+    loaded = ncsnx.load(here / "runs" / "tuned")
+    assert (loaded.levels, loaded.sampler) == (model.levels, model.sampler)
+    typed = command("train", "digits", "--from", "tiny", "--run", "typed", "sampler=cas", *words, folder=here)
+    assert typed.code == 0, typed.err
+    assert ncsnx.load(here / "runs" / "typed").sampler == ConsistentAnnealed()
 
 
 def test_its_data_set_may_be_named_later(folder: Path) -> None:

@@ -76,7 +76,10 @@ def _started(job: TrainingJob) -> tuple[TrainingJob, InitialWeights | None]:
     if job.start is None:
         return job, None
     initial = initial_weights(job.experiment, job.start)
-    if typed := [path for path in initial.changed if job.origins.get(path) == COMMAND_LINE]:
+    typed = [path for path in initial.changed if job.origins.get(path) == COMMAND_LINE]
+    if any(path.startswith("sampler") for path in typed):  # the one value that doesn't touch the weights
+        initial = attrs.evolve(initial, experiment=attrs.evolve(initial.experiment, sampler=job.experiment.sampler))
+    if typed := [path for path in typed if not path.startswith("sampler")]:
         raise UsageError(
             f"{', '.join(typed)}: given by the weights of {job.start.where}, so that it cannot be changed",
             Hint("leave it out"),
