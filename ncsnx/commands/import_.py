@@ -85,7 +85,7 @@ class _Import:
             rows = [self.one(addresses[0])] if len(addresses) == 1 else list(self.all(addresses))
         finally:
             if self.target is not None:
-                self.target.__exit__(None, None, None)
+                self.target.close()
         if self.target is None:
             raise NcsnxError(_refused(rows))
         path = self.target.path

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import attrs
 
 from ncsnx.config.codec import Difference, identity
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.pretrained import Pretrained
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.exchange.model_source import FoundModel
 from ncsnx.runs import checkpoint
@@ -45,12 +45,8 @@ class ImportTarget:
         self._origins, self._text, self._note = origins, text, note
         self._open = ExitStack()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Unlocks the run."""
         self._open.close()
 
     def add(self, found: FoundModel, check_stop: Callable[[], None] = lambda: None) -> Imported:
@@ -60,6 +56,8 @@ class ImportTarget:
             self._open.enter_context(writer_lock(run))
             remove_debris(run)
             self.run = run
+            if isinstance(found.declared, Pretrained) and found.declared.data is not None:
+                run.compare_with(found.declared.data)
         return import_checkpoint(self.run, found, self._note, check_stop)
 
     def _existing(self, found: FoundModel) -> Run:
@@ -71,8 +69,6 @@ class ImportTarget:
                 f"{run.path} is of another model than {found.record.file}",
                 Hint("import it into a new run", adds=argument("name", f"{run.name}-2")),
             )
-        elif found.declared.data is not None:
-            run.compare_with(found.declared.data)
         return run
 
     def _created(self, found: FoundModel) -> Run:
