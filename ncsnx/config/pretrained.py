@@ -1,6 +1,6 @@
 """A model that was trained by other code: what its files say, and nothing about a training that wasn't here."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -70,6 +70,19 @@ class Pretrained(Config):
 
 Declared: TypeAlias = Experiment | Pretrained
 """A description of a model: of its training, or of where it comes from."""
+
+
+def require_one(instance: Any, attribute: "attrs.Attribute[Experiment | None]", value: Experiment | None) -> None:
+    """Validator of the field `experiment` of a document that has a field `pretrained` too: one of them is there."""
+    if (value is None) == (instance.pretrained is None):
+        raise checks.FieldError("experiment", "must be there, or `pretrained` in its place")
+
+
+def declared_by(experiment: Experiment | None, pretrained: Pretrained | None) -> Declared:
+    """The one of these that is there."""
+    found = experiment or pretrained
+    assert found is not None
+    return found
 
 
 def require_trained(declared: Declared, where: str) -> Experiment:

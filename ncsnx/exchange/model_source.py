@@ -30,7 +30,7 @@ from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError, UsageError, quoted, shortened
-from ncsnx.networks import meta_network
+from ncsnx.networks import Network, meta_network
 from ncsnx.paths import exists
 from ncsnx.registering import import_modules_of
 from ncsnx.runs.checkpoint import Tensors
@@ -40,7 +40,7 @@ from ncsnx.work import Work
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MOST_BYTES = 16 * 2**30
-"""Largest file that is read."""
+"""Largest file that is read; the largest published checkpoint has 2.4 GB."""
 _MOST_JSON_BYTES = 2**20
 
 
@@ -65,7 +65,7 @@ class FoundModel:
     def of(
         cls,
         declared: Pretrained,
-        tensors: Tensors,
+        tensors: Tensors | Callable[[Network], Tensors],
         size: int,
         *,
         stated: Sequence[str] = ("shape", "model"),
@@ -73,18 +73,20 @@ class FoundModel:
     ) -> "FoundModel":
         """A model that was trained elsewhere, of the tensors of its network by our names.
 
-        size: of the file in bytes. stated: see the field. own: numbers that pictures of its data have for black and
-        white. Raises NcsnxError for tensors that don't fit the network, and for NaN or infinity.
+        tensors: or what gives them for the network on the meta device. size: of the file in bytes. stated: see the
+        field. own: numbers that pictures of its data have for black and white. Raises NcsnxError for tensors that don't
+        fit the network, and for NaN or infinity.
         """
         declared = checked(declared)
         space = attrs.evolve(Space.with_ends(declared.shape, declared.ends), own=own, sigma_data=declared.sigma_data)
-        require_tensors(declared, space, tensors)
-        source = declared.source
+        network, source = meta_network(declared, space), declared.source
+        state = tensors(network) if callable(tensors) else tensors
+        require_tensors(network, source.address, state)
         record = ImportRecord(file=source.address, sha256=source.sha256, bytes=size, step=source.step or 0)
 
         def parts(check_stop: Callable[[], None]) -> Iterator[tuple[str, Tensors]]:
             check_stop()
-            yield "model", {name: tensor.float().contiguous() for name, tensor in tensors.items()}
+            yield "model", {name: tensor.float().contiguous() for name, tensor in state.items()}
 
         stated = ("source.address", "source.sha256", *stated)
         return cls(declared=declared, space=space, record=record, parts=parts, stated=stated)
@@ -190,13 +192,13 @@ def checked(declared: Pretrained) -> Pretrained:
         raise NcsnxError(f"{declared.source.address} describes no possible model: {error}") from error
 
 
-def require_tensors(declared: Pretrained, space: Space, tensors: Tensors) -> None:
+def require_tensors(network: Network, where: str, tensors: Tensors) -> None:
     """Raises NcsnxError unless the network has these names and shapes, and all numbers are finite.
 
-    Nothing is copied before the shapes agree: a small file may declare a tensor of any size.
+    network: may be on the meta device. where: the source, for errors. Nothing is copied before the shapes agree: a
+    small file may declare a tensor of any size.
     """
-    where, wanted = declared.source.address, meta_network(declared, space).state_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {shortened(name): tuple(tensor.shape) for name, tensor in tensors.items()}
     if wrong := sorted(name for name in shapes | found if shapes.get(name) != found.get(name)):
         said = [f"{name} is {found.get(name, 'missing')}, not {shapes.get(name, 'there')}" for name in wrong[:3]]

@@ -23,9 +23,9 @@ from torch import Tensor
 from ncsnx import reading
 from ncsnx.config.checks import is_whole
 from ncsnx.errors import NcsnxError, quoted
+from ncsnx.exchange.model_source import MOST_BYTES
 from ncsnx.quantities import byte_size
 
-_MOST_BYTES = 16 * 2**30
 _MOST_INSTRUCTIONS = 1_000_000
 """A network of 56 million parameters has some 40,000."""
 _MOST_DEPTH = 12
@@ -204,10 +204,8 @@ def read_network_pickle(path: Path) -> NetworkPickle:
     try:
         with reading.opened(path) as file:
             size = file.seek(0, 2)
-            if not 0 < size <= _MOST_BYTES:
-                raise NcsnxError(
-                    f"{path} has {byte_size(size)}; expected a network of at most {byte_size(_MOST_BYTES)}"
-                )
+            if not 0 < size <= MOST_BYTES:
+                raise NcsnxError(f"{path} has {byte_size(size)}; expected a network of at most {byte_size(MOST_BYTES)}")
             with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
                 network = _unpickled(path, content)
             file.seek(0)

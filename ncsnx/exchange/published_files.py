@@ -20,13 +20,12 @@ from torch import Tensor
 from ncsnx import reading
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError, quoted
+from ncsnx.exchange.model_source import MOST_BYTES
 from ncsnx.quantities import byte_size
 from ncsnx.storage.zips import FEW, open_zip
 
 PREFIX = "module."
 """Prefix that torch's DataParallel adds to each name."""
-MOST_BYTES = 16 * 2**30
-"""Largest file that is read; the largest published one has 2.4 GB."""
 _FORMAT = "expected a checkpoint of the published code: a list of network, optimizer, epoch, step and optionally EMA"
 _NUMBERED = re.compile(r"checkpoint_([0-9]{1,12})\.pth")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")

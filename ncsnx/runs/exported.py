@@ -22,7 +22,7 @@ from ncsnx.config import checks, codec
 from ncsnx.config.checks import NAME
 from ncsnx.config.data_sets import place_fields
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.pretrained import Declared, Pretrained, require_trained
+from ncsnx.config.pretrained import Declared, Pretrained, declared_by, require_one, require_trained
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -79,7 +79,7 @@ class ExportConfig:
     space: Space
     """The space of the images."""
     schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=VERSION)
-    experiment: Experiment | None = attrs.field(default=None, metadata=OMITTED)
+    experiment: Experiment | None = attrs.field(default=None, validator=require_one, metadata=OMITTED)
     pretrained: Pretrained | None = attrs.field(default=None, metadata=OMITTED)
     """The model that was trained elsewhere, in place of an experiment."""
     license: str = attrs.field(default="unknown", validator=checks.short_ascii, metadata=OMITTED)
@@ -87,17 +87,10 @@ class ExportConfig:
     plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
     """Installed packages that the experiment needs."""
 
-    @experiment.validator
-    def _has_one(self, attribute: "attrs.Attribute[Experiment | None]", value: Experiment | None) -> None:
-        if (value is None) == (self.pretrained is None):
-            raise checks.FieldError("experiment", "must be there, or `pretrained` in its place")
-
     @property
     def declared(self) -> Declared:
         """The experiment, or the model that was trained elsewhere."""
-        found = self.experiment or self.pretrained
-        assert found is not None
-        return found
+        return declared_by(self.experiment, self.pretrained)
 
     def to_bytes(self) -> bytes:
         """The file's content: readable JSON with a digest of its canonical form."""

@@ -7,11 +7,11 @@ from typing import Self
 
 import attrs
 
-from ncsnx.config import checks, codec
+from ncsnx.config import codec
 from ncsnx.config.data_sets import Data
 from ncsnx.config.discovery import built_in_folder
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.pretrained import Declared, Pretrained, require_trained
+from ncsnx.config.pretrained import Declared, Pretrained, declared_by, require_one, require_trained
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError, shortened
@@ -47,7 +47,7 @@ class RunConfig:
     """Content of a run's config.json."""
 
     schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=VERSION)
-    experiment: Experiment | None = attrs.field(default=None, metadata=OMITTED)
+    experiment: Experiment | None = attrs.field(default=None, validator=require_one, metadata=OMITTED)
     """The experiment that trains it; None for a model that was trained elsewhere."""
     pretrained: Pretrained | None = attrs.field(default=None, metadata=OMITTED)
     """The model that was trained elsewhere, in place of an experiment."""
@@ -57,11 +57,6 @@ class RunConfig:
     """The space of its images, as measured when the run started."""
     plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
     """Installed packages that the experiment needs, as of the last start."""
-
-    @experiment.validator
-    def _has_one(self, attribute: "attrs.Attribute[Experiment | None]", value: Experiment | None) -> None:
-        if (value is None) == (self.pretrained is None):
-            raise checks.FieldError("experiment", "must be there, or `pretrained` in its place")
 
 
 class RunEntry:
@@ -183,9 +178,7 @@ class Run:
     def declared(self) -> Declared:
         """The experiment of this run, or the model that it was made of. Raises NcsnxError if its file is invalid."""
         config = self._config()
-        found = config.experiment or config.pretrained
-        assert found is not None
-        return found
+        return declared_by(config.experiment, config.pretrained)
 
     def experiment(self) -> Experiment:
         """The experiment of this run. Raises NcsnxError without one, and if its file is invalid."""

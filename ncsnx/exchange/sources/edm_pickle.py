@@ -1,19 +1,16 @@
 """Networks of Karras et al. 2022 (arXiv 2206.00364): `edm-….pkl` and `network-snapshot-….pkl`, of their DDPM++."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import attrs
 
 from ncsnx.config import Experiment, Heun, Karras, LogNormal, Pretrained, Provenance, UNet
 from ncsnx.data.augmentation import LABELS
 from ncsnx.errors import NcsnxError, quoted
-from ncsnx.exchange.model_source import FoundModel, ModelSource, checked, plain_name, source
+from ncsnx.exchange.model_source import FoundModel, ModelSource, plain_name, source
 from ncsnx.exchange.persistent_pickles import NetworkPickle, read_network_pickle
-from ncsnx.networks import meta_network
 from ncsnx.networks.edm_names import from_edm
-from ncsnx.space import Space
 from ncsnx.work import Work
 
 _WANTED: dict[str, Any] = {
@@ -43,12 +40,9 @@ class EdmPickle(ModelSource):
     def read(self, address: str, experiment: Experiment | None, work: Work) -> FoundModel:
         path = Path(address)
         found = read_network_pickle(path)
-        declared = _declared(path, found)
-        declared = checked(declared)
-        space = attrs.evolve(Space.with_ends(declared.shape, declared.ends), sigma_data=declared.sigma_data)
-        state = from_edm(meta_network(declared, space), found.tensors, str(path))
         stated = ["shape", "model", "labels", *(["sigma_data"] if "sigma_data" in found.arguments else [])]
-        return FoundModel.of(declared, state, found.size, stated=stated, own=(0.0, 255.0))
+        state = partial(from_edm, published=found.tensors, where=str(path))
+        return FoundModel.of(_declared(path, found), state, found.size, stated=stated, own=(0.0, 255.0))
 
 
 def _declared(path: Path, found: NetworkPickle) -> Pretrained:
