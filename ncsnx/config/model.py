@@ -107,6 +107,11 @@ class UNet(Model):
     """Probability that a value before the second convolution of a block is set to 0 in training, at least 0 and below
     1 (Srivastava et al. 2014)."""
 
+    normalization: Literal["group", "pixel"] = attrs.field(default="group", metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Normalization of groups of channels over the whole image, 'group' (Wu & He 2018, arXiv 1803.08494), or of the
+    channels of each pixel, 'pixel' (Ba et al. 2016, arXiv 1607.06450). By pixel and without attention, a part of a
+    picture is denoised as in the whole one, but for its margins, so that it can be restored in tiles."""
+
     classes: int = attrs.field(default=0, validator=checks.between(0, 100_000), metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
     """Number of classes that images are conditional on, 0 to 100,000; 0: none."""
     class_dropout: float = attrs.field(default=0.1, validator=checks.fraction, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)

@@ -114,6 +114,20 @@ class GroupNorm(NormalizationLayer):
         return F.group_norm(x, self.groups, gamma.flatten(), beta.flatten(), self.epsilon)
 
 
+class PixelNorm(NormalizationLayer):
+    """(x − mean)/√(variance + ε) over the channels of each pixel; then · γ + β (Ba et al. 2016, arXiv 1607.06450).
+
+    A pixel's value depends on no statistics of the image, so that a part of an image is normalized as the whole one.
+    """
+
+    def __init__(self, channels: int, epsilon: float) -> None:
+        super().__init__(channels, PerChannel(channels, {"gamma": _ONE, "beta": _ZERO}), epsilon)
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        gamma, beta = (factor.flatten() for factor in factors)
+        return F.layer_norm(x.movedim(1, 3), gamma.shape, gamma, beta, self.epsilon).movedim(3, 1)
+
+
 class BatchNorm(NormalizationLayer):
     """Batch normalization, then · γ + β."""
 

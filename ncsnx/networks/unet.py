@@ -19,12 +19,13 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.contract import Cond, Network, NetworkSpec, network
 from ncsnx.networks.initialization import Constant, Initializer, Normal, UniformWeights
 from ncsnx.networks.layers import ActivationLayer, Convolution
-from ncsnx.networks.normalization import GroupNorm, at_least_float32
+from ncsnx.networks.normalization import GroupNorm, NormalizationFactory, PixelNorm, at_least_float32
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 
 _GROUPS = 32
 """Most groups of a normalization; each has 4 channels or more, where there are as many."""
+_EPSILON = 1e-6
 _HALF_VARIANCE = math.sqrt(0.5)
 """Factor of a sum of two, which keeps their variance."""
 _FOURIER_SCALE = 16.0
@@ -53,7 +54,8 @@ class UNetNetwork(Network):
         embedded, widths = 4 * model.width, [multiple * model.width for multiple in model.multipliers]
         self.embedding = NoiseEmbedding(model, embedded, spec.labels)
         self.begin = glorot(Convolution(spec.channels, model.width))
-        block = partial(UNetBlock, embedded=embedded, dropout=model.dropout)
+        normalization = group_norm if model.normalization == "group" else pixel_norm
+        block = partial(UNetBlock, embedded=embedded, dropout=model.dropout, normalization=normalization)
         sides = [min(spec.height, spec.width) >> stage for stage in range(len(widths))]
         _require_stages(model.attention, sides)
         attends = [side in model.attention for side in sides]
@@ -75,7 +77,7 @@ class UNetNetwork(Network):
                 attention = attends[stage] and number == model.blocks
                 self.up.append(block(width + skipped.pop(), narrower, 1.0, attention))
                 width = narrower
-        self.norm, self.activation = group_norm(width), ActivationLayer("swish")
+        self.norm, self.activation = normalization(width), ActivationLayer("swish")
         self.end = glorot(Convolution(width, spec.channels), _NEARLY_ZERO)
 
     def require_size(self, height: int, width: int) -> None:
@@ -176,12 +178,20 @@ class UNetBlock(nn.Module):
     """
 
     def __init__(
-        self, before: int, after: int, scale: float, attention: bool, *, embedded: int, dropout: float
+        self,
+        before: int,
+        after: int,
+        scale: float,
+        attention: bool,
+        *,
+        embedded: int,
+        dropout: float,
+        normalization: NormalizationFactory,
     ) -> None:
         """scale: ½ halves height and width by the mean of 2×2 pixels, 2 repeats each pixel, 1 does neither."""
         super().__init__()
         self.scale, self.dropout, self.activation = scale, dropout, ActivationLayer("swish")
-        self.norm1, self.norm2 = group_norm(before), group_norm(after)
+        self.norm1, self.norm2 = normalization(before), normalization(after)
         self.conv1 = glorot(Convolution(before, after))
         self.conv2 = glorot(Convolution(after, after), _NEARLY_ZERO)
         self.bias = glorot(nn.Linear(embedded, after))
@@ -235,7 +245,12 @@ def _require_stages(attention: Sequence[int], sides: Sequence[int]) -> None:
 def group_norm(channels: int) -> GroupNorm:
     """The normalization of this many channels."""
     groups = max(groups for groups in range(1, min(_GROUPS, max(1, channels // 4)) + 1) if channels % groups == 0)
-    return GroupNorm(groups=groups, channels=channels, epsilon=1e-6)
+    return GroupNorm(groups=groups, channels=channels, epsilon=_EPSILON)
+
+
+def pixel_norm(channels: int) -> PixelNorm:
+    """The normalization of this many channels at each pixel."""
+    return PixelNorm(channels, _EPSILON)
 
 
 def glorot(layer: L, gain: float = 1.0) -> L:

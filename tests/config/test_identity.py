@@ -20,7 +20,7 @@ FROZEN = {
     "digits_edm": "f5e8f68d0006abe7b8485e5991ff6a741317559d1b54346883cbbc9ec0d9c51a",
     "ffhq256": "c9f78e09413b7cf3f9c04f4be18edc98c630f5e9029c07436a546a8809108a70",
     "phantom64x48": "bd8e8cb83dffa03cee4286d7c889bd7636d499abbc7d3f3940ef666db2dd21ad",
-    "photographs": "43c6feb2eb8a49def27f12998fb8f116d62bdbf11dae09108349475d8739753c",
+    "photographs": "75e8d7ec21d6c27084e0daf65781035dd694033615c59a2fd2ae79a60ed15a67",
     "tower128": "f085f08c41578ab9638f3e690ebef2c2b2984f3dc64b7530d6469a16a5365e2a",
 }
 """Frozen identities: if one changed, a later ncsnx couldn't resume existing runs."""

@@ -217,6 +217,17 @@ def test_images_of_any_size_that_the_stages_can_halve_have_a_score(attention: tu
         made.require_size(9, 8)
 
 
+@pytest.mark.parametrize("normalization", ["pixel", "group"])
+@torch.no_grad()
+def test_a_part_of_a_picture_is_denoised_as_in_the_whole_one_with_normalization_by_pixel(normalization: str) -> None:
+    made = network(UNet(width=8, multipliers=(1, 1), blocks=1, attention=(), normalization=normalization))  # type: ignore[arg-type]
+    picture = torch.randn((1, 1, 96, 96), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    whole, part = (score_of(made.scaled_score, x, 1.0) for x in (picture, picture[..., 8:88, 8:88]))
+    # 38 px from the sides: its 17 convolutions see 36 px, twice as far on halved images
+    difference = relative_error(part[..., 38:42, 38:42], whole[..., 46:50, 46:50])
+    assert difference < 1e-12 if normalization == "pixel" else difference > 1e-4
+
+
 @torch.no_grad()
 def test_channels_last_and_bf16_change_a_score_by_rounding() -> None:
     made, x = network().float(), images().float()
