@@ -7,6 +7,7 @@ are needed, and these can't ask for more memory than the file has bytes.
 """
 
 import io
+import itertools
 import mmap
 import pickle
 import pickletools
@@ -28,6 +29,9 @@ from ncsnx.quantities import byte_size
 
 _MOST_INSTRUCTIONS = 1_000_000
 """A network of 56 million parameters has some 40,000."""
+_PICKLES_OF_STORAGE = 5
+_MOST_IN_STORAGE = 200
+"""Instructions in the pickles of a storage, which are 56 in a published network."""
 _MOST_DEPTH = 12
 _LONGEST_TUPLE = 64
 _INSTRUCTIONS = frozenset(
@@ -111,6 +115,10 @@ def _storage(content: object) -> Any:
     """The storage of a tensor, which torch saved in its old format inside the pickle."""
     if not isinstance(content, bytes) or content[:2] == b"PK":
         raise _RefusedError("a storage in another form than torch's old one")
+    header = io.BytesIO(content)
+    instructions = itertools.chain.from_iterable(pickletools.genops(header) for _ in range(_PICKLES_OF_STORAGE))
+    if any(number > _MOST_IN_STORAGE for number, _ in enumerate(instructions)):
+        raise _RefusedError(f"more than {_MOST_IN_STORAGE} instructions for a storage")
     storage: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(storage, torch.storage.TypedStorage) or storage.nbytes() > len(content):  # type: ignore[no-untyped-call]
         raise _RefusedError("a storage that is none")

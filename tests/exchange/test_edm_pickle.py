@@ -187,6 +187,10 @@ def hostile(mark: Path) -> Iterator[tuple[str, bytes]]:
     torch.save(Calls(eval, touch), zipped)
     yield "zipped storage of code", _whole(Calls(torch.storage._load_from_bytes, zipped.getvalue()))
     yield "plain pickle as a storage", _whole(Calls(torch.storage._load_from_bytes, pickle.dumps(Calls(eval, touch))))
+    nested_lists = _old_format([])[:-1] + b"]" * 1_000_000 + b"a" * 999_999 + b"."
+    yield "a long pickle in a storage", _whole(Calls(torch.storage._load_from_bytes, nested_lists))
+    flat = b"\x80\x02" + b"N0" * 1_500_000 + b"N."
+    yield "a long first pickle in a storage", _whole(Calls(torch.storage._load_from_bytes, flat))
     yield "state of a function", b"\x80\x04ctorch._utils\n_rebuild_tensor_v2\n}\x8c\x01aK\x01sb."
     yield "state of a class", b"\x80\x04ccollections\nOrderedDict\n}\x8c\x08__init__K\x01sb."
     yield "dotted name", b"\x80\x04\x8c\x05torch\x8c\x11storage.os.system\x93."
