@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 
@@ -39,20 +40,36 @@ def test_a_file_of_weights_gives_the_denoiser_s_images(tmp_path: Path) -> None:
     assert (wrapped.denoise(y, sigma) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_generative_network_gives_the_images_of_the_denoiser_with_its_units(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    denoiser = deepinv.models.NCSNpp(pretrained=None, pixel_std=0.5, _was_trained_on_minus_one_one=True).eval()
+    for parameter in denoiser.parameters():  # some begin at 0
+        parameter.add_(0.01 * torch.randn_like(parameter))
+    torch.save(denoiser.state_dict(), tmp_path / "faces.pt")
+    command("import", f"deepinv:NCSNpp={tmp_path / 'faces.pt'}", "--run", "faces", folder=tmp_path)
+    model = ncsnx.load(tmp_path / "runs" / "faces")
+    y, sigma = torch.rand(2, 3, 64, 64), torch.tensor([0.1, 20.0])
+    expected = denoiser(y, sigma)
+    assert (model.denoise(y, sigma) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
 def test_mistakes_get_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(deepinv_denoiser._FILES, "DRUNet", "http://127.0.0.1:9/drunet.pth")
+    unreachable = attrs.evolve(deepinv_denoiser._KNOWN["DRUNet"], weights="http://127.0.0.1:9/drunet.pth")
+    monkeypatch.setitem(deepinv_denoiser._KNOWN, "DRUNet", unreachable)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     mark = tmp_path / "mark"
     torch.save({"weight": Executed(f"open({str(mark)!r}, 'w')")}, tmp_path / "hostile.pth")
     (tmp_path / "bad.pth").write_bytes(b"x" * 100)
     for address, told in (
-        ("deepinv:DnCNN", "expected one of DRUNet, FFDNet; in Python, ncsnx.Model.of takes any denoiser"),
+        ("deepinv:DnCNN", "expected one of DRUNet, FFDNet, NCSNpp; in Python, ncsnx.Model.of takes any denoiser"),
         ("deepinv:DRUNet=none.pth", "cannot read none.pth"),
         (f"deepinv:DRUNet={tmp_path / 'bad.pth'}", "is damaged or no file of weights; nothing in it was executed"),
         (f"deepinv:DRUNet={tmp_path / 'hostile.pth'}", "is damaged or no file of weights; nothing in it was executed"),
-        ("deepinv:DRUNet=", "expected one of DRUNet, FFDNet"),
+        ("deepinv:DRUNet=", "expected one of DRUNet, FFDNet, NCSNpp"),
         ("deepinv:DRUNet", "cannot download drunet.pth from http://127.0.0.1:9/drunet.pth"),
         ("nothing.xyz", "'nothing.xyz' does not exist; expected "),
     ):

@@ -5,9 +5,11 @@ The weights are files of torch, which are read here, and not by deepinv, so that
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from ncsnx import reading
@@ -21,16 +23,31 @@ from ncsnx.runs.checkpoint import Tensors
 from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Work
 
-_LARGEST_SIGMA = {"DRUNet": 50 / 255, "FFDNet": 75 / 255}
-"""Largest noise of the training, of images in [0, 1] (Zhang et al. 2021, arXiv 2008.13751, section 4.1; Zhang et al.
-2018, arXiv 1710.04026, section IV-B)."""
-_FILES = {
-    "DRUNet": "https://huggingface.co/deepinv/drunet/resolve/main/drunet_deepinv_color_finetune_22k.pth",
-    "FFDNet": "https://huggingface.co/deepinv/FFDNet/resolve/main/ffdnet_color.pth",
+_HUB = "https://huggingface.co/deepinv"
+
+
+@attrs.frozen
+class _Known:
+    """A denoiser whose noise is known, of colour pictures in [0, 1]."""
+
+    sigma_max: float
+    """Largest noise of the training."""
+    weights: str
+    """Address of its weights in deepinv's source."""
+    side: int = 128
+    """Height and width that it draws; it takes others too."""
+    remark: str = "a denoiser, which restores pictures whose parts are all there, and draws none"
+
+
+_KNOWN: Mapping[str, _Known] = {
+    # Zhang et al. 2021, arXiv 2008.13751, section 4.1
+    "DRUNet": _Known(50 / 255, f"{_HUB}/drunet/resolve/main/drunet_deepinv_color_finetune_22k.pth"),
+    # Zhang et al. 2018, arXiv 1710.04026, section IV-B
+    "FFDNet": _Known(75 / 255, f"{_HUB}/FFDNet/resolve/main/ffdnet_color.pth"),
+    # Karras et al. 2022, arXiv 2206.00364, table 1, where pictures are in [−1, 1]
+    "NCSNpp": _Known(80 / 2, f"{_HUB}/edm/resolve/main/edm-ffhq-64x64-uncond-ve.pt", 64, remark="faces (FFHQ)"),
 }
-"""Addresses in deepinv's source (models/drunet.py, models/ffdnet.py) of the weights for colour pictures."""
-_SIGMA_MIN = 0.002
-_SIDE = 128  # such networks take any size
+_SIGMA_MIN = 0.001
 
 
 @source
@@ -38,18 +55,19 @@ class DeepinvDenoiser(ModelSource):
     """A denoiser of deepinv."""
 
     kind = "deepinv"
-    form = f"deepinv:NAME or deepinv:NAME=FILE, for {' and '.join(_LARGEST_SIGMA)}"
+    form = f"deepinv:NAME or deepinv:NAME=FILE, for {', '.join(_KNOWN)}"
 
     def recognizes(self, address: str) -> bool:
         return address.startswith("deepinv:")
 
     def read(self, address: str, experiment: Experiment | None, work: Work) -> FoundModel:
         name, has_file, file = address.removeprefix("deepinv:").partition("=")
-        if name not in _LARGEST_SIGMA or bool(has_file) != bool(file):
+        if name not in _KNOWN or bool(has_file) != bool(file):
             raise UsageError(
-                f"{shortened(ascii(address))}: expected one of {', '.join(_LARGEST_SIGMA)}; in Python, "
+                f"{shortened(ascii(address))}: expected one of {', '.join(_KNOWN)}; in Python, "
                 "ncsnx.Model.of takes any denoiser of deepinv"
             )
+        known = _KNOWN[name]
         version = required("deepinv", "science", "this model").__version__
         path = typed_path(file, of="SOURCE") if file else _downloaded(name, work)
         tensors, sha256, size = _read_weights(path)
@@ -60,12 +78,11 @@ class DeepinvDenoiser(ModelSource):
                 address=path.name,
                 sha256=sha256,
                 made_with=f"deepinv {version}",
-                remark=f"trained for noise of at most {_LARGEST_SIGMA[name]:.3g} of images in [0, 1]: it restores "
-                "pictures whose parts are all there, and draws none",
+                remark=f"trained for noise of at most {known.sigma_max:.3g} of images in [0, 1]: {known.remark}",
             ),
-            shape=(_channels(name, tensors), _SIDE, _SIDE),
+            shape=(_channels(name, tensors), known.side, known.side),
             ends=(0.0, 1.0),
-            schedule=Geometric(sigma_max=_LARGEST_SIGMA[name], sigma_min=_SIGMA_MIN, levels=20),
+            schedule=Geometric(sigma_max=known.sigma_max, sigma_min=_SIGMA_MIN, levels=20),
             model=Deepinv(denoiser=name),
             sampler=Heun(steps=20),
         )
@@ -80,8 +97,8 @@ def _channels(name: str, tensors: Tensors) -> int:
 
 
 def _downloaded(name: str, work: Work) -> Path:
-    path = cache_folder() / "deepinv" / Path(_FILES[name]).name
-    download(PublishedFile(_FILES[name]), path, work, otherwise=f", or type deepinv:{name}=FILE")
+    path = cache_folder() / "deepinv" / Path(_KNOWN[name].weights).name
+    download(PublishedFile(_KNOWN[name].weights), path, work, otherwise=f", or type deepinv:{name}=FILE")
     return path
 
 
