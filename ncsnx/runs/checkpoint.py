@@ -139,13 +139,14 @@ class ImportedFrom:
 
 @attrs.frozen(eq=False)
 class Checkpoint:
-    """Content of a checkpoint, on the CPU. Parts that were not requested are empty."""
+    """Content of a checkpoint, on the CPU. `model` is empty if it was not requested."""
 
     step: int
     model: Tensors
     ema: Tensors | None
     """Averaged weights; None if not requested or the run has no EMA."""
     optimizer: Tensors
+    """The optimizer's state; empty if not requested or the checkpoint was imported."""
     state: dict[str, Any]
 
 
@@ -174,8 +175,8 @@ def contents(
 ) -> Iterator[tuple[str, bytes | TensorFile]]:
     """Yields the files of a checkpoint as (name, content), for `write_checkpoint`.
 
-    parts: 'model', 'optimizer' and optionally 'ema'. It may be a generator: only one part is held at a time. state: as
-    in `save`.
+    parts: 'model', and optionally 'optimizer' and 'ema'. It may be a generator: only one part is held at a time.
+    state: as in `save`.
     """
     state_bytes = atomic.json_bytes(dict(sorted({**state, "step": step}.items())))
     for part, tensors in parts:
@@ -192,8 +193,8 @@ def read_checkpoint(folder: Path, names: Iterable[str] = ("model", "ema", "optim
     manifest = read_manifest(folder)
     parts: dict[str, Tensors] = {}
     for name in names:
-        # a run without EMA has no such file; the manifest confirms that
-        if name == "ema" and part_file(name) not in manifest.files:
+        # a run without EMA and an imported checkpoint, which has no optimizer, have no such file: the manifest says so
+        if name != "model" and part_file(name) not in manifest.files:
             continue
         parts[name] = _parsed(folder / part_file(name), read_verified(folder, manifest, part_file(name)))
     return Checkpoint(

@@ -72,9 +72,10 @@ class TrainingState:
             if saved.ema is None:
                 raise NcsnxError(f"{folder} holds no averaged weights, but the experiment has EMA (ema)")
             self.average.load(saved.ema)
-        checkpoint.load_optimizer_state(self.optimizer, self.network, saved.optimizer)
-        self.step = saved.step
         self.imported = saved.state.get("imported")
+        if saved.optimizer or self.imported is None:  # an import has none
+            checkpoint.load_optimizer_state(self.optimizer, self.network, saved.optimizer)
+        self.step = saved.step
 
     def start_from(self, initial: InitialWeights) -> None:
         """Takes the weights that a new training starts from. Raises NcsnxError if they don't fit."""

@@ -19,7 +19,7 @@ from ncsnx.exchange.published_files import PublishedCheckpoint, published_files,
 from ncsnx.networks import Network, from_published, meta_network, published_shapes, to_published
 from ncsnx.networks.published_names import SIGMAS, same_levels
 from ncsnx.quantities import counted
-from ncsnx.runs.checkpoint import UNTOUCHED, Tensors
+from ncsnx.runs.checkpoint import Tensors
 from ncsnx.runs.segments import ImportRecord
 from ncsnx.space import Space
 from ncsnx.work import Work
@@ -163,7 +163,6 @@ def parts(
         # buffers such as running statistics aren't averaged: they are the network's
         state |= {ours: published.ema.pop(theirs) for theirs, ours in names.items()}
         yield "ema", in_own_types()
-    yield "optimizer", {f"{UNTOUCHED}/{name}": torch.zeros(0) for name in names.values()}
 
 
 def published_space(experiment: Experiment) -> Space:
