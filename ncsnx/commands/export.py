@@ -39,6 +39,8 @@ class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
     """The weights' license by its name on the Hub, such as mit."""
     license_override: Annotated[bool, option(OUTPUT_PANEL)] = False
     """State another license than the one that the weights came with."""
+    half: Annotated[bool, option(OUTPUT_PANEL)] = False
+    """Round the weights to float16, half as large; scores on the card are of the unrounded ones."""
     grid: Annotated[int, option(OUTPUT_PANEL, "N", between=(0, 100))] = 16
     """Samples in the picture; 0 leaves it out."""
 
@@ -71,7 +73,7 @@ class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
             license = self.license or theirs
         picture = draw_samples(model, self.grid, self.data_folder(), work)
         work.check_stop()
-        made = export_checkpoint(run, model, out, license=license, picture=picture, work=work)
+        made = export_checkpoint(run, model, out, license=license, picture=picture, half=self.half, work=work)
         if license == UNKNOWN_LICENSE:
             work.info(f"the model card says `license: unknown`; name the license there, or with {parameter('license')}")
         result = ExportedModel(folder=out, config=made.config, license=license, grid=self.grid, scores=made.scores)

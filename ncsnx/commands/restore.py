@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
+from ncsnx.commands import values
 from ncsnx.commands.command import (
     BATCHES,
     IMAGES_PANEL,
@@ -18,12 +19,14 @@ from ncsnx.commands.command import (
 )
 from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.commands.tasks import Tasks
-from ncsnx.errors import UsageError
+from ncsnx.config.data_sets import Images
+from ncsnx.errors import UsageError, require_between
 from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
+    from ncsnx.config.sampler import Sampler
     from ncsnx.inverse.restoring import RestoredImages
     from ncsnx.inverse.task import Task
     from ncsnx.model_spec import HasSampler, ModelSpec
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 @command("restore", panel=TRAIN_PANEL, place=30, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Restore(Tasks, Drawn, Command["RestoredImages"]):
-    """Inpaint, enlarge, colorize, deblur or reconstruct pictures.
+    """Denoise, inpaint, enlarge, deblur or reconstruct pictures.
 
     Draws several images for each picture, all of which agree with it: `ncsnx restore digits --inpaint photo.png --mask
     mask.png`. A PICTURE is a file or a folder of files: images such as PNGs, or .npy files of H×W×C numbers with any
@@ -45,7 +48,10 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     .npy may hold several pictures, P×H×W or P×H×W×C.
 
     Draws by 100 steps of cas with eta=0.5, unless the sampler is changed: sampler=ald takes the published one of a run
-    that has it. Below the noise of a measurement, cas follows the flow (sampler.eta_min).
+    that has it. Below the noise of a measurement, cas follows the flow (sampler.eta_min). `denoise` draws by 20 steps
+    of dpmpp-sde, which begin at the picture, and its mean is one evaluation at the picture.
+
+    A model of patches (data.patches) restores each picture at its own size.
 
     Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of
     mean, deviation and quantiles, and how well the images agree with the picture; with `truth` also PSNR, SSIM,
@@ -54,8 +60,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     changes: SamplerChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler; sampler=TAG swaps it."""
-    n: Annotated[int, option(IMAGES_PANEL, "N")] = 4
+    n: Annotated[int | None, option(IMAGES_PANEL, "N", default="4; 1 with quick")] = None
     """Images per picture."""
+    quick: Annotated[bool, option(IMAGES_PANEL)] = False
+    """A preview: one image by 20 steps, unless `n` or sampler.steps say otherwise."""
+    tile: Annotated[int | None, option(IMAGES_PANEL, "PX", default="256 for a model of patches, else whole")] = None
+    """Evaluate large pictures in overlapping tiles of this side, in bounded memory: for networks that normalize each
+    pixel."""
     task: "Task | None" = None
     """A task of your own, in place of the parameters that name one."""
 
@@ -67,23 +78,23 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 source = self.opened(work)
                 spec = self.spec_of(source, overrides_of(self.changes), work)
                 self._require_task()
-                batch_size = self.images_at_once(spec.space.shape, self.image_size())
+                size, side = self._size(spec, Path(made)), self._tile_side(spec)
+                batch_size = self.images_at_once(spec.space.shape, size)
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
                 step = self.checkpoint(source, work)
 
                 from ncsnx.inverse.restoring import say_before
                 from ncsnx.sampling.drawing import Drawing, count_images
                 from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
-                from ncsnx.sampling.sampler_choice import at_noise
 
-                space = spec.space.at(shape_at(spec.space.shape, self.image_size()))
-                task = self._built(source, space, Path(made))
-                sampler = at_noise(spec.sampler, task.sigma(space))
+                space = spec.space.at(shape_at(spec.space.shape, size))
+                task = self._built(source, space, Path(made), None if side else size)
+                sampler = self._at_noise(spec, task, task.sigma(space))
                 say_before(task, sampler, work)
-                count = count_images(self.n, task)
+                count = count_images(self.each, task)
                 at_once = work.ranks.batch_size(count, request.batch_size)
                 runtime = self.runtime_for(spec, work, plain=self.plain)
-                model = load_model(work, source, sampler, step, runtime, self.image_size())
+                model = load_model(work, source, sampler, step, runtime, size, side)
                 self._require_admitted(model, task)  # before a folder is made
             drawing = FolderDrawing(
                 drawing=Drawing(
@@ -92,20 +103,53 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                     task=task,
                     data=self.data_folder(),
                 ),
-                images=f"{counted(count, 'image')}, {self.n:,} for each of {counted(task.count, 'picture')}",
+                images=f"{counted(count, 'image')}, {self.each:,} for each of {counted(task.count, 'picture')}",
                 out=self.output_folder(),
                 overwrite=self.overwrite,
                 note=self.note,
             )
             return self._recorded(drawing.carry_out(work), model, task, work)
 
+    @property
+    def each(self) -> int:
+        """Images per picture."""
+        return self.n if self.n is not None else 1 if self.quick else 4
+
+    def _size(self, spec: "ModelSpec", made: Path) -> "values.Size | None":
+        """The size of the images: as it is given, or for a model of patches that of the pictures; None: the data's."""
+        size = self.image_size()
+        return self.own_size(made, spec.space) if size is None and _is_of_patches(spec) else size
+
+    def _tile_side(self, spec: "ModelSpec") -> int | None:
+        """Side of the tiles that pictures are evaluated in; None: whole. Raises UsageError."""
+        if self.tile is None:
+            from ncsnx.networks.tiling import DEFAULT_SIDE
+
+            return DEFAULT_SIDE if _is_of_patches(spec) else None
+        require_between("tile", self.tile, 8, 65_536, " pixels")
+        return self.tile
+
     def spec_of(self, source: "HasSampler", changes: "Sequence[Override]", work: "Work") -> "ModelSpec":
         """The model with the sampler of restorations, unless another one is chosen."""
+        from ncsnx.inverse.rules import REVERSE
         from ncsnx.sampling.sampler_choice import restoring_sampler
 
         rule = self.rule if self.task is None else self.task.rule
-        sampler = work.ranks.first(lambda: restoring_sampler(work, source, changes, self.sampler, rule))
+        if self.denoise is not None and rule in (None, "auto"):
+            rule = REVERSE
+        sampler = work.ranks.first(
+            lambda: restoring_sampler(work, source, changes, self.sampler, rule, quick=self.quick)
+        )
         return attrs.evolve(source.spec(), sampler=sampler)
+
+    def _at_noise(self, spec: "ModelSpec", task: "Task", sigma: float) -> "Sampler":
+        """The sampler for a measurement with noise of σ."""
+        from ncsnx.inverse.rules import REVERSE
+        from ncsnx.sampling.sampler_choice import at_noise, begun_at
+
+        if task.rule == REVERSE:
+            return begun_at(spec.sampler, sigma, spec.levels[-1])
+        return at_noise(spec.sampler, sigma)
 
     def _require_task(self) -> None:
         """Raises UsageError unless there is one task, as an object or by its parameters."""
@@ -114,13 +158,12 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         elif given := self.given():
             raise UsageError(f"{parameter('task')} and {parameter(next(iter(given)))}: give one of them")
 
-    def _built(self, source: "Source | Model", space: "Space", made: Path) -> "Task":
-        """The task, whose pictures are read. Raises UsageError, NcsnxError."""
+    def _built(self, source: "Source | Model", space: "Space", made: Path, size: "values.Size | None") -> "Task":
+        """The task, whose pictures are read. size: one that the network has to take. Raises UsageError, NcsnxError."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.networks import meta_network
         from ncsnx.sampling.model import Model, require_size
 
-        size = self.image_size()
         if size is not None:  # before pictures are read
             load_plugins("ncsnx.runtime")
             require_size(
@@ -137,20 +180,24 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         import torch
 
         first, lowest = torch.tensor([0], device=model.runtime.device), model.levels[-1]
-        condition = task.conditions(model.space.at(model.shape), lowest, 0, self.n)(first)
+        condition = task.conditions(model.space.at(model.shape), lowest, 0, self.each)(first)
         condition.admit(model.sampler, model.levels)
 
     def _recorded(self, output: "SampleFolder", model: "Model", task: "Task", work: "Work") -> "RestoredImages":
         """The images of a complete folder, with a record of how well they agree."""
-        from ncsnx.inverse.restoring import RestoredImages, say_agreement
+        from ncsnx.inverse.restoring import RestoredImages, posterior_means, say_agreement
         from ncsnx.inverse.task_record import record_task
         from ncsnx.runs.writer_lock import folder_lock
 
-        space = model.space
+        space, means = model.space, posterior_means(task, model)
         with folder_lock(output.path, str(output.path)):
-            record = record_task(task, output.path, output.samples_path, space, work.check_stop)
+            record = record_task(task, output.path, output.samples_path, space, work.check_stop, means)
         say_agreement(record, task, space, work)
         return RestoredImages(output=output, record=record)
+
+
+def _is_of_patches(spec: "ModelSpec") -> bool:
+    return isinstance(spec.data, Images) and spec.data.patches
 
 
 restore = as_function(Restore)

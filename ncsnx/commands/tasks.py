@@ -2,13 +2,13 @@
 
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import MEASUREMENT_PANEL, TASK_PANEL, option
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ncsnx.space import Space
 
 _NEEDED: dict[str, tuple[str, ...]] = {
+    "denoise": ("noise",),
     "inpaint": ("mask",),
     "outpaint": (),
     "super_resolve": ("factor",),
@@ -36,7 +37,7 @@ _OPTIONAL: dict[str, tuple[str, ...]] = {
 }
 """Task → further parameters that it takes."""
 _ANYWHERE = ("noise", "truth", "rule")
-_PICTURES = ("inpaint", "outpaint", "super_resolve", "colorize", "deblur", "truth")
+_PICTURES = ("denoise", "inpaint", "outpaint", "super_resolve", "colorize", "deblur", "truth")
 """Parameters that may be objects in Python: see `GivenPictures`."""
 
 
@@ -44,6 +45,8 @@ _PICTURES = ("inpaint", "outpaint", "super_resolve", "colorize", "deblur", "trut
 class Tasks:
     """A task and its details; None: not given."""
 
+    denoise: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    """Remove white noise of the standard deviation `noise` from a picture."""
     inpaint: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
     """Fill in the part of a picture that `mask` marks."""
     mask: Annotated["GivenPictures | Rectangle | None", option(TASK_PANEL, "PICTURE|RECTANGLE", parse=values.mask)] = (
@@ -91,12 +94,16 @@ class Tasks:
         str | None,
         option(MEASUREMENT_PANEL, "NAME", default="auto: exact if possible, else cg, else dps", complete="rule"),
     ] = None
-    """How the measurement guides the sampler: exact (by singular values), cg (data consistency by conjugate gradients),
+    """How the measurement guides the sampler: exact (by singular values), reverse (the reverse diffusion begins at the
+    picture; default of `denoise`), cg (data consistency by conjugate gradients),
     langevin (annealed likelihood score, for Langevin samplers) or dps (gradients through the network, for what is not
     linear)."""
-    noise: Annotated[float | None, option(MEASUREMENT_PANEL, "STD", default="0; 8-bit rounding for deblurring")] = None
+    noise: Annotated[
+        float | Literal["auto"] | None,
+        option(MEASUREMENT_PANEL, "STD|auto", default="0; 8-bit rounding for deblurring", parse=values.noise),
+    ] = None
     """Standard deviation of the measurement's noise, where black is 0 and white 1; for unbounded data in its own
-    values."""
+    values. auto: estimated, for `denoise`."""
     truth: Annotated["GivenPictures | None", option(MEASUREMENT_PANEL, "PICTURE", parse=values.path)] = None
     """The true picture, to compare with: PSNR, SSIM, NMSE, calibration. Folders are matched by file name; one .npy may
     hold the truths of all pictures."""
@@ -135,13 +142,37 @@ class Tasks:
         given = self.given()
         pictures = {name: as_file(name, given[name], made, space) for name in _PICTURES if name in given}
         task = self._task(pictures, space, made)
-        if self.noise is not None:
-            task = attrs.evolve(task, noise=self.noise / space.span)
+        if self.denoise is None and self.noise is not None:
+            task = attrs.evolve(task, noise=self._known_noise / space.span)
         if self.rule is not None:
             task = attrs.evolve(task, rule=self.rule)
         truth = pictures.pop("truth", None)
         inputs = next(iter(pictures.values()), None) or Path(str(self.measure or self.input))
         return with_truth(task, truth, space, inputs, fit=self._fits)
+
+    @property
+    def _known_noise(self) -> float:
+        """The noise as a number. Raises UsageError."""
+        if not isinstance(self.noise, int | float):
+            expected = (
+                f"a number; {parameter('denoise')} can estimate it" if self.noise == "auto" else "a number or 'auto'"
+            )
+            raise UsageError(f"{parameter('noise')} {quoted(self.noise)}: expected {expected}")
+        return self.noise
+
+    def own_size(self, made: Path, space: "Space") -> tuple[int, int] | None:
+        """Height and width of the restored pictures, by the given ones; None for a task of another kind.
+
+        made, space: as in `build`.
+        """
+        from ncsnx.inverse.task_pictures import as_file, size_of
+
+        for name in ("denoise", "inpaint", "super_resolve", "colorize", "deblur"):
+            if (given := getattr(self, name)) is not None:
+                height, width = size_of(as_file(name, given, made, space))
+                larger = self.factor or 1
+                return height * larger, width * larger
+        return None
 
     @property
     def _fits(self) -> bool | None:
@@ -155,6 +186,9 @@ class Tasks:
         from ncsnx.inverse.task_pictures import as_file, mask_space
 
         match pictures:
+            case {"denoise": picture}:
+                noise = None if self.noise == "auto" else self._known_noise / space.span
+                return tasks_from_files.denoise(picture, noise, space)
             case {"inpaint": picture}:
                 mask = (
                     self.mask if isinstance(self.mask, tuple) else as_file("mask", self.mask, made, mask_space(space))

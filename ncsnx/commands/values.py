@@ -89,6 +89,14 @@ def corner(text: str) -> tuple[int, int]:
     return int(typed[0]), int(typed[1])
 
 
+def noise(text: str) -> float | str:
+    """A number, or auto."""
+    try:
+        return "auto" if text == "auto" else float(text)
+    except ValueError:
+        raise UsageError(f"expected a number or auto, found {text[:80]!a}") from None
+
+
 def mask(text: str) -> Path | tuple[int, int, int, int]:
     """A picture, or a rectangle: four whole numbers with commas, if no file has this name."""
     if not re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6}){3}", text) or Path(text).exists():

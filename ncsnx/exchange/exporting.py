@@ -61,10 +61,11 @@ def export_checkpoint(
     *,
     license: str | None = None,
     picture: Picture | None = None,
+    half: bool = False,
     work: Work = SILENT,
 ) -> Exported:
     """Writes the folder `out` atomically. model: that of a checkpoint of the run. license: identifier on the Hub;
-    None: that of the weights' source, if known.
+    None: that of the weights' source, if known. half: round float32 weights to float16.
 
     Unreadable scores of the run are left out with a warning. Raises NcsnxError, UsageError.
     """
@@ -72,7 +73,7 @@ def export_checkpoint(
     recorded = recorded_scores(run, saved.declared, saved.step, saved.weights_sha256)
     for line in recorded.unreadable:
         work.warning(line)
-    content = model.to_safetensors()
+    content = model.to_safetensors(half=half)
     is_foreign = saved.imported is not None and saved.imported.step == saved.step and not saved.imported.is_start
     config = export_config(
         saved.declared,
@@ -85,6 +86,7 @@ def export_checkpoint(
         # the run's data isn't the data of imported weights, even if the run was trained further
         data_fingerprint=None if is_foreign else run.data_fingerprint(),
         license=license or saved.license,
+        half=half,
     )
     text = card(
         config,

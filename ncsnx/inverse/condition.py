@@ -33,13 +33,18 @@ with a trained network they also add up its errors, so that `restore` lets `cas`
 measurement's noise.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Self
 
 import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.config.sampler import GridSampler, Sampler
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.operators import LinearOperator
+from ncsnx.samplers.contract import sampler_name
 from ncsnx.samplers.state import Constrain, Noise, Score, State, tweedie
 
 _REFLECTIONS = 500
@@ -165,6 +170,45 @@ class Condition(Constrain):
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
         measured = attrs.evolve(self.measured, values=self.measured.values[rows])
         return attrs.evolve(self, measured=measured, noise=lambda step: self.noise(step)[rows])
+
+
+@attrs.frozen(eq=False)
+class Begun(Constrain):
+    """A noisy picture as the x of its own noise level, at which the sampler begins.
+
+    From there, a sampler of the reverse diffusion draws from p(x_0 | y): its noise at the first level is that of the
+    picture. One of the flow, which adds no noise, would give a single image.
+    """
+
+    given: Tensor
+    """The noisy pictures, (B, C, H, W) in the network's range."""
+    deviation: float
+    """σ of their noise."""
+    noise: Noise
+    """Noise for a first level above that of the pictures."""
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None = None) -> Tensor:
+        """The pictures at the beginning, later x."""
+        if last is not None or isinstance(sigma, Tensor) or sigma == 0:
+            return x
+        more = math.sqrt(max(0.0, sigma**2 - self.deviation**2))
+        return self.given.to(x) + more * self.noise(step)
+
+    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, float]:
+        """The score at x, and no likelihood score."""
+        return score(x, sigma), 0.0
+
+    def of(self, rows: slice | Tensor) -> Self:
+        """The pictures of some of the images. rows: a slice, or indices (B',) int64."""
+        return attrs.evolve(self, given=self.given[rows], noise=lambda step: self.noise(step)[rows])
+
+    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
+        """Raises NcsnxError for a sampler without a grid, which can't begin at the pictures' noise."""
+        if not isinstance(config, GridSampler):
+            raise NcsnxError(
+                f"sampler={sampler_name(config)} can't begin at the noise of a picture",
+                Hint("use", adds="sampler=dpmpp-sde"),
+            )
 
 
 def _of_coefficients(sigma: float | Tensor) -> float | Tensor:

@@ -182,6 +182,26 @@ class Masking(Selecting):
 
 
 @attrs.frozen(eq=False)
+class Identity(LinearOperator):
+    """Measurement of all pixels, which noise makes one: denoising."""
+
+    shape: tuple[int, int, int]
+
+    @property
+    def singular_values(self) -> Tensor:
+        """All 1."""
+        return torch.ones(1).expand(math.prod(self.shape))
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        """The values of the pixels."""
+        return x.flatten(1)
+
+    def images(self, c: Tensor) -> Tensor:
+        """The image of these pixel values."""
+        return c.view(-1, *self.shape)
+
+
+@attrs.frozen(eq=False)
 class Averaging(LinearOperator):
     """Means of blocks of `factor` × `factor` pixels: super-resolution by an integer factor."""
 

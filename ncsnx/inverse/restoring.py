@@ -4,16 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
+import torch
+from torch import Tensor
 
 from ncsnx.config.sampler import Sampler
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.operators import Fourier
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
+from ncsnx.inverse.rules import REVERSE
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, TaskRecord, misfit_in_words
 from ncsnx.quantities import counted
 from ncsnx.results import Column, Table
+from ncsnx.sampling.model import Model
 from ncsnx.sampling.sampled_images import SampledImages
 from ncsnx.sampling.sampler_choice import measurement_warnings
 from ncsnx.space import Space
@@ -56,6 +60,19 @@ def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> N
             work.info(f"{found.picture}: {mean} of the mean image; {one} of a single image on average")
     if record.calibration is not None:
         work.info(f"calibration: {calibration_in_words(record.calibration)}")
+
+
+@torch.no_grad()
+def posterior_means(task: Task, model: Model) -> Tensor | None:
+    """The mean of the posterior of noisy pictures in one evaluation, (P, C, H, W); None for another rule.
+
+    It is D(y, σ), the mean of p(x_0 | y) of the model's data (Tweedie's formula).
+    """
+    if task.rule != REVERSE:
+        return None
+    sigma, given = task.sigma(model.space), model.to_network(task.shown() * model.space.span)
+    means = [model.denoise(given[place : place + 1], sigma) for place in range(task.count)]
+    return model.from_network(torch.cat(means)).cpu()
 
 
 @attrs.frozen(kw_only=True, repr=False)

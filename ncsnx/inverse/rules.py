@@ -23,7 +23,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.data.transforms import real_parts
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
-from ncsnx.inverse.operators import LinearOperator
+from ncsnx.inverse.operators import Identity, LinearOperator
 from ncsnx.samplers.building import run, sampler_levels
 from ncsnx.samplers.contract import definition_of, sampler_code, sampler_name
 from ncsnx.samplers.state import Constrain, Score, State, tweedie
@@ -266,7 +266,7 @@ class DiffusionPosterior(Guidance):
         return s.detach(), -slope / (2 * variance)
 
 
-AUTO, EXACT = "auto", "exact"
+AUTO, EXACT, REVERSE = "auto", "exact", "reverse"
 GUIDANCE: Mapping[str, type[Guidance]] = {
     "cg": DataConsistency,
     "langevin": AnnealedLikelihood,
@@ -278,12 +278,15 @@ GUIDANCE: Mapping[str, type[Guidance]] = {
 def chosen_rule(name: str, operator: MeasurementMap) -> str:
     """The rule of this name; for 'auto' the default of the operator.
 
-    `exact` for an operator with singular values. `cg` for a linear map: of Gaussian data seen by coils it is nearest to
+    `exact` for an operator with singular values, `reverse` for a noisy picture, from which the reverse diffusion begins
+    (see `ncsnx.inverse.condition.Begun`). `cg` for a linear map: of Gaussian data seen by coils it is nearest to
     the posterior with every sampler (docs/guides/inverse-problems.md), and it takes no gradient of the network; of
     masks and averages, `dps` with `cas` has the nearer mean. `dps` for any other map. Raises UsageError for an unknown
     rule and for one that the operator doesn't support.
     """
-    if isinstance(operator, LinearOperator):
+    if isinstance(operator, Identity):
+        kind, fitting = "a noisy picture", (REVERSE, EXACT, *GUIDANCE)
+    elif isinstance(operator, LinearOperator):
         kind, fitting = "an operator with singular values", (EXACT, *GUIDANCE)
     elif isinstance(operator, LinearMap):
         kind, fitting = "a linear map without singular values", tuple(GUIDANCE)

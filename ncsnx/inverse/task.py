@@ -11,10 +11,10 @@ from attrs.converters import optional
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse.condition import Condition, Measured
+from ncsnx.inverse.condition import Begun, Condition, Measured
 from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap, applied_precisely, in_single_precision, inner
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.inverse.rules import EXACT, GUIDANCE, chosen_rule
+from ncsnx.inverse.rules import EXACT, GUIDANCE, REVERSE, chosen_rule
 from ncsnx.inverse.values import require_finite, sha256_of_values
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
@@ -53,8 +53,8 @@ class Task:
     noise: float = 0.0
     """γ, the standard deviation of the noise in y, finite and >= 0; of complex values, that of each part."""
     rule: str = "auto"
-    """How samplers use the measurement: 'exact', 'cg', 'langevin' or 'dps' (see `ncsnx.inverse.rules`); 'auto': the
-    default of the operator."""
+    """How samplers use the measurement: 'exact', 'reverse', 'cg', 'langevin' or 'dps' (see `ncsnx.inverse.rules`);
+    'auto': the default of the operator."""
     inputs: Tensor | None = attrs.field(default=None, converter=optional(torch.as_tensor))
     """Measurements as pictures, (P, C, H, W) in [0, 1]. None: the pseudo-inverse."""
     truth: Tensor | None = attrs.field(default=None, converter=optional(torch.as_tensor))
@@ -247,6 +247,12 @@ class Task:
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
             return Condition(measured, noise, lowest, space.ends if space.bounded else None)
 
+        def begun(indices: Tensor) -> Begun:
+            assert isinstance(operator, LinearOperator), "chosen_rule"
+            pictures = operator.adjoint(y[(indices // alternatives).cpu()].float())
+            noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
+            return Begun(black + (white - black) * pictures.to(indices.device), self.sigma(space), noise)
+
         def guided(indices: Tensor) -> Constrain:
             rule, each = GUIDANCE[self.rule], (indices // alternatives).cpu()
             pictures, places = torch.unique(each, return_inverse=True)
@@ -261,7 +267,7 @@ class Task:
                 bounded=space.bounded,
             )
 
-        return exact if self.is_exact else guided
+        return {EXACT: exact, REVERSE: begun}.get(self.rule, guided)
 
 
 def _of_adjoint(map: LinearMap, values: Tensor, place: int) -> Tensor:

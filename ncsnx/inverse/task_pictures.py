@@ -25,6 +25,7 @@ from ncsnx.storage.process import in_utf8
 NUMBERS = ".npy"
 _COPIES = 16  # of numbers in memory: they become float64, and a task keeps values, inputs and truth
 _WHITE = COLOURS["white"]
+_LARGEST = 2**30  # bytes of a picture of any size
 _FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel
 
 
@@ -63,6 +64,21 @@ def read_pictures(
         names += [name] if len(pixels) == 1 else [f"{name}[{number}]" for number in range(len(pixels))]
         stacks.append(pixels)
     return Pictures(tuple(names), torch.cat(stacks))
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Height and width of a picture, or of the first one of a folder. Raises NcsnxError."""
+    file = _files(path)[0]
+    if file.suffix.lower() == NUMBERS:
+        shape = open_array_file(file).header().shape
+        height, width = shape[1:3] if len(shape) == 4 else (*shape, 1, 1)[:2]
+        return height, width
+    try:
+        content = reading.read_bytes(file, _LARGEST)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    image = decode(content, in_utf8(file))
+    return image.height, image.width
 
 
 def mask_space(space: Space) -> Space:

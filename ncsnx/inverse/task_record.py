@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ncsnx import reading
 from ncsnx.config.variants import OMITTED, REST, VERSION
-from ncsnx.images import GridRow, captioned_grid, to_uint8
+from ncsnx.images import GridRow, captioned_grid, png_bytes, to_uint8
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
 from ncsnx.inverse.image_quality import Comparison
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, alternatives_of, pixel_maps, sorted_pixels, write_posterior
@@ -37,7 +37,7 @@ from ncsnx.storage.atomic import reporting, write_bytes
 from ncsnx.storage.documents import document, write_document
 
 CALIBRATION_FILE = "calibration.png"
-_GRID_FILE = "grid.png"
+_GRID_FILE, _MEAN = "grid.png", "mean.png"
 _BATCH_BYTES = 2**22
 """Images that are compared at once; some twenty times as much is in memory."""
 _ROWS, _COLUMNS = 12, 6
@@ -114,8 +114,11 @@ def record_task(
     samples: Path,
     space: Space,
     check_stop: Callable[[], None] = lambda: None,
+    means: Tensor | None = None,
 ) -> TaskRecord:
-    """Writes posterior.safetensors, calibration.png, the task's grid.png and, last, task.json beside the samples.
+    """Writes posterior.safetensors, calibration.png, grid.png, mean.png and, last, task.json beside the samples.
+
+    means: of the posterior, (P, C, H, W), if they are known better than by the mean of the images.
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
     space: that of the model; grid.png shows its window. In memory are the images of one picture and the maps of all;
@@ -127,14 +130,21 @@ def record_task(
     maps: list[dict[str, Tensor]] = []
     records: list[PictureRecord] = []
     rows: list[GridRow] = []
+    pngs: dict[str, bytes] = {}
     for place in range(task.count):
         check_stop()
         measured, images = task.of(place), alternatives_of(samples, place, task.count)
+        mean = images.mean(dim=0) if means is None else means[place]
         misfits.append(measured.misfit(images / space.span))
         maps.append(pixel_maps(images, space))
-        records.append(_compared(measured, place, images, space))
+        if means is not None:
+            slope, start = (space.own[1] - space.own[0], space.own[0]) if space.bounded else (1.0, 0.0)
+            maps[-1]["mean"] = start + slope * mean
+        records.append(_compared(measured, place, images, mean, space))
+        picture = _MEAN if task.count == 1 else f"mean-{place:05}.png"
+        pngs[picture] = png_bytes(to_uint8(space.pictures.picture(mean)))
         if place < _ROWS:
-            rows.append(_row(measured, images, space))
+            rows.append(_row(measured, images, mean, space))
         if measured.truth is not None:
             truth = (measured.truth * space.span).float().flatten()
             reach = 1.0 if space.bounded else float(truth.abs().max())
@@ -150,7 +160,8 @@ def record_task(
         calibration=calibration,
         pictures=tuple(records),
     )
-    write_bytes(folder / _GRID_FILE, captioned_grid(rows))
+    for name, content in {**pngs, _GRID_FILE: captioned_grid(rows)}.items():
+        write_bytes(folder / name, content)
     if calibration is not None and calibration.is_known:
         write_bytes(folder / CALIBRATION_FILE, draw_calibration(calibration, coverage.curve()))
     else:  # of an earlier truth
@@ -160,14 +171,14 @@ def record_task(
     return record
 
 
-def _compared(task: Task, place: int, images: Tensor, space: Space) -> PictureRecord:
+def _compared(task: Task, place: int, images: Tensor, mean: Tensor, space: Space) -> PictureRecord:
     """The record of a task with one picture."""
     indices = (place * len(images), (place + 1) * len(images))
     if (comparison := Comparison.of(task.truth, space)) is None:
         return PictureRecord(picture=task.names[0], images=indices, distances={})
     batches = images.split(max(1, _BATCH_BYTES // images[0].nbytes))  # type: ignore[no-untyped-call]
     total = sum((comparison.distances(batch).sum(dim=0) for batch in batches), torch.zeros(3).double())
-    of_mean = comparison.distances(images.mean(dim=0, keepdim=True))[0]
+    of_mean = comparison.distances(mean[None])[0]
     distances = {
         f"{name}_of_{which}": value if math.isfinite(value) else None
         for which, row in (("mean", of_mean), ("one", total / len(images)))
@@ -176,7 +187,7 @@ def _compared(task: Task, place: int, images: Tensor, space: Space) -> PictureRe
     return PictureRecord(picture=task.names[0], images=indices, range=comparison.data_range, distances=distances)
 
 
-def _row(task: Task, images: Tensor, space: Space) -> GridRow:
+def _row(task: Task, images: Tensor, mean: Tensor, space: Space) -> GridRow:
     """The pictures of a task with one picture, each with its caption."""
     truth, window, comparison = task.truth, space.pictures, Comparison.of(task.truth, space)
 
@@ -190,7 +201,7 @@ def _row(task: Task, images: Tensor, space: Space) -> GridRow:
     return {
         "measurement": of_task(task.shown()),
         "images": [cell(sample, str(place)) for place, sample in enumerate(images[:_COLUMNS])],
-        "mean": [cell(images.mean(dim=0))],
+        "mean": [cell(mean)],
         "spread × 2" if space.bounded else "deviation": [_spread(images, space)],
         **({} if truth is None else {"truth": of_task(truth)}),
     }

@@ -1,4 +1,4 @@
-"""Tasks from files: inpainting, outpainting, super-resolution, colorization, deblurring.
+"""Tasks from files: denoising, inpainting, outpainting, super-resolution, colorization, deblurring.
 
 In all of them `shape` is (C, H, W) of the model's images, and `values` says which numbers in files are black and white.
 """
@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking
+from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.inverse.operators import Averaging, Blurring, Graying, Identity, Masking
+from ncsnx.inverse.rules import AUTO
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, mask_space, read_pictures
 from ncsnx.inverse.values import sha256_of_values
+from ncsnx.networks.extras import required
 from ncsnx.quantities import counted
 from ncsnx.space import Space
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 
 _ROUNDING = 1 / (255 * math.sqrt(12))
 """Standard deviation of the rounding error of 8 bits."""
@@ -170,6 +173,37 @@ def colorize(path: Path, space: Space, *, fit: bool | None = None) -> Task:
     pictures = read_pictures(path, space.at((1, *shape[1:])), fit=fit)
     shown = pictures.pixels.expand(-1, 3, -1, -1)
     return Task.of_measurement(Graying(shape), pictures.pixels, name="colorize", inputs=shown, pictures=pictures.names)
+
+
+def denoise(path: Path, noise: float | None, space: Space) -> Task:
+    """Removal of white noise from pictures. noise: its standard deviation; None: estimated, the same for all pictures.
+
+    Raises UsageError for pictures without noise, and for grey pictures of a model of colours.
+    """
+    pictures = read_pictures(path, space)
+    y = pictures.pixels
+    if y.shape[1] == 3 and bool((y[:, :1] == y[:, 1:]).all()):
+        raise UsageError(
+            f"{path} is grey, and its noise is the same in all channels, which this model of colours doesn't know",
+            Hint("take a model of grey pictures"),
+        )
+    found = estimated_noise(y) if noise is None else noise
+    if found <= 0:
+        raise UsageError(f"{parameter('denoise')} needs {parameter('noise')} above 0, found {found:g}")
+    return Task.of_measurement(Identity(space.shape), y, name="denoise", noise=found, inputs=y, pictures=pictures.names)
+
+
+def estimated_noise(pictures: Tensor) -> float:
+    """Standard deviation of white noise in pictures (P, C, H, W), the mean of all: the median of the finest wavelets.
+
+    Raises UsageError without scikit-image and PyWavelets.
+    """
+    what = argument("noise", AUTO)
+    required("pywt", "science", what)
+    estimate = required("skimage.restoration", "science", what).estimate_sigma
+    return float(
+        np.mean([estimate(one.movedim(0, -1).numpy(), channel_axis=-1, average_sigmas=True) for one in pictures])
+    )
 
 
 def deblur(path: Path, sigma: float, space: Space) -> Task:

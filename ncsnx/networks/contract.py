@@ -86,6 +86,10 @@ class Network(nn.Module, ABC):
     trained_levels: ClassVar[bool] = True
     """Whether the noise levels are those of a training, not only the range of σ."""
 
+    tile_unit: int | None = None
+    """Pixels whose multiples are the places and sides of tiles (`ncsnx.networks.tiling`). None: what it gives at a
+    pixel depends on all of an image."""
+
     sigmas: Tensor
     """Noise levels, (L,) float32, descending. Not in the state, since they follow from the configuration."""
 

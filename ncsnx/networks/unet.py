@@ -48,6 +48,8 @@ class UNetNetwork(Network):
         super().__init__(spec)
         self.halvings = len(model.multipliers) - 1
         self.require_size(spec.height, spec.width)
+        is_local = model.normalization == "pixel" and not model.attention
+        self.tile_unit = 2**self.halvings if is_local else None
         self.sigma_data = spec.space.known_sigma_data
         self.is_preconditioned = model.preconditioning == "edm"
         self.dropout, self.seed = model.dropout, spec.seed

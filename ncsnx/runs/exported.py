@@ -84,6 +84,8 @@ class ExportConfig:
     """The model that was trained elsewhere, in place of an experiment."""
     license: str = attrs.field(default="unknown", validator=checks.short_ascii, metadata=OMITTED)
     """License of the weights by its name on the Hub."""
+    half: bool = attrs.field(default=False, metadata=OMITTED)
+    """Whether float32 weights are rounded to float16."""
     plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
     """Installed packages that the experiment needs."""
 
@@ -102,12 +104,15 @@ class ExportConfig:
         The bytes of a network follow from its experiment, so that a file that declares more is neither read nor hashed.
         None also if the network can't be built here, which is reported where it is needed.
         """
+        import torch  # here, as the networks, since it takes seconds
+
         from ncsnx.config.variants import load_plugins
-        from ncsnx.networks.construction import meta_network  # here, since it imports torch
+        from ncsnx.networks.construction import meta_network
 
         try:
             load_plugins("ncsnx.runtime")
-            values = sum(tensor.nbytes for tensor in meta_network(self.declared, self.space).state_dict().values())
+            tensors = meta_network(self.declared, self.space).state_dict().values()
+            values = sum(one.nbytes // (2 if self.half and one.dtype == torch.float32 else 1) for one in tensors)
         except NcsnxError:
             return None
         if values <= self.model_bytes <= values + _HEADER_BYTES:
@@ -274,6 +279,7 @@ def export_config(
     model: bytes,
     data_fingerprint: str | None,
     license: str = "unknown",
+    half: bool = False,
 ) -> ExportConfig:
     """The configuration of an export. model: content of model.safetensors.
 
@@ -287,6 +293,7 @@ def export_config(
         experiment=carried if isinstance(carried, Experiment) else None,
         pretrained=carried if isinstance(carried, Pretrained) else None,
         license=license,
+        half=half,
         space=space,
         plugins=plugins_of(declared),
         run=run if NAME.fullmatch(run) else declared.name,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ncsnx.errors import Hint, UsageError
+from ncsnx.paths import exists
 from ncsnx.quantities import parsed_integer
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
@@ -15,6 +16,8 @@ from ncsnx.runs.names import step_name
 from ncsnx.spelling import argument, parameter
 from ncsnx.work import SILENT, Work
 
+_SHIPPED = Path(__file__).parents[1] / "shipped"
+"""Exported models that come with ncsnx."""
 _EXPECTED = "expected all, latest, best, a step such as 150k, FIRST:LAST or FIRST:LAST:MULTIPLE, such as 50k:200k:10k"
 
 
@@ -72,7 +75,8 @@ Source: TypeAlias = Run | Export
 
 
 def open_source(runs: Path, name_or_path: Source | Path | str, work: Work = SILENT) -> Source:
-    """A source itself; the run of that name in the runs folder, or the run or exported model at a path or address.
+    """A source itself; the run of that name in the runs folder, else the model of that name that comes with ncsnx; or
+    the run or exported model at a path or address.
 
     A model on the Hub (hf://USER/MODEL) is downloaded unless its commit is in the cache; `work` shows the progress.
     Raises UsageError, NcsnxError.
@@ -83,5 +87,8 @@ def open_source(runs: Path, name_or_path: Source | Path | str, work: Work = SILE
         from ncsnx.runs.hub import fetch_model  # here, since HTTP takes a part of a command's start
 
         return fetch_model(parse_hub_address(str(name_or_path)), work)
+    shipped = _SHIPPED / Path(name_or_path).name
+    if str(name_or_path) == shipped.name and is_export(shipped) and not exists(runs / shipped.name):
+        return Export(shipped)
     path = locate(runs, name_or_path)
     return Export(path) if is_export(path) else Run(path)

@@ -125,6 +125,8 @@ class Drawing:
             given["start_mean"] = list(space.mean) if space.mean_image is None else digest(space.mean_image)
         if model.size is not None:
             given["size"] = list(model.shape[1:])
+        if model.tile is not None:
+            given["tile"] = model.tile
         if self.task is not None:
             given["task"] = self.task.protocol
         return {

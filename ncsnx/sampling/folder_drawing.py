@@ -29,14 +29,20 @@ from ncsnx.work import Work, extrapolated
 
 
 def load_model(
-    work: Work, source: Source | Model, sampler: Sampler, step: int, runtime: Runtime, size: ImageSize | None = None
+    work: Work,
+    source: Source | Model,
+    sampler: Sampler,
+    step: int,
+    runtime: Runtime,
+    size: ImageSize | None = None,
+    tile: int | None = None,
 ) -> Model:
-    """The model of a source, or the loaded model itself, with a sampler, for images of a size.
+    """The model of a source, or the loaded model itself, with a sampler, for images of a size, evaluated in tiles.
 
-    size: None for the size of the data; warns of any other. Raises NcsnxError.
+    size: None for the size of the data; warns of any other, if it is evaluated whole. Raises NcsnxError.
     """
     model = source if isinstance(source, Model) else model_of(source, step, runtime)
-    model = attrs.evolve(model, sampler=sampler).at_size(model.size if size is None else size)
+    model = attrs.evolve(model, sampler=sampler).in_tiles(tile).at_size(model.size if size is None else size)
     if (remark := model.size_remark) is not None:
         work.warning(remark)
     return model

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import attrs
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -148,6 +149,8 @@ def _of_export(export: Export, runtime: Runtime) -> Model:
     config, path = export.config(), export.path / MODEL
     try:
         tensors = safetensors.torch.load(export.model_content(config))
+        if config.half:
+            tensors = {name: one.float() if one.dtype == torch.float16 else one for name, one in tensors.items()}
     except SafetensorError as error:
         raise NcsnxError(f"{path} is not a safetensors file: {error}") from error
     found = Checkpoint(

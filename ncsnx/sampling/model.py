@@ -30,6 +30,7 @@ from ncsnx.model_spec import ModelSpec
 from ncsnx.networks import Cond, Network, NetworkSpec
 from ncsnx.networks.contract import NO_COND
 from ncsnx.networks.function import FunctionNetwork, Gives
+from ncsnx.networks.tiling import TiledNetwork
 from ncsnx.notebooks import heading, remark
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoint import ImportedFrom
@@ -250,10 +251,27 @@ class Model:
             )
         return attrs.evolve(self, size=size)
 
+    def in_tiles(self, side: int | None) -> "Model":
+        """The model for pictures of any size, evaluated in tiles of `side` pixels; None: it stays as it is.
+
+        Raises NcsnxError for a network that sees all of an image at each of its pixels.
+        """
+        if side is None:
+            return self
+        return attrs.evolve(self, network=TiledNetwork(self.network, self.space, side))
+
+    @property
+    def tile(self) -> int | None:
+        """Side of the tiles that pictures of its size are evaluated in; None: they are evaluated whole."""
+        network = self.network
+        if not isinstance(network, TiledNetwork) or max(self.shape[1:]) <= network.most:
+            return None
+        return network.side
+
     @property
     def size_remark(self) -> str | None:
-        """A warning that the network was trained on another size; None for the size of the space."""
-        if self.size is None:
+        """A warning that the network was trained on another size; None for that size, and for pictures in tiles."""
+        if self.size is None or isinstance(self.network, TiledNetwork):
             return None
         (height, width), (high, wide) = self.shape[1:], self.space.shape[1:]
         return (
@@ -356,11 +374,16 @@ class Model:
                 )
         return dict(found)
 
-    def to_safetensors(self) -> bytes:
-        """Content of a safetensors file of the weights, as the Hub expects it; equal weights give equal bytes."""
+    def to_safetensors(self, *, half: bool = False) -> bytes:
+        """Content of a safetensors file of the weights, as the Hub expects it; equal weights give equal bytes.
+
+        half: round float32 weights to float16.
+        """
         state = sorted(self.network.state_dict().items())
         # clones, since tied weights share memory, which safetensors refuses
         tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in state}
+        if half:
+            tensors = {name: one.half() if one.dtype == torch.float32 else one for name, one in tensors.items()}
         # one metadata entry: safetensors would write several in random order
         return safetensors.torch.save(tensors, {"format": "pt"})
 

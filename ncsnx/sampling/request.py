@@ -17,8 +17,9 @@ MOST_SEED = 2**32 - 1
 
 _AT_ONCE, _MOST_AT_ONCE = 64, 256
 """Default number of images per batch, and the largest one, for small images."""
-_PIXELS_AT_ONCE = _AT_ONCE * 16**2
-"""Pixels up to which a batch gets more images: below 16 px the cost of launching operators shows."""
+_PIXELS_AT_ONCE, _MOST_PIXELS_AT_ONCE = _AT_ONCE * 16**2, _AT_ONCE * 256**2
+"""Pixels up to which a batch gets more images, since below 16 px the cost of launching operators shows, and above which
+it gets fewer."""
 
 
 def shape_at(shape: tuple[int, int, int], size: ImageSize | None) -> tuple[int, int, int]:
@@ -27,13 +28,15 @@ def shape_at(shape: tuple[int, int, int], size: ImageSize | None) -> tuple[int, 
 
 
 def images_at_once(shape: tuple[int, int, int], asked: int | None = None) -> int:
-    """The number of images per batch that was asked for; by default 64, and more below 16 px, at most 256.
+    """The number of images per batch that was asked for; by default 64, more below 16 px, fewer above 256 px.
 
     shape: (C, H, W) of an image. The default follows from it alone, so that a repeated command has the same batches.
     """
     if asked is not None:
         return asked
-    return min(_MOST_AT_ONCE, max(_AT_ONCE, _PIXELS_AT_ONCE // math.prod(shape[1:])))
+    pixels = math.prod(shape[1:])
+    wanted = min(_MOST_AT_ONCE, max(_AT_ONCE, _PIXELS_AT_ONCE // pixels))
+    return max(1, min(wanted, _MOST_PIXELS_AT_ONCE // pixels))
 
 
 @attrs.frozen(kw_only=True)

@@ -14,6 +14,7 @@ from ncsnx.config.sampler import (
     EulerAncestral,
     GridSampler,
     Heun,
+    Karras,
     PredictorCorrector,
     ProbabilityFlowODE,
     Sampler,
@@ -38,11 +39,20 @@ FEWEST_STEPS = 40
 """Steps below which η = ½ leaves more noise than the next level has, and images vary too much or too little."""
 
 
+DENOISING = DPMSolverPPSDE(steps=20)
+"""The sampler of pictures whose noise is known: it follows the reverse diffusion, from their noise."""
+_PREVIEW_STEPS = 20
+
+
 def measurement_warnings(sampler: Sampler, *, rule: str, noisy: bool) -> Iterator[str]:
     """How images of a sampler are known to differ from the posterior of a measurement.
 
     rule: the name of the rule (`ncsnx.inverse.rules`). noisy: whether the measurement is noisy.
     """
+    if rule == "reverse":
+        if isinstance(sampler, Heun | DPMSolverPP) and not isinstance(sampler, DPMSolverPPSDE):
+            yield f"sampler={tag_of(type(sampler))} adds no noise, so that all images of a picture are the same"
+        return
     if isinstance(sampler, _SHORT):
         short = 58 if noisy and rule != "exact" else 27
         yield (
@@ -56,6 +66,12 @@ def measurement_warnings(sampler: Sampler, *, rule: str, noisy: bool) -> Iterato
             "was measured is up to 2.3 times the posterior's, and cas takes eta=1\n"
             f"take more:  sampler.steps={RESTORING.steps}"
         )
+
+
+def begun_at(sampler: Sampler, sigma: float, lowest: float) -> Sampler:
+    """The sampler that begins at σ, the noise of a picture, and ends at `lowest`, or at σ/10 if that is smaller."""
+    grid = Karras(sigma_max=sigma, sigma_min=min(lowest, sigma / 10))
+    return attrs.evolve(sampler, grid=grid) if isinstance(sampler, GridSampler) else sampler
 
 
 def at_noise(sampler: Sampler, sigma: float) -> Sampler:
@@ -74,10 +90,13 @@ def restoring_sampler(
     overrides: Sequence[Override],
     sampler: Sampler | Literal["fast"] | None = None,
     rule: str | None = None,
+    *,
+    quick: bool = False,
 ) -> Sampler:
-    """The chosen sampler, as `chosen_sampler`, but `RESTORING` by default.
+    """The chosen sampler, as `chosen_sampler`, but by default `RESTORING`, or `DENOISING` under the rule 'reverse'.
 
-    Another sampler on a grid takes as many steps, unless the overrides say how many. A sampler that needs the run's own
+    Another sampler on a grid takes as many steps, unless the overrides say how many.
+    quick: a preview in few steps. A sampler that needs the run's own
     values, such as its `ald`, has them if it is named. The run's own is the default where `RESTORING` does not suit:
     for a network of trained levels, and under the rule 'langevin'.
     """
@@ -88,9 +107,10 @@ def restoring_sampler(
     if is_chosen or not spec.any_sigma or rule == "langevin":
         return chosen_sampler(work, source, overrides, sampler)
     paths = {override.path for override in overrides}
-    chosen = apply_sampler_overrides(RESTORING, list(overrides))
+    default = DENOISING if rule == "reverse" else RESTORING
+    chosen = apply_sampler_overrides(default, list(overrides))
     if isinstance(chosen, GridSampler) and "sampler.steps" not in paths:
-        chosen = attrs.evolve(chosen, steps=RESTORING.steps)
+        chosen = attrs.evolve(chosen, steps=_PREVIEW_STEPS if quick else default.steps)
     if isinstance(chosen, ConsistentAnnealed) and chosen.steps < FEWEST_STEPS and "sampler.eta" not in paths:
         chosen = attrs.evolve(chosen, eta=1.0)
     _say_bias(work, chosen, spec)

@@ -1,0 +1,83 @@
+"""Evaluation of a network in overlapping tiles, for pictures of any size in bounded memory."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.networks.contract import Cond, Network, NetworkSpec
+from ncsnx.space import Space
+from ncsnx.spelling import parameter
+
+MARGIN = 48
+"""Pixels around a tile that are evaluated, and not used. What a network sees from farther away changes D little."""
+DEFAULT_SIDE = 256
+_PIXELS_AT_ONCE = 2**19
+"""Most pixels that are evaluated at once; the activations of a network 48 wide take some 2 kB each."""
+
+
+class TiledNetwork(Network):
+    """Another network, whose value at a pixel depends on the pixel's surroundings only.
+
+    Pictures are mirrored at the right and at the bottom until the network can halve their sides, and a picture larger
+    than a tile with its margins is evaluated tile by tile. The noise is that of the whole picture. A tile begins where
+    the network's own grid of halved pixels does, so that the pixels beyond its margins are those of the whole picture.
+    """
+
+    def __init__(self, network: Network, space: Space, side: int) -> None:
+        """side: height and width of a tile without margins. Raises NcsnxError for a network that sees whole images."""
+        super().__init__(NetworkSpec(space=space, sigmas=network.noise_levels))
+        if network.tile_unit is None:
+            raise NcsnxError(
+                f"{parameter('tile')}: {type(network).__name__} depends on all of an image at each of its pixels, by "
+                "its normalization or attention, so that its tiles would show seams"
+            )
+        self.network, self.unit = network, network.tile_unit
+        self.side, self.margin = (-(-pixels // self.unit) * self.unit for pixels in (side, MARGIN))
+        self.memory_format, self.precision = network.memory_format, network.precision
+
+    def require_size(self, height: int, width: int) -> None:
+        """Accepts all sizes."""
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        height, width = x.shape[-2:]
+        x = x[..., mirrored(height, self.unit, x.device), :][..., mirrored(width, self.unit, x.device)]
+        at_once = max(1, _PIXELS_AT_ONCE // (min(x.shape[-2], self.most) * min(x.shape[-1], self.most)))
+        parts = []
+        for begin in range(0, len(x), at_once):
+            rows = slice(begin, begin + at_once)
+            given = {name: one[rows] for name, one in cond.items()}
+            parts.append(self._of_tiles(x[rows], sigma[rows], given))
+        return torch.cat(parts)[..., :height, :width]
+
+    @property
+    def most(self) -> int:
+        """Largest side that is evaluated."""
+        return self.side + 2 * self.margin
+
+    def _of_tiles(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        rows = []
+        for seen, used in self._tiles(x.shape[-2]):
+            part = x[..., seen, :]
+            tiles = [
+                self.network.scaled_score(part[..., columns], sigma, cond)[..., used, wanted]
+                for columns, wanted in self._tiles(x.shape[-1])
+            ]
+            rows.append(torch.cat(tiles, dim=3))
+        return torch.cat(rows, dim=2)
+
+    def _tiles(self, size: int) -> Iterator[tuple[slice, slice]]:
+        """(what a tile sees of a side, the part of that which is used) along a side of so many pixels."""
+        if size <= self.most:
+            yield slice(0, size), slice(0, size)
+            return
+        for begin in range(0, size, self.side):
+            first, end = max(0, begin - self.margin), min(size, begin + self.side)
+            yield slice(first, min(size, end + self.margin)), slice(begin - first, end - first)
+
+
+def mirrored(size: int, unit: int, device: torch.device | None = None) -> Tensor:
+    """Indices of `size` pixels and their mirror image, up to a multiple of `unit`: 0, 1, 2, 2 for (3, 4)."""
+    places = torch.arange(-(-size // unit) * unit, device=device) % (2 * size)
+    return torch.where(places < size, places, 2 * size - 1 - places)

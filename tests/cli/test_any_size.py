@@ -1,0 +1,139 @@
+"""`ncsnx restore` with a model of patches: pictures of any size, in tiles, and noisy ones."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+import ncsnx
+from ncsnx.networks.tiling import TiledNetwork
+from ncsnx.runs import selection
+from tests.training.tiny import CPU, Result, command
+
+MODEL = ["model=unet", "model.width=8", "model.multipliers=1,1", "model.blocks=1", "model.attention="]
+HEIGHT, WIDTH = 37, 150
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run `photos` of patches, a picture, a part of it, and a mask."""
+    folder = tmp_path_factory.mktemp("photos")
+    smooth = np.random.default_rng(0).random((6, 16, 3))
+    (folder / "pictures").mkdir()
+    for number in range(4):
+        rolled = Image.fromarray((255 * np.roll(smooth, number, 0)).astype(np.uint8))
+        rolled.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(folder / "pictures" / f"{number}.png")
+    data = ["data=images", "data.root=pictures", "data.image_size=16", "data.patches=true", "data.held_out=0.25"]
+    training = ["steps=3", "batch_size=4", "snapshots=none", "schedule=lognormal", "schedule.sigma_max=5"]
+    words = [*data, "data.transform=rescaled", *MODEL, "model.normalization=pixel", *training, "checkpoint_every=3"]
+    result = command("train", "digits", *words, "--run", "photos", *CPU, folder=folder)
+    assert result.code == 0, result.err
+    with Image.open(folder / "pictures" / "0.png") as picture:
+        picture.save(folder / "given.png")
+        picture.reduce(2).crop((0, 0, 60, 17)).save(folder / "small.png")
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    mask[5:20, 30:90] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    return folder
+
+
+def pixels(path: Path) -> Tensor:
+    """(C, H, W) in [0, 1]."""
+    with Image.open(path) as picture:
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+def restored(folder: Path, *words: str, out: str = "out") -> Result:
+    return command("restore", "photos", "--out", out, "--overwrite", *words, *CPU, folder=folder)
+
+
+def images(folder: Path, *words: str, out: str = "out") -> Tensor:
+    result = restored(folder, *words, out=out)
+    assert result.code == 0, result.err
+    assert "look at them" not in result.err
+    return load_file(folder / out / "samples.safetensors")["samples"]
+
+
+def test_pictures_are_restored_at_their_own_size(made: Path) -> None:
+    filled = images(made, "--inpaint", "given.png", "--mask", "mask.png", "--quick", "sampler.steps=3")
+    assert filled.shape == (1, 3, HEIGHT, WIDTH)
+    assert float((filled[0] - pixels(made / "given.png"))[:, 20:].abs().max()) < 1e-5
+    assert pixels(made / "out" / "mean.png").shape == (3, HEIGHT, WIDTH)
+    enlarged = images(made, "--super-resolve", "small.png", "--factor", "2", "--n", "2", "sampler.steps=3")
+    assert enlarged.shape == (2, 3, 34, 120)
+
+
+def test_tiles_give_the_whole_picture_and_are_in_the_protocol(made: Path) -> None:
+    words = ["--inpaint", "given.png", "--mask", "mask.png", "--n", "1", "sampler.steps=4"]
+    whole, parts = images(made, *words, out="whole"), images(made, *words, "--tile", "16", out="parts")
+    assert float((whole - parts).abs().max()) < 1e-4
+    assert json.loads((made / "parts" / "protocol.json").read_text())["tile"] == 16
+    assert "tile" not in json.loads((made / "whole" / "protocol.json").read_text())
+
+
+def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_differ(made: Path) -> None:
+    drawn = images(made, "--denoise", "given.png", "--noise", "0.1", "--n", "3", "sampler.steps=4")
+    model = ncsnx.load(made / "runs" / "photos").in_tiles(256)
+    assert isinstance(model.network, TiledNetwork)
+    expected = model.from_network(model.denoise(model.to_network(pixels(made / "given.png")[None]), 0.2))
+    mean = load_file(made / "out" / "posterior.safetensors")["mean"]
+    assert float((mean - expected).abs().max()) < 1e-5
+    assert float((drawn[0] - drawn[1]).abs().max()) > 0.01
+    protocol = json.loads((made / "out" / "protocol.json").read_text())
+    assert protocol["task"]["rule"] == "reverse"
+    assert protocol["sampler"]["grid"]["sigma_max"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--denoise", "given.png"], "--denoise needs --noise, which is not given"),
+        (["--denoise", "given.png", "--noise", "0"], "--denoise needs --noise above 0, found 0"),
+        (["--denoise", "given.png", "--noise", "some"], "--noise: expected a number or auto, found 'some'"),
+        (["--denoise", "mask.png", "--noise", "0.1"], "mask.png is grey, and its noise is the same in all channels"),
+        (
+            ["--inpaint", "given.png", "--mask", "mask.png", "--noise", "auto"],
+            "expected a number; --denoise can estimate",
+        ),
+        (["--denoise", "given.png", "--noise", "0.1", "sampler=ald"], "sampler=ald can't begin at the noise"),
+        (["--inpaint", "given.png", "--mask", "mask.png", "--tile", "2"], "--tile must be between 8 and 65,536"),
+    ],
+)
+def test_mistakes_get_one_sentence(words: list[str], told: str, made: Path) -> None:
+    result = restored(made, *words, out="refused")
+    assert result.code in (1, 2)
+    assert told in result.err
+    assert not (made / "refused").exists()
+
+
+def test_an_estimate_of_white_noise_is_near_it(tmp_path: Path) -> None:
+    """The medians of three times 4,356 magnitudes have a mean with an error of 1 %."""
+    pytest.importorskip("pywt")
+    from ncsnx.inverse.tasks_from_files import estimated_noise
+
+    noise = 0.05 * torch.randn((1, 3, 128, 128), generator=torch.Generator().manual_seed(0)).double()
+    assert estimated_noise(0.5 + noise) == pytest.approx(0.05, rel=0.04)
+
+
+def test_a_model_comes_along_unless_a_run_has_its_name(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = command("export", "photos", "--half", "--out", "shipped/along", "--grid", "0", *CPU, folder=made)
+    assert result.code == 0, result.err
+    monkeypatch.setattr(selection, "_SHIPPED", made / "shipped")
+    words = ["--denoise", "given.png", "--noise", "0.1", "--quick", "sampler.steps=2", "--out"]
+    result = command("restore", "along", *words, "a", *CPU, folder=made)
+    assert result.code == 0, result.err
+    assert json.loads((made / "a" / "protocol.json").read_text())["weights"] == "ema"
+    rounded, exact = ncsnx.load("along", runs=made / "runs"), ncsnx.load("photos", runs=made / "runs")
+    x = torch.rand((1, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    assert 0 < float((rounded.denoise(x, 0.3) - exact.denoise(x, 0.3)).abs().max()) < 1e-3
+    sizes = (made / "shipped/along/model.safetensors").stat().st_size, len(exact.to_safetensors())
+    halved = 2 * sum(one.numel() for one in exact.network.state_dict().values())
+    assert sizes[1] - sizes[0] == pytest.approx(halved, abs=200)  # the headers differ
+    shutil.copytree(made / "runs" / "photos", made / "runs" / "along")
+    assert ncsnx.load("along", runs=made / "runs").checkpoint.run == "along"
