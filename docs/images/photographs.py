@@ -1,71 +1,223 @@
-"""How well a prior of photographs denoises by D in one evaluation, on standard pictures that it wasn't trained on.
+"""A prior of photographs beside classical methods, on standard pictures that it wasn't trained on.
 
-    python docs/images/photographs.py RUN [CHECKPOINT]     # pip install scikit-image
+    pip install scikit-image PyWavelets bm3d
+    python docs/images/photographs.py [MODEL]              # photographs, which comes with ncsnx
 
-prints the PSNR of the noisy and the denoised centres, 256×256, of astronaut, chelsea, coffee and rocket at σ 15, 25 and
-50 of 255: evaluated whole, and in tiles of the size of the training's patches. Tiles overlap, and only their middles
-are used. The network normalizes by statistics of all that it sees, so that the two differ.
+prints PSNR (dB) and SSIM of centres of astronaut, chelsea, coffee and rocket: denoised by one evaluation per picture,
+256×256; enlarged, sharpened and filled in by the mean of 9 alternatives, 128×128, with their calibration. The strength
+of total variation, of non-local means and of Wiener's filter is the best one of a list for each picture, by its truth.
 """
 
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import bm3d
+import numpy as np
 import skimage.data
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy.interpolate import griddata
+from scipy.ndimage import gaussian_filter
+from skimage import metrics, restoration
 
 import ncsnx
-from ncsnx.inverse.image_quality import psnr
-from ncsnx.sampling.model import Model
 
+Picture = NDArray[np.float64]
+Row = tuple[float, float, float]
+"""PSNR, SSIM, seconds."""
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket")
-SIDE, SIGMAS, SEED = 256, (15, 25, 50), 0
-MARGIN = 8
-"""Pixels at each side of a tile that are computed, but not used."""
+ALTERNATIVES, SEED = 9, 0
+BLUR, BLUR_NOISE = 1.6, 2 / 255
 
 
-def main(run: str, checkpoint: str = "latest") -> None:
-    model = ncsnx.load(Path(run), checkpoint, precision="fp32")
-    truth = torch.stack([centre(name) for name in PICTURES])
-    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(SEED))
-    print(f"{run}, checkpoint {checkpoint}, PSNR in dB\n{'σ':>3}  {'':8}{'  '.join(PICTURES)}     mean")
-    for sigma in SIGMAS:
-        noisy = truth + sigma / 255 * noise
-        rows = {
-            "noisy": noisy,
-            "whole": denoised(model, noisy, sigma / 255),
-            "tiles": in_tiles(model, noisy, sigma / 255),
-        }
-        for name, images in rows.items():
-            found = psnr(images.clamp(0, 1), truth)
-            cells = "  ".join(f"{value:{len(of)}.2f}" for of, value in zip(PICTURES, found, strict=True))
-            print(f"{sigma:>3}  {name:8}{cells}  {sum(found) / len(found):7.2f}", flush=True)
+def centre(name: str, side: int) -> Picture:
+    """(side, side, 3) in [0, 1]."""
+    picture: Picture = getattr(skimage.data, name)() / 255
+    top, left = ((size - side) // 2 for size in picture.shape[:2])
+    return picture[top : top + side, left : left + side]
 
 
-def centre(name: str) -> Tensor:
-    """(3, SIDE, SIDE) in [0, 1]."""
-    picture = torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1) / 255
-    top, left = ((side - SIDE) // 2 for side in picture.shape[1:])
-    return picture[:, top : top + SIDE, left : left + SIDE]
+def quality(found: Picture, truth: Picture) -> tuple[float, float]:
+    found = found.clip(0, 1)
+    similarity = metrics.structural_similarity(truth, found, channel_axis=2, data_range=1.0)
+    return metrics.peak_signal_noise_ratio(truth, found, data_range=1.0), similarity
 
 
-@torch.no_grad()
-def denoised(model: Model, noisy: Tensor, sigma: float) -> Tensor:
-    """The mean of the pictures (B, C, H, W) given themselves with noise of σ, in one evaluation of the network."""
-    return model.from_network(model.denoise(model.to_network(noisy), sigma / model.space.scale))
+def best(method: Callable[[float], Picture], strengths: Iterable[float], truth: Picture) -> Picture:
+    """The result of the strength that is nearest to the truth."""
+    return max((method(one) for one in strengths), key=lambda found: quality(found, truth)[0])
 
 
-def in_tiles(model: Model, noisy: Tensor, sigma: float) -> Tensor:
-    """The same, evaluated in overlapping tiles of the size of the model's images, picture by picture."""
-    side = model.space.shape[-1]
-    step = side - 2 * MARGIN
-    padded = F.pad(noisy, [MARGIN, -SIDE % step + MARGIN] * 2, mode="reflect")
-    tiles = padded.unfold(2, side, step).unfold(3, side, step).permute(0, 2, 3, 1, 4, 5)  # (B, rows, columns, C, h, w)
-    made = torch.stack([denoised(model, of_one.flatten(0, 1), sigma) for of_one in tiles])
-    middles = made[..., MARGIN:-MARGIN, MARGIN:-MARGIN].unflatten(1, tiles.shape[1:3])
-    whole = middles.permute(0, 3, 1, 4, 2, 5)  # (B, C, rows, h, columns, w)
-    return whole.flatten(4, 5).flatten(2, 3)[..., :SIDE, :SIDE]
+def denoisers(noisy: Picture, sigma: float, truth: Picture) -> dict[str, Callable[[], Picture]]:
+    similar = partial(restoration.denoise_nl_means, noisy, sigma=sigma, patch_size=5, patch_distance=6, channel_axis=2)
+    return {
+        "total variation": lambda: best(
+            lambda weight: restoration.denoise_tv_chambolle(noisy, weight=weight, channel_axis=2),
+            sigma * np.array([0.6, 0.9, 1.2, 1.6]),
+            truth,
+        ),
+        "non-local means": lambda: best(lambda h: similar(h=h), sigma * np.array([0.4, 0.6, 0.8, 1.0]), truth),
+        "wavelets": lambda: restoration.denoise_wavelet(
+            noisy, sigma=sigma, channel_axis=2, convert2ycbcr=True, rescale_sigma=True
+        ),
+        "BM3D": lambda: bm3d.bm3d_rgb(noisy, sigma),
+    }
+
+
+def letters(side: int) -> NDArray[np.bool_]:
+    """A text over a picture, True where it hides it."""
+    image = Image.new("L", (side, side))
+    pen = ImageDraw.Draw(image)
+    for line in range(side // 16):
+        pen.text((4, 16 * line + 2), "the quick brown fox jumps", fill=255)
+    return np.asarray(image) > 127
+
+
+def filled(truth: Picture, hidden: NDArray[np.bool_]) -> dict[str, Callable[[], Picture]]:
+    known = np.argwhere(~hidden)
+    everywhere = tuple(np.indices(hidden.shape))
+    return {
+        "biharmonic": lambda: restoration.inpaint_biharmonic(
+            np.where(hidden[..., None], 0, truth), hidden, channel_axis=2
+        ),
+        "nearest and linear": lambda: np.where(
+            np.isnan(linear := griddata(known, truth[~hidden], everywhere)),
+            griddata(known, truth[~hidden], everywhere, method="nearest"),
+            linear,
+        ),
+    }
+
+
+def enlarged(small: Picture, side: int) -> dict[str, Callable[[], Picture]]:
+    def by(kernel: Image.Resampling) -> Picture:
+        bands = [Image.fromarray(small[..., band].astype(np.float32)) for band in range(3)]
+        return np.stack([np.asarray(band.resize((side, side), kernel)) for band in bands], axis=2).astype(float)
+
+    return {"bicubic": lambda: by(Image.Resampling.BICUBIC), "Lanczos": lambda: by(Image.Resampling.LANCZOS)}
+
+
+def sharpened(blurred: Picture, truth: Picture) -> dict[str, Callable[[], Picture]]:
+    point = np.zeros((15, 15))
+    point[7, 7] = 1
+    kernel = gaussian_filter(point, BLUR)
+
+    def each(method: Callable[[Picture], Picture]) -> Picture:
+        return np.stack([method(blurred[..., band]) for band in range(3)], axis=2)
+
+    return {
+        "Wiener": lambda: best(
+            lambda balance: each(lambda band: restoration.wiener(band, kernel, balance, clip=False)),
+            (0.003, 0.01, 0.03, 0.1, 0.3),
+            truth,
+        ),
+        "Richardson–Lucy": lambda: best(
+            lambda steps: each(lambda band: restoration.richardson_lucy(band, kernel, int(steps))),
+            (5, 10, 20, 40),
+            truth,
+        ),
+    }
+
+
+def print_rows(title: str, rows: dict[str, list[Row]]) -> None:
+    """A line for each method: PSNR of each picture, their mean, mean SSIM, seconds per picture."""
+    print(f"\n{title}\n| method | {' | '.join(PICTURES)} | mean | SSIM | s |\n|---|{'--:|' * (len(PICTURES) + 3)}")
+    for name, found in rows.items():
+        psnrs, ssims, seconds = zip(*found, strict=True)
+        cells = [*psnrs, np.mean(psnrs)]
+        numbers = " | ".join(f"{value:.2f}" for value in cells)
+        print(f"| {name} | {numbers} | {np.mean(ssims):.3f} | {np.mean(seconds):.1f} |", flush=True)
+
+
+Given = tuple[dict[str, Callable[[], Picture]], dict[str, Any]]
+"""Classical methods, and the arguments of `ncsnx.restore`."""
+
+
+def denoised(model: ncsnx.Model, noisy: Picture, sigma: float) -> Picture:
+    """D(y, σ)."""
+    given = torch.from_numpy(noisy).float().permute(2, 0, 1)[None]
+    with torch.no_grad():
+        found = model.as_denoiser()(given, sigma)
+    return found[0].permute(1, 2, 0).double().numpy()
+
+
+def enlarging(factor: int, truth: Picture, random: np.random.Generator) -> Given:
+    side = len(truth) // factor
+    small = truth.reshape(side, factor, side, factor, 3).mean(axis=(1, 3))
+    return enlarged(small, len(truth)), {"super_resolve": small, "factor": factor}
+
+
+def deblurring(truth: Picture, random: np.random.Generator) -> Given:
+    blurred = gaussian_filter(truth, (BLUR, BLUR, 0), mode="reflect")
+    blurred = blurred + BLUR_NOISE * random.standard_normal(truth.shape)
+    return sharpened(blurred, truth), {"deblur": blurred, "blur": BLUR, "noise": BLUR_NOISE}
+
+
+def inpainting(
+    of: Callable[[int, np.random.Generator], NDArray[np.bool_]], truth: Picture, random: np.random.Generator
+) -> Given:
+    hidden = of(len(truth), random)
+    return filled(truth, hidden), {"inpaint": truth, "mask": hidden.astype(float)}
+
+
+TASKS: dict[str, Callable[[Picture, np.random.Generator], Given]] = {
+    "enlarging by 2, means of squares": partial(enlarging, 2),
+    "enlarging by 4": partial(enlarging, 4),
+    "deblurring, a Gaussian of 1.6 px and noise of 2 of 255": deblurring,
+    "inpainting, 80 % of the pixels missing": partial(
+        inpainting, lambda side, random: random.random((side, side)) < 0.8
+    ),
+    "inpainting, a text over the picture": partial(inpainting, lambda side, random: letters(side)),
+}
+
+
+def restored(model: ncsnx.Model, truth: Picture, given: dict[str, Any], calibrations: list[Any]) -> Picture:
+    """The mean of the alternatives; their calibration is appended."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = ncsnx.restore(
+            model, truth=truth, n=ALTERNATIVES, seed=SEED, out=Path(folder) / "out", progress=False, **given
+        )
+        calibrations.append(made.calibration)
+        return made.maps().mean[0].permute(1, 2, 0).double().numpy()
+
+
+def main(model: str = "photographs") -> None:
+    loaded = ncsnx.load(model)
+    tiled = loaded.in_tiles(256)
+    for level in (15, 25, 50):
+        rows: dict[str, list[Row]] = {}
+        for number, name in enumerate(PICTURES):
+            truth, sigma = centre(name, 256), level / 255
+            noisy = truth + sigma * np.random.default_rng(SEED + number).standard_normal(truth.shape)
+            methods = {
+                **denoisers(noisy, sigma, truth),
+                "ncsnx, one evaluation": partial(denoised, tiled, noisy, sigma),
+            }
+            measure(rows, methods, truth)
+        print_rows(f"denoising, σ = {level} of 255", rows)
+    for title, task in TASKS.items():
+        rows, calibrations = {}, list[Any]()
+        for number, name in enumerate(PICTURES):
+            truth = centre(name, 128)
+            methods, given = task(truth, np.random.default_rng(SEED + number))
+            ours = partial(restored, loaded, truth, given, calibrations)
+            measure(rows, {**methods, f"ncsnx, mean of {ALTERNATIVES}": ours}, truth)
+        print_rows(title, rows)
+        shares = [[interval.share for interval in one.intervals[:2]] for one in calibrations]
+        print("truths inside the central 50 and 80 %:", np.round(100 * np.mean(shares, axis=0), 1), flush=True)
+
+
+def measure(rows: dict[str, list[Row]], methods: dict[str, Callable[[], Picture]], truth: Picture) -> None:
+    """Adds PSNR, SSIM and seconds of each method."""
+    for name, method in methods.items():
+        begin = time.monotonic()
+        found = method()
+        rows.setdefault(name, []).append((*quality(found, truth), time.monotonic() - begin))
 
 
 if __name__ == "__main__":

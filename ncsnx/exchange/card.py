@@ -14,7 +14,7 @@ from ncsnx.config.codec import flatten, identity, shown
 from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.model import Deepinv
-from ncsnx.config.pretrained import Declared
+from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, printable, shortened
 from ncsnx.quantities import counted, with_error
@@ -156,8 +156,10 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
     declared = config.declared
     channels, height, width = config.space.shape
     network = text(tag_of(type(declared.model)) or type(declared.model).__name__)
-    which = f"published weights, converted from {text(declared.name)}"
-    if isinstance(declared, Experiment):
+    if isinstance(declared, Pretrained):
+        step = "an unknown step" if declared.source.step is None else f"step {declared.source.step:,}"
+        which = f"weights of {text(declared.source.address)}, of {step}"
+    else:
         rate = "" if declared.ema is None else f" (moving average with rate {declared.ema.rate})"
         weights = f"EMA weights{rate}" if config.weights == "ema" else "raw weights (no EMA)"
         which = f"{weights} of step {config.step:,}"
@@ -234,6 +236,8 @@ def _scores(scores: Sequence[CardScore]) -> Iterator[str]:
 def _settings(declared: Declared) -> Iterator[str]:
     values = unstructure(declared)
     for title, fields in _SECTIONS:
+        if isinstance(declared, Pretrained):
+            title = {"Data": "Data that images are compared with", "Training": "Execution"}.get(title, title)
         if not (rows := flatten({field: values[field] for field in fields if values.get(field) is not None})):
             continue
         yield f"## {title}"

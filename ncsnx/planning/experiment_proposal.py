@@ -127,13 +127,13 @@ def draft(
     """An experiment on unmeasured data; noise levels and steps are placeholders.
 
     width: width of the network, by default `usual_width`. With the U-Net, bounded images are in [−1, 1]. For patches it
-    has no attention, so that it takes whole pictures too.
+    has no attention and normalizes each pixel, so that it takes whole pictures too, in tiles.
     """
     width = width or usual_width(long_side(data))
     model: Model = attrs.evolve(network_for(data.shape[1:])[0](), width=width)
     if network == "unet":
         unet = unet_for(data.shape[1:], width)
-        model = attrs.evolve(unet, attention=()) if cuts_patches(data) else unet
+        model = attrs.evolve(unet, attention=(), normalization="pixel") if cuts_patches(data) else unet
         data = attrs.evolve(data, transform="rescaled") if data.is_bounded else data
     return Experiment(
         name=name,

@@ -289,6 +289,10 @@ def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool 
     return Run(path)
 
 
+_OF_DIFFUSERS = "model_index.json"
+"""File of a model that diffusers saved."""
+
+
 def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Path:
     """The folder of the run or exported model of that name in `runs_folder`, or at that path.
 
@@ -326,6 +330,8 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
 
 def pictures_hint(folder: Path) -> Hint:
     """The hint for a folder where an experiment or run was expected."""
+    if (folder / _OF_DIFFUSERS).is_file():
+        return Hint("if it is a model of diffusers, make a run of it", f"ncsnx import {as_typed(folder)}")
     return Hint("if it holds pictures, make an experiment of them", f"ncsnx new {A_NAME} --from {as_typed(folder)}")
 
 

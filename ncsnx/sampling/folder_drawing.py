@@ -103,7 +103,7 @@ class FolderDrawing:
     @property
     def _source(self) -> str:
         model, saved = self.drawing.model, self.drawing.model.origin.checkpoint
-        which = "" if saved is None else f", step {saved.step:,} ({saved.weights})"
+        which = "" if saved is None else f", {saved.in_words}"
         return f"{model.origin.where}{which}, {model.evaluations_in_words} each"
 
     def _begin(self, output: SampleFolder, work: Work) -> list[range]:

@@ -69,6 +69,11 @@ class Checkpoint:
     """The published checkpoint that training started from; None if it started from random weights."""
 
     @property
+    def in_words(self) -> str:
+        """'step 12 (ema)', or 'imported weights' for a model that was trained elsewhere."""
+        return f"step {self.step:,} ({self.weights})" if self.weights != "published" else "imported weights"
+
+    @property
     def experiment(self) -> Experiment:
         """The experiment. Raises NcsnxError for a model that was trained elsewhere."""
         return require_trained(self.declared, self.run)
@@ -406,8 +411,8 @@ def require_size(network: Network, size: ImageSize) -> None:
 
 
 def weights_in_words(weights: Weights) -> str:
-    """'EMA weights', 'raw weights' or 'published weights'."""
-    return f"{'EMA' if weights == 'ema' else weights} weights"
+    """'EMA weights', 'raw weights' or 'imported weights'."""
+    return f"{ {'ema': 'EMA', 'published': 'imported'}.get(weights, weights) } weights"
 
 
 class Denoiser(nn.Module):

@@ -55,7 +55,9 @@ class DiffusersFolder(ModelSource):
     form = "a folder of an unconditional diffusers model, or hf://USER/MODEL"
 
     def recognizes(self, address: str) -> bool:
-        return is_hub_address(address) or any(place.is_file() for place in _marks(Path(address)))
+        folder = Path(address)
+        is_network = (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
+        return is_hub_address(address) or is_network or any(place.is_file() for place in _marks(folder))
 
     def read(self, address: str, experiment: Experiment | None, work: Work) -> FoundModel:
         folder, name = Path(address), Path(address).resolve().name
@@ -97,7 +99,12 @@ def read_folder(folder: Path, name: str, address: str) -> FoundModel:
     unet = read_json_object(place / CONFIG)
     if unet.get("class_embed_type") or unet.get("num_class_embeds"):
         raise NcsnxError(f"{folder} is conditional on classes, and only unconditional models are imported")
-    scheduler = read_json_object(next((one for one in _marks(folder)[2:] if one.is_file()), folder / SCHEDULER))
+    places = [one for one in _marks(folder)[2:] if one.is_file()]
+    if not places:
+        raise NcsnxError(
+            f"{folder} has no {SCHEDULER} beside its network or in scheduler/, which says its noise levels"
+        )
+    scheduler = read_json_object(places[0])
     sigmas = _sigmas(folder, scheduler)
     content, sha256 = _read_weights(place)
     model = Diffusers(unet=completed(unet), prediction=_prediction(folder, scheduler))
