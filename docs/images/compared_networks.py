@@ -1,10 +1,10 @@
-"""Scores the runs of `docs/images/networks.py` in ./runs, and draws distance against evaluations.
+"""Scores the runs of `docs/images/networks.py` in ./runs.
 
     python docs/images/compared_networks.py data               writes given/mnist16.npz
     python docs/images/compared_networks.py score RUN [N] [few]  adds distances of N images to compared/RUN.json, with
                                                                `few` those of 17 evaluations only
     python docs/images/compared_networks.py loss RUN           prints the held-out loss, with one weighting for all
-    python docs/images/compared_networks.py draw OUT.png       draws what was scored, and prints it as tables
+    python docs/images/compared_networks.py tables             prints what was scored
 
 A run is named EXPERIMENT-SEED. With seed 0 each sampler is measured on two grids: from σ_1 to σ_L with ρ = 7, as Karras
 et al. 2022 propose, and from σ_1/4 to 5 σ_L with ρ = 9, which suits NCSNv2. The better one counts, and is that of the
@@ -12,7 +12,6 @@ other seeds.
 """
 
 import json
-import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,44 +130,26 @@ def best(run: str, sampler: str, count: int) -> dict[str, float] | None:
     return found
 
 
-def draw(out: str) -> None:
-    """A panel for each data set with means over three seeds, and a row for each cell of docs/project/networks.md."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    for axes, data in zip(figure.subplots(1, 2), ("digits", "mnist"), strict=True):
-        for network, name, style in (("ncsnv2", "NCSNv2", "--"), ("unet", "U-Net", "-")):
-            for colour, sampler in enumerate(("cas", "heun", "dpmpp")):
-                means = {}
+def print_tables() -> None:
+    """A row for each cell of docs/project/networks.md."""
+    for data in ("digits", "mnist"):
+        for network in ("ncsnv2", "unet"):
+            for sampler in ("cas", "heun", "dpmpp"):
                 for count in COUNTS:
-                    rows = _print_row(f"{data}_{network}", sampler, count)
-                    means[count] = statistics.mean(row["score"] - row["perfect"] for row in rows)
-                label = f"{name}, {sampler}"
-                axes.plot(list(means), list(means.values()), style, color=f"C{colour}", marker=".", label=label)
+                    _print_row(f"{data}_{network}", sampler, count)
             _print_row(f"{data}_{network}", "ald", 101 if data == "mnist" else 121)
-        title = "MNIST" if data == "mnist" else data
-        axes.set(xscale="log", yscale="log", xlabel="evaluations per image", title=title)
-        axes.set_ylabel("Fréchet distance\nbeyond a perfect model's")
-        axes.set_xticks(list(COUNTS), labels=map(str, COUNTS))
-        limits = axes.get_ylim()
-        ticks = (1, 2, 5, 10, 20, 30, 50, 100)
-        axes.set_yticks(ticks, labels=map(str, ticks))
-        axes.minorticks_off()
-        axes.set_ylim(limits)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=7, handlelength=4)
-    figure.savefig(out, dpi=150)
     for ablation in ABLATIONS:
         for sampler in ("cas", "heun", "dpmpp"):
             _print_row(f"without_{ablation}", sampler, 17)
 
 
-def _print_row(experiment: str, sampler: str, count: int) -> list[dict[str, float]]:
-    """The results of `best` with the seeds 0, 1 and 2, printed as a row of a table."""
+def _print_row(experiment: str, sampler: str, count: int) -> None:
+    """The results of `best` with the seeds 0, 1 and 2 as a row of a table, if there are any."""
     found = [row for seed in range(3) if (row := best(f"{experiment}-{seed}", sampler, count))]
     pairs = (("score", "error"), ("kernel_distance", "kernel_distance_error"))
     cells = [", ".join(f"{row[value]:.1f} ± {row[error]:.1f}" for row in found) for value, error in pairs]
-    print(f"| {experiment} | {sampler} | {count} | {' | '.join(cells)} |")
-    return found
+    if found:
+        print(f"| {experiment} | {sampler} | {count} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
@@ -179,7 +160,7 @@ if __name__ == "__main__":
             score(run, int(rest[0]) if rest else 1000, all_counts="few" not in rest)
         case ["loss", run]:
             print_loss(run)
-        case ["draw", out]:
-            draw(out)
+        case ["tables"]:
+            print_tables()
         case _:
             sys.exit(__doc__)

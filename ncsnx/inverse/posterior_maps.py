@@ -15,7 +15,6 @@ The one entry of metadata, `posterior`, is JSON that says so: number of alternat
 and the sha256 of the samples.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,17 +22,18 @@ from typing import Any
 
 import attrs
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ncsnx import reading
 from ncsnx.config.codec import canonical
 from ncsnx.errors import NcsnxError
 from ncsnx.images import complex_parts
+from ncsnx.runs.checkpoint import TensorFile
 from ncsnx.space import Space
-from ncsnx.storage.atomic import write_bytes
+from ncsnx.storage.atomic import replacing, write_pieces
 
 POSTERIOR_FILE = "posterior.safetensors"
 QUANTILES = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
@@ -134,24 +134,30 @@ def write_posterior(
         "quantiles": {_name(share): share for share in QUANTILES},
         "samples_sha256": samples_sha256,
     }
-    tensors = {name: torch.stack([of_picture[name] for of_picture in maps]) for name in maps[0]}
-    content = safetensors.torch.save(tensors, {"posterior": canonical(facts).decode()})
-    write_bytes(path, content)
-    return hashlib.sha256(content).hexdigest()
+    tensors = {name: _stacked([of_picture[name] for of_picture in maps]) for name in maps[0]}
+    content = TensorFile(tensors, {"posterior": canonical(facts).decode()})
+    with replacing(path, len(content)) as temporary:
+        write_pieces(temporary, content, len(content), path)
+    return reading.sha256_of(path)
+
+
+def _stacked(rows: Sequence[Tensor]) -> Tensor:
+    """Rows as one tensor; of a single one without a copy, which may take gigabytes."""
+    return torch.stack(list(rows)) if len(rows) > 1 else rows[0][None]
 
 
 def _summaries(images: Tensor, space: Space, prefix: str) -> dict[str, Tensor]:
     """Mean, deviation and quantiles of images (n, C, H, W) in own values by name, (C, H, W) float32."""
     slope, start = (space.own[1] - space.own[0], space.own[0]) if space.bounded else (1.0, 0.0)
-    parts = []
-    for _, ordered in sorted_pixels(images):
+    names = ["mean", "deviation", *map(_name, QUANTILES)]
+    rows = np.empty((len(names), images[0].numel()), dtype=np.float32)
+    for pixels, ordered in sorted_pixels(images):
         values = ordered.astype(np.float64)
         deviation = values.std(axis=1, ddof=1) if len(images) > 1 else np.full(len(values), np.nan)
         quantiles = start + slope * np.quantile(values, QUANTILES, axis=1, method="weibull")
-        parts.append(np.stack([start + slope * values.mean(axis=1), slope * deviation, *quantiles]))
-    rows = torch.from_numpy(np.concatenate(parts, axis=1)).float().view(-1, *images.shape[1:])
-    names = ["mean", "deviation", *map(_name, QUANTILES)]
-    return {f"{prefix}{name}": row.contiguous() for name, row in zip(names, rows, strict=True)}
+        rows[:, pixels] = [start + slope * values.mean(axis=1), slope * deviation, *quantiles]
+    maps = torch.from_numpy(rows).view(-1, *images.shape[1:])
+    return {f"{prefix}{name}": row for name, row in zip(names, maps, strict=True)}
 
 
 def _name(share: float) -> str:

@@ -41,16 +41,17 @@ class TensorFile:
     pieces are made as they are read. The tensors must not change before.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        empty = tensor_bytes({name: torch.empty(0, dtype=tensor.dtype) for name, tensor in tensors.items()})
+    def __init__(self, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+        empty = tensor_bytes({name: torch.empty(0, dtype=tensor.dtype) for name, tensor in tensors.items()}, metadata)
         entries = _header(empty)  # in the order of the file, and with the names of their types
         end = 0
-        for name, entry in entries.items():
+        for name in (name for name in entries if name in tensors):
+            entry = entries[name]
             start, end = end, end + tensors[name].nbytes
             entry |= {"shape": list(tensors[name].shape), "data_offsets": [start, end]}
         self._header = header_bytes(entries)
         self._size = len(self._header) + end
-        self._tensors = [tensors[name] for name in entries]
+        self._tensors = [tensors[name] for name in entries if name in tensors]
 
     def __len__(self) -> int:
         return self._size
