@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ncsnx.inverse.restoring import RestoredImages
     from ncsnx.inverse.task import Task
     from ncsnx.model_spec import HasSampler, ModelSpec
+    from ncsnx.networks import Network
     from ncsnx.runs.selection import Source
     from ncsnx.sampling.model import Model
     from ncsnx.sampling.sample_folder import SampleFolder
@@ -51,7 +52,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     that has it. Below the noise of a measurement, cas follows the flow (sampler.eta_min). `denoise` draws by 20 steps
     of dpmpp-sde, which begin at the picture, and its mean is one evaluation at the picture.
 
-    A model of patches (data.patches) restores each picture at its own size.
+    A model of patches (data.patches) restores pictures at their own size, which those of a folder share.
 
     Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of
     mean, deviation and quantiles, and how well the images agree with the picture; with `truth` also PSNR, SSIM,
@@ -78,7 +79,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 source = self.opened(work)
                 spec = self.spec_of(source, overrides_of(self.changes), work)
                 self._require_task()
-                size, side = self._size(spec, Path(made)), self._tile_side(spec)
+                network = self._network(source)
+                size, side = self._size(spec, Path(made)), self._tile_side(spec, network)
                 batch_size = self.images_at_once(spec.space.shape, size)
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
                 step = self.checkpoint(source, work)
@@ -86,11 +88,14 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 from ncsnx.inverse.restoring import say_before
                 from ncsnx.sampling.drawing import Drawing, count_images
                 from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
+                from ncsnx.sampling.model import require_size
 
                 space = spec.space.at(shape_at(spec.space.shape, size))
-                task = self._built(source, space, Path(made), None if side else size)
-                sampler = self._at_noise(spec, task, task.sigma(space))
-                say_before(task, sampler, work)
+                if size is not None and side is None:  # before pictures are read
+                    require_size(network, size)
+                task = self._built(space, Path(made), any_sigma=spec.any_sigma)
+                sampler = self._at_noise(spec, task, space)
+                say_before(task, sampler, space, work, quick=self.quick)
                 count = count_images(self.each, task)
                 at_once = work.ranks.batch_size(count, request.batch_size)
                 runtime = self.runtime_for(spec, work, plain=self.plain)
@@ -118,38 +123,60 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     def _size(self, spec: "ModelSpec", made: Path) -> "values.Size | None":
         """The size of the images: as it is given, or for a model of patches that of the pictures; None: the data's."""
         size = self.image_size()
-        return self.own_size(made, spec.space) if size is None and _is_of_patches(spec) else size
+        if size is not None or not _is_of_patches(spec):
+            return size
+        if self.task is not None:
+            _, height, width = self.task.operator.shape
+            return height, width
+        return self.own_size(made, spec.space)
 
-    def _tile_side(self, spec: "ModelSpec") -> int | None:
-        """Side of the tiles that pictures are evaluated in; None: whole. Raises UsageError."""
+    def _network(self, source: "Source | Model") -> "Network":
+        """The network, which may be without values."""
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.networks import meta_network
+        from ncsnx.sampling.model import Model
+
+        load_plugins("ncsnx.runtime")
+        return source.network if isinstance(source, Model) else meta_network(source.declared(), source.space())
+
+    def _tile_side(self, spec: "ModelSpec", network: "Network") -> int | None:
+        """Side of the tiles that pictures are evaluated in; None: as the model is. Raises UsageError."""
+        from ncsnx.networks.tiling import DEFAULT_SIDE, TiledNetwork
+
         if self.tile is None:
-            from ncsnx.networks.tiling import DEFAULT_SIDE
-
-            return DEFAULT_SIDE if _is_of_patches(spec) else None
+            is_local = network.tile_unit is not None and not isinstance(network, TiledNetwork)
+            return DEFAULT_SIDE if _is_of_patches(spec) and is_local else None
         require_between("tile", self.tile, 8, 65_536, " pixels")
         return self.tile
 
     def spec_of(self, source: "HasSampler", changes: "Sequence[Override]", work: "Work") -> "ModelSpec":
         """The model with the sampler of restorations, unless another one is chosen."""
-        from ncsnx.inverse.rules import REVERSE
+        from ncsnx.inverse.rules import AUTO, REVERSE
         from ncsnx.sampling.sampler_choice import restoring_sampler
 
         rule = self.rule if self.task is None else self.task.rule
-        if self.denoise is not None and rule in (None, "auto"):
+        if self.denoise is not None and rule in (None, AUTO):
             rule = REVERSE
         sampler = work.ranks.first(
             lambda: restoring_sampler(work, source, changes, self.sampler, rule, quick=self.quick)
         )
         return attrs.evolve(source.spec(), sampler=sampler)
 
-    def _at_noise(self, spec: "ModelSpec", task: "Task", sigma: float) -> "Sampler":
-        """The sampler for a measurement with noise of σ."""
+    def _at_noise(self, spec: "ModelSpec", task: "Task", space: "Space") -> "Sampler":
+        """The sampler for the measurement's noise. Raises UsageError for noise that a denoiser wasn't trained for."""
         from ncsnx.inverse.rules import REVERSE
         from ncsnx.sampling.sampler_choice import at_noise, begun_at
 
-        if task.rule == REVERSE:
-            return begun_at(spec.sampler, sigma, spec.levels[-1])
-        return at_noise(spec.sampler, sigma)
+        sigma, (most, *_, least) = task.sigma(space), spec.levels
+        if task.rule != REVERSE:
+            return at_noise(spec.sampler, sigma)
+        if not least / 10 <= sigma <= most:
+            unit = space.scale / space.span
+            raise UsageError(
+                f"{parameter('noise')} {task.noise * space.span:g}: this model knows noise from {unit * least:.3g} to "
+                f"{unit * most:.3g}"
+            )
+        return begun_at(spec.sampler, sigma, least)
 
     def _require_task(self) -> None:
         """Raises UsageError unless there is one task, as an object or by its parameters."""
@@ -158,20 +185,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         elif given := self.given():
             raise UsageError(f"{parameter('task')} and {parameter(next(iter(given)))}: give one of them")
 
-    def _built(self, source: "Source | Model", space: "Space", made: Path, size: "values.Size | None") -> "Task":
-        """The task, whose pictures are read. size: one that the network has to take. Raises UsageError, NcsnxError."""
-        from ncsnx.config.variants import load_plugins
-        from ncsnx.networks import meta_network
-        from ncsnx.sampling.model import Model, require_size
+    def _built(self, space: "Space", made: Path, *, any_sigma: bool) -> "Task":
+        """The task, whose pictures are read. Raises UsageError, NcsnxError."""
+        from ncsnx.inverse.rules import AUTO, EXACT, REVERSE
 
-        if size is not None:  # before pictures are read
-            load_plugins("ncsnx.runtime")
-            require_size(
-                source.network if isinstance(source, Model) else meta_network(source.declared(), source.space()), size
-            )
-        task = self.task
-        if task is None:
-            task = self.build(space, made)
+        task = self.build(space, made) if self.task is None else self.task
+        if task.rule == REVERSE and not any_sigma and self.rule in (None, AUTO):
+            task = attrs.evolve(task, rule=EXACT)  # trained levels don't begin at the noise of a picture
         _ = task.protocol  # reads all pictures
         return task
 
@@ -186,12 +206,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     def _recorded(self, output: "SampleFolder", model: "Model", task: "Task", work: "Work") -> "RestoredImages":
         """The images of a complete folder, with a record of how well they agree."""
         from ncsnx.inverse.restoring import RestoredImages, posterior_means, say_agreement
-        from ncsnx.inverse.task_record import record_task
+        from ncsnx.inverse.task_record import MEAN, record_task
         from ncsnx.runs.writer_lock import folder_lock
 
         space, means = model.space, posterior_means(task, model)
         with folder_lock(output.path, str(output.path)):
             record = record_task(task, output.path, output.samples_path, space, work.check_stop, means)
+        work.info(f"mean:   {output.path / (MEAN if task.count == 1 else 'mean-….png')}")
         say_agreement(record, task, space, work)
         return RestoredImages(output=output, record=record)
 

@@ -36,6 +36,8 @@ _OPTIONAL: dict[str, tuple[str, ...]] = {
     "measure": ("maps", "centred"),
 }
 """Task → further parameters that it takes."""
+MOST_PIXELS = 89_478_485
+"""Pixels of the largest picture, given or restored: those of Pillow's largest."""
 _ANYWHERE = ("noise", "truth", "rule")
 _PICTURES = ("denoise", "inpaint", "outpaint", "super_resolve", "colorize", "deblur", "truth")
 """Parameters that may be objects in Python: see `GivenPictures`."""
@@ -169,9 +171,13 @@ class Tasks:
 
         for name in ("denoise", "inpaint", "super_resolve", "colorize", "deblur"):
             if (given := getattr(self, name)) is not None:
-                height, width = size_of(as_file(name, given, made, space))
-                larger = self.factor or 1
-                return height * larger, width * larger
+                height, width = size_of(as_file(name, given, made, space), space.shape[0])
+                height, width = (side * (self.factor or 1) for side in (height, width))
+                if height * width > MOST_PIXELS:
+                    raise UsageError(
+                        f"{parameter(name)}: expected at most {MOST_PIXELS:,} pixels, found {height}×{width}"
+                    )
+                return height, width
         return None
 
     @property

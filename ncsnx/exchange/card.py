@@ -109,7 +109,7 @@ def card(
         *([f"Note: {text(declared.note)}"] if declared.note else []),
         *(_sample_grid(picture, config.space) if picture else []),
         *_usage(declared, config.space),
-        *_scores(scores),
+        *_scores(scores, half=config.half),
         *_settings(declared),
         *_origin(config, imported),
         *_citations(declared),
@@ -172,7 +172,7 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
 
 def _purpose(declared: Declared) -> str:
     """The purpose of a network, as a clause before its images."""
-    if isinstance(declared.model, Deepinv):
+    if isinstance(declared.model, Deepinv) and declared.schedule.sigma_max < 1:
         return "that denoises"
     return "that generates, by class," if getattr(declared.model, "classes", 0) else "that unconditionally generates"
 
@@ -213,15 +213,17 @@ def _usage(declared: Declared, space: Space) -> Iterator[str]:
         )
 
 
-def _scores(scores: Sequence[CardScore]) -> Iterator[str]:
+def _scores(scores: Sequence[CardScore], *, half: bool) -> Iterator[str]:
     yield "## Scores"
+    if half:
+        yield "The weights here are rounded to float16. Scores and samples are of the unrounded ones."
     if not scores:
         yield "No scores were recorded for these weights."
         return
     yield (
-        "Measured on exactly these weights. Errors are standard errors; for a perfect model, the error is the standard "
-        "deviation over draws of real images. Compare scores only if their protocols agree: number of images, "
-        "features, reference and sampler."
+        f"{'' if half else 'Measured on exactly these weights. '}Errors are standard errors; for a perfect model, the "
+        "error is the standard deviation over draws of real images. Compare scores only if their protocols agree: "
+        "number of images, features, reference and sampler."
     )
     for score in scores:
         rows = [f"| {text(each.name)} | {with_error(each.value, each.error)} |" for each in score.measured]

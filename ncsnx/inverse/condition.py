@@ -41,11 +41,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.sampler import GridSampler, Sampler
+from ncsnx.config.overrides import typed
+from ncsnx.config.sampler import DPMSolverPPSDE, EulerAncestral, Sampler
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.samplers.contract import sampler_name
 from ncsnx.samplers.state import Constrain, Noise, Score, State, tweedie
+from ncsnx.spelling import argument
 
 _REFLECTIONS = 500
 _LIKELY = 4.0
@@ -176,8 +177,9 @@ class Condition(Constrain):
 class Begun(Constrain):
     """A noisy picture as the x of its own noise level, at which the sampler begins.
 
-    From there, a sampler of the reverse diffusion draws from p(x_0 | y): its noise at the first level is that of the
-    picture. One of the flow, which adds no noise, would give a single image.
+    From there, the reverse Markov chain draws from p(x_0 | y): its noise at the first level is that of the picture.
+    Samplers of the same marginal laws by other steps don't: those that renew the noise forget the picture, and one of
+    the flow gives a single image.
     """
 
     given: Tensor
@@ -203,11 +205,12 @@ class Begun(Constrain):
         return attrs.evolve(self, given=self.given[rows], noise=lambda step: self.noise(step)[rows])
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler without a grid, which can't begin at the pictures' noise."""
-        if not isinstance(config, GridSampler):
+        """Raises NcsnxError for a sampler that isn't the reverse Markov chain."""
+        if not isinstance(config, DPMSolverPPSDE | EulerAncestral) or config.eta != 1:
             raise NcsnxError(
-                f"sampler={sampler_name(config)} can't begin at the noise of a picture",
+                f"{typed(config)} doesn't follow the reverse diffusion of a noisy picture",
                 Hint("use", adds="sampler=dpmpp-sde"),
+                Hint("or the rule of other measurements", adds=argument("rule", "exact")),
             )
 
 

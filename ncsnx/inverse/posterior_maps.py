@@ -11,8 +11,8 @@ For complex data the channels are real and imaginary parts, and the same summari
 W): `magnitude_mean`, `magnitude_deviation`, and `magnitude_quantile_2.5` … `magnitude_quantile_97.5`. The mean of the
 magnitudes is larger than the magnitude of the mean where the phase is uncertain.
 
-The one entry of metadata, `posterior`, is JSON that says so: number of alternatives, own values of black and white,
-and the sha256 of the samples.
+The one entry of metadata, `posterior`, is JSON that says so: number of alternatives, own values of black and white, the
+sha256 of the samples, and whether `mean` is that of the alternatives or, of noisy pictures, the denoised picture.
 """
 
 import json
@@ -117,11 +117,17 @@ def pixel_maps(images: Tensor, space: Space) -> dict[str, Tensor]:
 
 
 def write_posterior(
-    path: Path, maps: Sequence[Mapping[str, Tensor]], space: Space, alternatives: int, samples_sha256: str
+    path: Path,
+    maps: Sequence[Mapping[str, Tensor]],
+    space: Space,
+    alternatives: int,
+    samples_sha256: str,
+    *,
+    mean: str = "alternatives",
 ) -> str:
     """Writes the `pixel_maps` of each picture, and returns the sha256 of the file. Raises NcsnxError.
 
-    alternatives: n, the same for all pictures.
+    alternatives: n, the same for all pictures. mean: 'alternatives', or 'denoised' for D(y, σ) in place of their mean.
     """
     facts = {
         "alternatives": alternatives,
@@ -130,6 +136,7 @@ def write_posterior(
         "deviation_ddof": 1,
         "high": space.own[1],
         "low": space.own[0],
+        "mean": mean,
         "quantile_method": "weibull",
         "quantiles": {_name(share): share for share in QUANTILES},
         "samples_sha256": samples_sha256,

@@ -29,10 +29,15 @@ _MOST_MISFIT = 0.05
 """Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
 
 
-def say_before(task: Task, sampler: Sampler, work: Work) -> None:
-    """Warns of a sampler that doesn't reach the posterior, and says how the measurement is understood."""
-    for warning in measurement_warnings(sampler, rule=task.rule, noisy=task.noise > 0):
+def say_before(task: Task, sampler: Sampler, space: Space, work: Work, *, quick: bool) -> None:
+    """Warns of a sampler that doesn't reach the posterior, and says how the measurement is understood.
+
+    quick: whether a preview is wanted, which gets no warnings.
+    """
+    for warning in () if quick else measurement_warnings(sampler, rule=task.rule, noisy=task.noise > 0):
         work.warning(warning)
+    if task.rule == REVERSE:
+        work.info(f"noise: {task.noise * space.span:.4g}")
     if not task.is_exact:
         work.info(f"rule: {task.rule}")
     if task.facts.get("maps") == ESTIMATED:
@@ -64,11 +69,12 @@ def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> N
 
 @torch.no_grad()
 def posterior_means(task: Task, model: Model) -> Tensor | None:
-    """The mean of the posterior of noisy pictures in one evaluation, (P, C, H, W); None for another rule.
+    """The mean of the posterior of noisy pictures in one evaluation, (P, C, H, W).
 
-    It is D(y, σ), the mean of p(x_0 | y) of the model's data (Tweedie's formula).
+    It is D(y, σ), the mean of p(x_0 | y) of the model's data (Tweedie's formula). None for another rule, and for a
+    model with further inputs, such as classes, which each image has its own of.
     """
-    if task.rule != REVERSE:
+    if task.rule != REVERSE or model.cond is not None:
         return None
     sigma, given = task.sigma(model.space), model.to_network(task.shown() * model.space.span)
     means = [model.denoise(given[place : place + 1], sigma) for place in range(task.count)]

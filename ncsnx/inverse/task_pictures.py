@@ -66,12 +66,15 @@ def read_pictures(
     return Pictures(tuple(names), torch.cat(stacks))
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Height and width of a picture, or of the first one of a folder. Raises NcsnxError."""
+def size_of(path: Path, channels: int) -> tuple[int, int]:
+    """Height and width of a picture, or of the first one of a folder. channels: of .npy files. Raises NcsnxError."""
     file = _files(path)[0]
     if file.suffix.lower() == NUMBERS:
         shape = open_array_file(file).header().shape
-        height, width = shape[1:3] if len(shape) == 4 else (*shape, 1, 1)[:2]
+        is_several = len(shape) == 4 or (len(shape) == 3 and shape[2] != channels)
+        height, width = (*shape[is_several:], 0, 0)[:2]
+        if height * width == 0:
+            raise NcsnxError(f"{in_utf8(file)}: expected a picture of numbers, found {'×'.join(map(str, shape))}")
         return height, width
     try:
         content = reading.read_bytes(file, _LARGEST)

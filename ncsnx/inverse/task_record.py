@@ -37,7 +37,8 @@ from ncsnx.storage.atomic import reporting, write_bytes
 from ncsnx.storage.documents import document, write_document
 
 CALIBRATION_FILE = "calibration.png"
-_GRID_FILE, _MEAN = "grid.png", "mean.png"
+_GRID_FILE = "grid.png"
+MEAN = "mean.png"
 _BATCH_BYTES = 2**22
 """Images that are compared at once; some twenty times as much is in memory."""
 _ROWS, _COLUMNS = 12, 6
@@ -141,7 +142,7 @@ def record_task(
             slope, start = (space.own[1] - space.own[0], space.own[0]) if space.bounded else (1.0, 0.0)
             maps[-1]["mean"] = start + slope * mean
         records.append(_compared(measured, place, images, mean, space))
-        picture = _MEAN if task.count == 1 else f"mean-{place:05}.png"
+        picture = MEAN if task.count == 1 else f"mean-{place:05}.png"
         pngs[picture] = png_bytes(to_uint8(space.pictures.picture(mean)))
         if place < _ROWS:
             rows.append(_row(measured, images, mean, space))
@@ -150,7 +151,8 @@ def record_task(
             reach = 1.0 if space.bounded else float(truth.abs().max())
             for pixels, ordered in sorted_pixels(images):
                 coverage.add(place, ordered, truth[pixels].numpy(), reach)
-    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, maps, space, coverage.count, samples_sha256)
+    kind = "alternatives" if means is None else "denoised"
+    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, maps, space, coverage.count, samples_sha256, mean=kind)
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(
         task=task.name,

@@ -4,6 +4,7 @@ In all of them `shape` is (C, H, W) of the model's images, and `values` says whi
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -28,6 +29,9 @@ from ncsnx.spelling import argument, parameter
 _ROUNDING = 1 / (255 * math.sqrt(12))
 """Standard deviation of the rounding error of 8 bits."""
 
+
+_CODEC_NOISE = 2.5 / 255
+"""Most that the channels of a grey picture differ by, after WebP or JPEG."""
 
 Rectangle = tuple[int, int, int, int]
 """Left, top, right and bottom of a part of an image in pixels, right and bottom not included, as in Pillow."""
@@ -182,14 +186,16 @@ def denoise(path: Path, noise: float | None, space: Space) -> Task:
     """
     pictures = read_pictures(path, space)
     y = pictures.pixels
-    if y.shape[1] == 3 and bool((y[:, :1] == y[:, 1:]).all()):
+    colours = (y.amax(dim=1) - y.amin(dim=1)).flatten(1).amax(dim=1)
+    if y.shape[1] == 3 and bool((colours <= _CODEC_NOISE).any()):
         raise UsageError(
-            f"{path} is grey, and its noise is the same in all channels, which this model of colours doesn't know",
+            f"{path}: {pictures.names[int(colours.argmin())]} is grey, and its noise is the same in all channels, "
+            "which this model of colours doesn't know",
             Hint("take a model of grey pictures"),
         )
     found = estimated_noise(y) if noise is None else noise
-    if found <= 0:
-        raise UsageError(f"{parameter('denoise')} needs {parameter('noise')} above 0, found {found:g}")
+    if not found > 0:  # NaN too, as of a flat picture
+        raise UsageError(f"{parameter('denoise')} {path}: expected noise above 0, found {found:g}")
     return Task.of_measurement(Identity(space.shape), y, name="denoise", noise=found, inputs=y, pictures=pictures.names)
 
 
@@ -201,9 +207,9 @@ def estimated_noise(pictures: Tensor) -> float:
     what = argument("noise", AUTO)
     required("pywt", "science", what)
     estimate = required("skimage.restoration", "science", what).estimate_sigma
-    return float(
-        np.mean([estimate(one.movedim(0, -1).numpy(), channel_axis=-1, average_sigmas=True) for one in pictures])
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of flat pictures
+        return float(np.mean([estimate(picture.movedim(0, -1).numpy(), channel_axis=-1) for picture in pictures]))
 
 
 def deblur(path: Path, sigma: float, space: Space) -> Task:

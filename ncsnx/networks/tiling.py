@@ -1,6 +1,6 @@
 """Evaluation of a network in overlapping tiles, for pictures of any size in bounded memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -34,8 +34,13 @@ class TiledNetwork(Network):
                 "its normalization or attention, so that its tiles would show seams"
             )
         self.network, self.unit = network, network.tile_unit
+        self.tile_unit = network.tile_unit
         self.side, self.margin = (-(-pixels // self.unit) * self.unit for pixels in (side, MARGIN))
         self.memory_format, self.precision = network.memory_format, network.precision
+
+    def require_sigmas(self, sigmas: Iterable[float]) -> None:
+        """As of the network."""
+        self.network.require_sigmas(sigmas)
 
     def require_size(self, height: int, width: int) -> None:
         """Accepts all sizes."""

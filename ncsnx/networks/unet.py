@@ -199,7 +199,7 @@ class UNetBlock(nn.Module):
         self.bias = glorot(nn.Linear(embedded, after))
         changes = before != after or scale != 1
         self.shortcut = glorot(Convolution(before, after, size=1)) if changes else nn.Identity()
-        self.attention = Attention(after) if attention else nn.Identity()
+        self.attention = Attention(after, normalization) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedded: Tensor, mask: Tensor | None = None) -> Tensor:
         h = self.conv1(self._resampled(self.norm1(x, None, self.activation)))
@@ -219,9 +219,9 @@ class UNetBlock(nn.Module):
 class Attention(nn.Module):
     """Self-attention of all places of an image, with one head, added to the input (B, C, H, W)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, normalization: NormalizationFactory) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = normalization(channels)
         self.projections = glorot(Convolution(channels, 3 * channels, size=1), math.sqrt(0.2))
         self.end = glorot(Convolution(channels, channels, size=1), _NEARLY_ZERO)
 

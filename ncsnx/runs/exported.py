@@ -85,7 +85,7 @@ class ExportConfig:
     license: str = attrs.field(default="unknown", validator=checks.short_ascii, metadata=OMITTED)
     """License of the weights by its name on the Hub."""
     half: bool = attrs.field(default=False, metadata=OMITTED)
-    """Whether float32 weights are rounded to float16."""
+    """Whether parameters are rounded to float16."""
     plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
     """Installed packages that the experiment needs."""
 
@@ -104,15 +104,14 @@ class ExportConfig:
         The bytes of a network follow from its experiment, so that a file that declares more is neither read nor hashed.
         None also if the network can't be built here, which is reported where it is needed.
         """
-        import torch  # here, as the networks, since it takes seconds
-
         from ncsnx.config.variants import load_plugins
-        from ncsnx.networks.construction import meta_network
+        from ncsnx.networks.construction import meta_network  # here, since it imports torch
 
         try:
             load_plugins("ncsnx.runtime")
-            tensors = meta_network(self.declared, self.space).state_dict().values()
-            values = sum(one.nbytes // (2 if self.half and one.dtype == torch.float32 else 1) for one in tensors)
+            network = meta_network(self.declared, self.space)
+            values = sum(tensor.nbytes for tensor in network.state_dict().values())
+            values -= self.half * sum(parameter.nbytes for parameter in network.parameters()) // 2
         except NcsnxError:
             return None
         if values <= self.model_bytes <= values + _HEADER_BYTES:

@@ -75,8 +75,8 @@ Source: TypeAlias = Run | Export
 
 
 def open_source(runs: Path, name_or_path: Source | Path | str, work: Work = SILENT) -> Source:
-    """A source itself; the run of that name in the runs folder, else the model of that name that comes with ncsnx; or
-    the run or exported model at a path or address.
+    """A source itself; the run of that name in the runs folder, or the run or exported model at a path or address, else
+    the model of that name that comes with ncsnx.
 
     A model on the Hub (hf://USER/MODEL) is downloaded unless its commit is in the cache; `work` shows the progress.
     Raises UsageError, NcsnxError.
@@ -87,8 +87,9 @@ def open_source(runs: Path, name_or_path: Source | Path | str, work: Work = SILE
         from ncsnx.runs.hub import fetch_model  # here, since HTTP takes a part of a command's start
 
         return fetch_model(parse_hub_address(str(name_or_path)), work)
-    shipped = _SHIPPED / Path(name_or_path).name
-    if str(name_or_path) == shipped.name and is_export(shipped) and not exists(runs / shipped.name):
-        return Export(shipped)
+    name = str(name_or_path)
+    is_taken = any(exists(place / "config.json") for place in (runs / name, Path(name)))
+    if not is_taken and name in (path.name for path in _SHIPPED.glob("*")):
+        return Export(_SHIPPED / name)
     path = locate(runs, name_or_path)
     return Export(path) if is_export(path) else Run(path)

@@ -263,7 +263,8 @@ class Model:
         """
         if side is None:
             return self
-        return attrs.evolve(self, network=TiledNetwork(self.network, self.space, side))
+        whole = self.network.network if isinstance(self.network, TiledNetwork) else self.network
+        return attrs.evolve(self, network=TiledNetwork(whole, self.space, side))
 
     @property
     def tile(self) -> int | None:
@@ -382,13 +383,18 @@ class Model:
     def to_safetensors(self, *, half: bool = False) -> bytes:
         """Content of a safetensors file of the weights, as the Hub expects it; equal weights give equal bytes.
 
-        half: round float32 weights to float16.
+        half: round float32 parameters to float16. Raises NcsnxError for one that is too large for it.
         """
         state = sorted(self.network.state_dict().items())
         # clones, since tied weights share memory, which safetensors refuses
         tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in state}
         if half:
-            tensors = {name: one.half() if one.dtype == torch.float32 else one for name, one in tensors.items()}
+            rounded = {
+                name: one.half() for name, one in tensors.items() if name in dict(self.network.named_parameters())
+            }
+            if not all(bool(one.isfinite().all()) for one in rounded.values()):
+                raise NcsnxError("a weight is too large for float16; export without rounding")
+            tensors |= rounded
         # one metadata entry: safetensors would write several in random order
         return safetensors.torch.save(tensors, {"format": "pt"})
 

@@ -12,15 +12,15 @@ from ncsnx.config.sampler import (
     DPMSolverPP,
     DPMSolverPPSDE,
     EulerAncestral,
+    FreeGrid,
     GridSampler,
     Heun,
-    Karras,
     PredictorCorrector,
     ProbabilityFlowODE,
     Sampler,
 )
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import UsageError, quoted
+from ncsnx.errors import Hint, UsageError, quoted
 from ncsnx.model_spec import HasSampler, ModelSpec
 from ncsnx.runs.fast_sampler import find_fast
 from ncsnx.runs.folder import Run
@@ -50,8 +50,6 @@ def measurement_warnings(sampler: Sampler, *, rule: str, noisy: bool) -> Iterato
     rule: the name of the rule (`ncsnx.inverse.rules`). noisy: whether the measurement is noisy.
     """
     if rule == "reverse":
-        if isinstance(sampler, Heun | DPMSolverPP) and not isinstance(sampler, DPMSolverPPSDE):
-            yield f"sampler={tag_of(type(sampler))} adds no noise, so that all images of a picture are the same"
         return
     if isinstance(sampler, _SHORT):
         short = 58 if noisy and rule != "exact" else 27
@@ -69,9 +67,16 @@ def measurement_warnings(sampler: Sampler, *, rule: str, noisy: bool) -> Iterato
 
 
 def begun_at(sampler: Sampler, sigma: float, lowest: float) -> Sampler:
-    """The sampler that begins at σ, the noise of a picture, and ends at `lowest`, or at σ/10 if that is smaller."""
-    grid = Karras(sigma_max=sigma, sigma_min=min(lowest, sigma / 10))
-    return attrs.evolve(sampler, grid=grid) if isinstance(sampler, GridSampler) else sampler
+    """The sampler that begins at σ, the noise of a picture, and ends at `lowest`, or at σ/10 if that isn't below σ/2.
+
+    Raises UsageError for the grid of trained levels.
+    """
+    if not isinstance(sampler, GridSampler):
+        return sampler
+    if not isinstance(sampler.grid, FreeGrid):
+        raise UsageError("sampler.grid=levels doesn't begin at the noise of a picture", Hint("leave it out"))
+    end = sampler.grid.sigma_min or (lowest if lowest < sigma / 2 else sigma / 10)
+    return attrs.evolve(sampler, grid=attrs.evolve(sampler.grid, sigma_max=sigma, sigma_min=min(end, sigma / 2)))
 
 
 def at_noise(sampler: Sampler, sigma: float) -> Sampler:
@@ -95,10 +100,9 @@ def restoring_sampler(
 ) -> Sampler:
     """The chosen sampler, as `chosen_sampler`, but by default `RESTORING`, or `DENOISING` under the rule 'reverse'.
 
-    Another sampler on a grid takes as many steps, unless the overrides say how many.
-    quick: a preview in few steps. A sampler that needs the run's own
-    values, such as its `ald`, has them if it is named. The run's own is the default where `RESTORING` does not suit:
-    for a network of trained levels, and under the rule 'langevin'.
+    Another sampler on a grid takes as many steps, unless the overrides say how many. quick: a preview in few steps. A
+    sampler that needs the run's own values, such as its `ald`, has them if it is named. The run's own is the default
+    where `RESTORING` does not suit: for a network of trained levels, and under the rule 'langevin'.
     """
     spec = source.spec()
     named = {override.text for override in overrides if override.path == "sampler"}

@@ -73,7 +73,8 @@ class TrainingState:
                 raise NcsnxError(f"{folder} holds no averaged weights, but the experiment has EMA (ema)")
             self.average.load(saved.ema)
         self.imported = saved.state.get("imported")
-        if saved.optimizer or self.imported is None:  # an import has none
+        source = checkpoint.ImportedFrom.of(saved.state)
+        if saved.optimizer or source is None or source.is_start or source.step != saved.step:  # an import has none
             checkpoint.load_optimizer_state(self.optimizer, self.network, saved.optimizer)
         self.step = saved.step
 

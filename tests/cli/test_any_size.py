@@ -40,6 +40,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     mask[5:20, 30:90] = 255
     Image.fromarray(mask).save(folder / "mask.png")
+    Image.new("RGB", (40, 30), (200, 90, 40)).save(folder / "flat.png")
+    np.save(folder / "empty.npy", np.zeros((0, 5, 3)))
     return folder
 
 
@@ -94,14 +96,31 @@ def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_di
     ("words", "told"),
     [
         (["--denoise", "given.png"], "--denoise needs --noise, which is not given"),
-        (["--denoise", "given.png", "--noise", "0"], "--denoise needs --noise above 0, found 0"),
+        (["--denoise", "given.png", "--noise", "0"], "--denoise given.png: expected noise above 0, found 0"),
         (["--denoise", "given.png", "--noise", "some"], "--noise: expected a number or auto, found 'some'"),
         (["--denoise", "mask.png", "--noise", "0.1"], "mask.png is grey, and its noise is the same in all channels"),
         (
             ["--inpaint", "given.png", "--mask", "mask.png", "--noise", "auto"],
             "expected a number; --denoise can estimate",
         ),
-        (["--denoise", "given.png", "--noise", "0.1", "sampler=ald"], "sampler=ald can't begin at the noise"),
+        (
+            ["--denoise", "given.png", "--noise", "0.1", "sampler=ald"],
+            "doesn't follow the reverse diffusion of a noisy picture",
+        ),
+        (["--denoise", "given.png", "--noise", "0.1", "sampler=cas"], "doesn't follow the reverse diffusion"),
+        (["--denoise", "given.png", "--noise", "0.1", "sampler.eta=3"], "doesn't follow the reverse diffusion"),
+        (
+            ["--denoise", "given.png", "--noise", "0.1", "sampler.grid=levels"],
+            "doesn't begin at the noise of a picture",
+        ),
+        (["--denoise", "given.png", "--noise", "30"], "--noise 30: this model knows noise from 0.005 to 2.5"),
+        (["--denoise", "given.png", "--noise", "1e-9"], "--noise 1e-09: this model knows noise from 0.005 to 2.5"),
+        (["--denoise", "empty.npy", "--noise", "0.1"], "empty.npy: expected a picture of numbers, found 0×5×3"),
+        (["--denoise", "flat.png", "--noise", "auto"], "--denoise flat.png: expected noise above 0, found"),
+        (
+            ["--super-resolve", "given.png", "--factor", "1000"],
+            "expected at most 89,478,485 pixels, found 37000×150000",
+        ),
         (["--inpaint", "given.png", "--mask", "mask.png", "--tile", "2"], "--tile must be between 8 and 65,536"),
     ],
 )
@@ -110,6 +129,19 @@ def test_mistakes_get_one_sentence(words: list[str], told: str, made: Path) -> N
     assert result.code in (1, 2)
     assert told in result.err
     assert not (made / "refused").exists()
+
+
+def test_a_network_that_sees_whole_pictures_restores_them_whole(made: Path) -> None:
+    """A run of patches with group normalization; a typed side of tiles is refused."""
+    data = ["data=images", "data.root=pictures", "data.image_size=16", "data.patches=true", "data.transform=rescaled"]
+    words = [*data, *MODEL, "steps=1", "batch_size=4", "snapshots=none", "checkpoint_every=1"]
+    assert command("train", "digits", *words, "--run", "grouped", *CPU, folder=made).code == 0
+    words = ["--super-resolve", "small.png", "--factor", "2", "--quick", "sampler.steps=2", *CPU]
+    result = command("restore", "grouped", *words, "--out", "grouped", folder=made)
+    assert result.code == 0, result.err
+    assert "look at them before you rely on them" in result.err
+    result = command("restore", "grouped", *words, "--tile", "64", "--out", "refused", folder=made)
+    assert "--tile: UNetNetwork depends on all of an image" in result.err
 
 
 def test_an_estimate_of_white_noise_is_near_it(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ncsnx.data.value_statistics import measured_space
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import Network, prepare
 from ncsnx.networks.execution import Execution
-from ncsnx.networks.unet import Attention
+from ncsnx.networks.unet import Attention, group_norm
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.state import score_of
 from ncsnx.space import Space
@@ -138,7 +138,7 @@ def test_attention_can_run_in_a_fused_kernel() -> None:
     x = torch.rand(2, 32, 4, 4)
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         for image in (x, x.to(memory_format=torch.channels_last)):
-            assert Attention(32)(image).shape == x.shape
+            assert Attention(32, group_norm)(image).shape == x.shape
 
 
 @torch.no_grad()
