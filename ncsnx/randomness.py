@@ -61,6 +61,10 @@ def _require_word(name: str, value: int) -> None:
         raise ValueError(f"{name} must be from 0 to {_MASK} (32 bits), not {value}")
 
 
+_ELEMENTS_AT_ONCE = 2**22
+"""Elements of an item that are drawn at once, each of which takes some 50 bytes meanwhile."""
+
+
 @attrs.frozen
 class Stream:
     """The draws of one purpose under one seed.
@@ -80,13 +84,16 @@ class Stream:
     drawn: Mapping[int, Tensor] = attrs.field(factory=dict, eq=False, repr=False)
     """Step → its first words, drawn by `drawn_together`."""
 
-    def words(self, positions: Tensor, count: int, step: int | Tensor = 0) -> Tensor:
-        """(B, count) int64, uniform in [0, 2**32). Raises ValueError for a number `step` that needs over 32 bits."""
+    def words(self, positions: Tensor, count: int, step: int | Tensor = 0, *, first: int = 0) -> Tensor:
+        """(B, count) int64, uniform in [0, 2**32), from element `first` on, a multiple of 4.
+
+        Raises ValueError for a number `step` that needs over 32 bits.
+        """
         drawn = self.drawn.get(step) if isinstance(step, int) else None
-        if drawn is not None and drawn.shape[1] >= count:
-            return drawn[:, :count]
+        if drawn is not None and drawn.shape[1] >= first + count:
+            return drawn[:, first : first + count]
         multipliers, round_keys = self._constants(positions)
-        blocks = torch.arange(-(-count // 4), device=positions.device)
+        blocks = first // 4 + torch.arange(-(-count // 4), device=positions.device)
         counter = _counter(positions, _counted_step(step, positions.device), blocks)
         return _philox(counter, multipliers, round_keys[..., None, None]).flatten(1)[:, :count]
 
@@ -106,9 +113,13 @@ class Stream:
         if self.compiled:
             number = _counted_step(step, positions.device)
             return _compiled_normals()(positions, number, *self._constants(positions), count).reshape(-1, *shape)
-        words = self.words(positions, count + count % 2, step).reshape(len(positions), -1, 2)
-        pairs = torch.stack(_box_muller(words[..., 0], words[..., 1]), dim=-1)
-        return pairs.flatten(1)[:, :count].reshape(-1, *shape)
+        parts = []
+        for first in range(0, count, _ELEMENTS_AT_ONCE):
+            size = min(_ELEMENTS_AT_ONCE, count + count % 2 - first)
+            words = self.words(positions, size, step, first=first).reshape(len(positions), -1, 2)
+            parts.append(torch.stack(_box_muller(words[..., 0], words[..., 1]), dim=-1).flatten(1))
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return whole[:, :count].reshape(-1, *shape)
 
     def _constants(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         return _constants((self.seed, int(self.purpose)), positions.device)

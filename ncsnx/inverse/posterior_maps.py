@@ -161,7 +161,10 @@ def _summaries(images: Tensor, space: Space, prefix: str) -> dict[str, Tensor]:
     for pixels, ordered in sorted_pixels(images):
         values = ordered.astype(np.float64)
         deviation = values.std(axis=1, ddof=1) if len(images) > 1 else np.full(len(values), np.nan)
-        quantiles = start + slope * np.quantile(values, QUANTILES, axis=1, method="weibull")
+        if len(images) > 1:
+            quantiles = start + slope * np.quantile(values, QUANTILES, axis=1, method="weibull")
+        else:
+            quantiles = start + slope * np.tile(values[:, 0], (len(QUANTILES), 1))
         rows[:, pixels] = [start + slope * values.mean(axis=1), slope * deviation, *quantiles]
     maps = torch.from_numpy(rows).view(-1, *images.shape[1:])
     return {f"{prefix}{name}": row for name, row in zip(names, maps, strict=True)}

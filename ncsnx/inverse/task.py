@@ -239,7 +239,7 @@ class Task:
         lowest: σ of the last level, for the rule `exact`. Raises as `require_fit`.
         """
         self.require_fit(space)
-        operator, y, (black, white) = self.operator, self._measured, space.ends
+        operator, (black, white) = self.operator, space.ends
 
         def exact(indices: Tensor) -> Condition:
             assert isinstance(operator, LinearOperator), "chosen_rule"
@@ -250,10 +250,11 @@ class Task:
             return Condition(measured, noise, lowest, space.ends if space.bounded else None)
 
         def begun(indices: Tensor) -> Begun:
-            assert isinstance(operator, LinearOperator), "chosen_rule"
-            pictures = operator.adjoint(y[(indices // alternatives).cpu()].float())
+            pictures = self.shown()[(indices // alternatives).cpu()]
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
             return Begun(black + (white - black) * pictures.to(indices.device), self.sigma(space), noise)
+
+        y = self._measured if self.rule in GUIDANCE else self.values
 
         def guided(indices: Tensor) -> Constrain:
             rule, each = GUIDANCE[self.rule], (indices // alternatives).cpu()

@@ -196,7 +196,16 @@ def denoise(path: Path, noise: float | None, space: Space) -> Task:
     found = estimated_noise(y) if noise is None else noise
     if not found > 0:  # NaN too, as of a flat picture
         raise UsageError(f"{parameter('denoise')} {path}: expected noise above 0, found {found:g}")
-    return Task.of_measurement(Identity(space.shape), y, name="denoise", noise=found, inputs=y, pictures=pictures.names)
+    y = y.float()  # half the memory
+    operator = Identity(space.shape)
+    return Task(
+        name="denoise",
+        operator=operator,
+        values=operator.coefficients(y),
+        noise=found,
+        inputs=y,
+        pictures=pictures.names,
+    )
 
 
 def estimated_noise(pictures: Tensor) -> float:
