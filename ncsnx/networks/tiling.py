@@ -39,7 +39,7 @@ class TiledNetwork(Network):
         self.memory_format, self.precision = network.memory_format, network.precision
 
     def require_sigmas(self, sigmas: Iterable[float]) -> None:
-        """As of the network."""
+        """Raises what the network raises for these levels."""
         self.network.require_sigmas(sigmas)
 
     def require_size(self, height: int, width: int) -> None:
