@@ -36,7 +36,7 @@ from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.loading import load_file
 from ncsnx.data import read_ahead
 from ncsnx.data.places import declared
-from ncsnx.noise.level_plan import NoisePlan, plan_noise
+from ncsnx.noise.techniques import NoisePlan, plan_noise
 from ncsnx.planning import timing
 from ncsnx.planning.budget import Fit
 from ncsnx.planning.experiment_proposal import (
