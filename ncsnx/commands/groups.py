@@ -364,8 +364,8 @@ class InFeatures(InData, InCache):
     def chosen_features(self, data: "Data | None", settings: "Sequence[Override]" = ()) -> "Features":
         """The features for data, with settings features.FIELD=VALUE. Raises UsageError."""
         from ncsnx.config.feature_networks import Inception
+        from ncsnx.config.overrides import chosen_features
         from ncsnx.data import data_set_of
-        from ncsnx.features.choice import chosen_features
 
         return chosen_features(self.features, Inception() if data is None else data_set_of(data).features, settings)
 

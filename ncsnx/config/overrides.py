@@ -7,7 +7,7 @@ when the spacing of the levels changes.
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -16,12 +16,14 @@ import attrs
 from ncsnx.config.codec import ConfigError, flatten, shown
 from ncsnx.config.complaints import did_you_mean, problems_in_words
 from ncsnx.config.converter import optional_of, structure, unstructure
+from ncsnx.config.feature_networks import Features
 from ncsnx.config.image_sizes import ImageSize, parsed_size
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT, is_default
 from ncsnx.config.sampler import Sampler
-from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
+from ncsnx.config.variants import OUTSIDE_IDENTITY, TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import Hint, UsageError, quoted
 from ncsnx.quantities import parsed_integer, them
+from ncsnx.spelling import parameter
 
 T = TypeVar("T", bound=Config)
 
@@ -126,6 +128,42 @@ def apply_sampler_overrides(sampler: Sampler, overrides: list[Override]) -> Samp
     return apply_overrides(_Sampling(sampler), overrides).sampler
 
 
+@attrs.frozen(kw_only=True)
+class Scoring(Config):
+    """The root of `features…` paths, which commands that measure change beside the experiment."""
+
+    features: Features = attrs.field(metadata=OUTSIDE_IDENTITY)
+    """A network that maps images to feature vectors and optionally to logits."""
+
+
+def chosen_features(given: Features | str | None, default: Features, settings: Sequence[Override] = ()) -> Features:
+    """The features that are meant, with changes of their fields. given: TAG or TAG:FILE as text; None: the default.
+
+    Raises OverrideError, which lists the valid ones.
+    """
+    if not isinstance(given, Features | str | None):
+        raise UsageError(
+            f"{parameter('features')} must be a configuration such as ncsnx.config.Classifier(), or text such as "
+            f"'classifier', not {quoted(given)}"
+        )
+    base, overrides = given if isinstance(given, Features) else default, list[Override]()
+    if isinstance(given, str):
+        tag, colon, file = given.partition(":")
+        field = getattr(variants(Features).get(tag), "typed", "file")
+        overrides = [Override("features", tag), *([Override(f"features.{field}", file)] if colon else [])]
+    return apply_overrides(Scoring(features=base), [*overrides, *settings]).features
+
+
+_PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    bool: ({"true": True, "false": False}.get, "true or false"),
+    int: (parsed_integer, "a whole number such as 500, 50k or 1.5M"),
+    ImageSize: (parsed_size, "a whole number such as 64, or height and width such as 8,12"),
+    float: (lambda text: float(text) if _NUMBER.fullmatch(text) else None, "a finite number such as 0.8 or 1e-4"),
+    str: (lambda text: text, "text"),
+}
+"""Type → the value of a text, None for one that isn't accepted; and what is accepted."""
+
+
 def parse_text(text: str, declared: Any, path: str) -> Any:
     """Text of the command line as a value of the declared type. Raises OverrideError, which says what is accepted."""
     inner = optional_of(declared)
@@ -133,28 +171,14 @@ def parse_text(text: str, declared: Any, path: str) -> Any:
         return None if text.lower() == "none" else parse_text(text, inner, path)
     if get_origin(declared) is Literal:
         return _one_of(text, [str(option) for option in get_args(declared)], path)
-    if declared is bool:
-        if text not in ("true", "false"):
-            raise OverrideError(f"{path}: expected true or false, found {quoted(text)}")
-        return text == "true"
-    if declared is int:
-        if (number := parsed_integer(text)) is None:
-            raise OverrideError(f"{path}: expected a whole number such as 500, 50k or 1.5M, found {quoted(text)}")
-        return number
-    if declared == ImageSize:
-        if (size := parsed_size(text)) is None:
-            expected = "a whole number such as 64, or height and width such as 8,12"
+    if (known := _PARSERS.get(declared)) is not None:
+        parsed, expected = known[0](text), known[1]
+        if parsed is None:
             raise OverrideError(f"{path}: expected {expected}, found {quoted(text)}")
-        return size
-    if declared is float:
-        if not _NUMBER.fullmatch(text):
-            raise OverrideError(f"{path}: expected a finite number such as 0.8 or 1e-4, found {quoted(text)}")
-        return float(text)
+        return parsed
     if get_origin(declared) is tuple:
         (kind, *_) = get_args(declared)
         return tuple(parse_text(item, kind, path) for item in text.split(",")) if text else ()
-    if declared is str:
-        return text
     raise OverrideError(f"{path}: cannot be set from the command line; set it in the experiment's file")
 
 
