@@ -19,7 +19,7 @@ from ncsnx.commands.groups import Checkpoints, Device, InData, Noted, is_model, 
 from ncsnx.errors import UsageError
 
 if TYPE_CHECKING:
-    from ncsnx.evaluation.measure import Measure
+    from ncsnx.evaluation.engine import Measure
     from ncsnx.runs.measurements import Measurements
     from ncsnx.sampling.model import Model
     from ncsnx.work import Work

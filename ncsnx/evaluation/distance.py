@@ -30,8 +30,7 @@ from torch import Tensor
 from ncsnx.config.converter import structure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.engine import drawn_pixels, mean_score, writing
-from ncsnx.evaluation.measure import Measure
+from ncsnx.evaluation.engine import Measure, drawn_pixels, mean_score, writing
 from ncsnx.evaluation.reference import PerfectModel, Reference
 from ncsnx.features.feature_network import INCEPTION, FeatureNetwork, name_with, unnamed
 from ncsnx.features.real_images import RealImages
