@@ -82,8 +82,7 @@ class New(Planned, InData, Command["NewExperiment"]):
             data, images = found.experiment.data, found.distances.images
             experiment = propose(self.name, data, found.plan, images, fit.scale, network)
             found = attrs.evolve(found, experiment=experiment, timing=fit.timing, fit=fit)
-            with atomic.reporting(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.make_folder(path.parent)
             atomic.write_new(path, experiment_source(found).encode())
         for line in found.lines():
             work.info(line)

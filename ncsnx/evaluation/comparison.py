@@ -30,7 +30,6 @@ from ncsnx.runs.fast_sampler import (
     recommend,
     settings,
 )
-from ncsnx.runs.folder import open_results
 from ncsnx.runs.ledger import Row, Subject
 from ncsnx.runs.measurements import MeasuredRow, Measurements
 from ncsnx.samplers.contract import definition_of
@@ -79,7 +78,7 @@ def compare_samplers(
         marks_best=False,
     )
     with work.at_once():
-        atomic.write_bytes(open_results(trials.place) / "scores.csv", result.csv())
+        atomic.write_bytes(atomic.make_folder(trials.place) / "scores.csv", result.csv())
         _draw(trials, found)
         _tell(trials, found, work)
     return result

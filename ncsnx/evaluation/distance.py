@@ -279,8 +279,8 @@ def save_features(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes tensors, each (n, …) float32, unless they are too large or can't be written, which affects no score."""
     if sum(tensor.nbytes for tensor in tensors.values()) > MOST_FEATURES_BYTES:
         return
-    with contextlib.suppress(NcsnxError), atomic.reporting(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(NcsnxError):
+        atomic.make_folder(path.parent)
         atomic.write_bytes(path, safetensors.torch.save({key: one.contiguous() for key, one in tensors.items()}))
 
 

@@ -33,7 +33,7 @@ from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
 from ncsnx.ranks.shared_batches import own_images, runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
-from ncsnx.runs.folder import Run, open_results
+from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import FEATURES, Entry, Ledger, Protocol, Quantity, Row, Series, Subject, value
 from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.names import step_name
@@ -46,6 +46,7 @@ from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.loading import model_of
 from ncsnx.sampling.model import Model
 from ncsnx.spelling import A_DIR, argument
+from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part, are_whole, assembled, done_indices, write_part
 from ncsnx.storage.process import this_process
 from ncsnx.work import Advance, Work, extrapolated
@@ -276,7 +277,7 @@ def writing(job: Measure, work: Work) -> Iterator[None]:
 
 @contextmanager
 def _writing(job: Measure) -> Iterator[None]:
-    place = open_results(job.place)
+    place = atomic.make_folder(job.place)
     with folder_lock(place, f"{job.label} {place}"):
         job.reload()
         remove_debris_in([place, place / FEATURES])

@@ -14,7 +14,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.engine import Measure, measure_all, missing, writing
 from ncsnx.quantities import counted
-from ncsnx.runs.folder import Run, open_results
+from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Row, Subject, best_of
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.measurements import MeasuredRow, Measurements, shown_columns
@@ -165,7 +165,7 @@ def measure_checkpoints(
     try:
         job.complete(work)
         if job.entries():
-            atomic.write_bytes(open_results(job.place) / "scores.csv", Measurements.of(job.series).csv())
+            atomic.write_bytes(atomic.make_folder(job.place) / "scores.csv", Measurements.of(job.series).csv())
             job.draw(job.series)
     except NcsnxError as error:
         work.warning(str(error))  # numbers are saved and shown; the next call completes and draws them
