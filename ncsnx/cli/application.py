@@ -15,8 +15,8 @@ import ncsnx
 from ncsnx.cli.running import typed_command, typed_parameters
 from ncsnx.commands.command import (
     GROUPS,
-    RUNS_PANEL,
     Command,
+    Panel,
     Registration,
     built_in_command,
     built_in_commands,
@@ -185,7 +185,7 @@ class CommonOptions(InRuns, InData, InCache, Execution, BatchSize, Noted, Comman
     """
 
 
-CommonOptions.registered = Registration("options", panel=RUNS_PANEL, place=0, then="", is_shared=True)
+CommonOptions.registered = Registration("options", panel=Panel.RUNS, place=0, then="", is_shared=True)
 
 
 def common_options(kind: type[Command[Any]]) -> str | None:
@@ -229,7 +229,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command("help", rich_help_panel=RUNS_PANEL)
+@app.command("help", rich_help_panel=Panel.RUNS)
 def _help(
     words: Annotated[
         list[str] | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import DATA_PANEL, EXECUTION_PANEL, OUTPUT_PANEL, Command, argument, command, option
+from ncsnx.commands.command import Command, Panel, argument, command, option
 from ncsnx.commands.groups import DataChanges, InData, Place, changed_words
 from ncsnx.commands.sources import READING_PANEL, InSource, ReadFully, meant, own, refuse_reading
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -79,7 +79,7 @@ class NamedData:
 class Opened(InSource):
     """A data set that is read."""
 
-    workers: Annotated[int | None, option(EXECUTION_PANEL, "N", default="one per processor", between=(0, 256))] = None
+    workers: Annotated[int | None, option(Panel.EXECUTION, "N", default="one per processor", between=(0, 256))] = None
     """Processes that decode images."""
 
     def named(self) -> "Experiment | Path":
@@ -115,7 +115,7 @@ class Opened(InSource):
         return processors() if is_worth_it and processors() > 1 else 0
 
 
-@command("data pack", panel=DATA_PANEL, place=100)
+@command("data pack", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class DataPack(ReadFully, Opened, Command["PackedData"]):
     """Decode every image once, into a folder for training.
@@ -125,9 +125,9 @@ class DataPack(ReadFully, Opened, Command["PackedData"]):
 
     random_crop_from: Annotated[values.Size | None, option(READING_PANEL, "PX|H,W", parse=values.size)] = None
     """Keep images of this larger size, which training crops at random."""
-    out: Annotated[Place, option(OUTPUT_PANEL, "FOLDER", parse=values.path)]
+    out: Annotated[Place, option(Panel.OUTPUT, "FOLDER", parse=values.path)]
     """The folder to write."""
-    overwrite: Annotated[bool, option(OUTPUT_PANEL)] = False
+    overwrite: Annotated[bool, option(Panel.OUTPUT)] = False
     """Replace another packed data set."""
 
     def carry_out(self, work: "Work") -> "PackedData":
@@ -200,7 +200,7 @@ def _overrides(packed: "PackedFolder", data: "Data") -> list[str]:
     return ["data=packed", *(f"data.{name}={value}" for name, value in fields.items())]
 
 
-@command("data check", panel=DATA_PANEL, place=100)
+@command("data check", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class DataCheck(Opened, Command["CheckedData"]):
     """Read a whole data set and report damage.
@@ -262,7 +262,7 @@ def _check_by_reading(splits: "Splits", processes: int, work: "Work") -> int:
     return count
 
 
-@command("data show", panel=DATA_PANEL, place=100)
+@command("data show", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class DataShow(ReadFully, Opened, Command["DataFacts"]):
     """Show statistics of a data set, and write a contact sheet.
@@ -274,7 +274,7 @@ class DataShow(ReadFully, Opened, Command["DataFacts"]):
     """Images on the sheet."""
     seed: Annotated[int, option(_SHEET_PANEL, "SEED", between=(0, 2**32 - 1))] = 0
     """Determines which images those are."""
-    out: Annotated[Place | None, option(OUTPUT_PANEL, "FILE.png", default="NAME-sheet.png", parse=values.path)] = None
+    out: Annotated[Place | None, option(Panel.OUTPUT, "FILE.png", default="NAME-sheet.png", parse=values.path)] = None
     """The contact sheet."""
 
     def carry_out(self, work: "Work") -> "DataFacts":
@@ -365,7 +365,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join([*names[:_MOST_NAMED], *more])
 
 
-@command("data download", panel=DATA_PANEL, place=100)
+@command("data download", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class DataDownload(InData, Command["DownloadedData"]):
     """Download the data set of an experiment.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import RUNS_PANEL, Command, argument, command
+from ncsnx.commands.command import Command, Panel, argument, command
 from ncsnx.commands.groups import InRuns
 from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import counted
@@ -22,7 +22,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """Keys of the configurations in the JSON, in their order."""
 
 
-@command("diff", panel=RUNS_PANEL, place=150)
+@command("diff", panel=Panel.RUNS, place=150)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Diff(InRuns, Command["Differences"]):
     """Show what differs between experiments or runs.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import EVALUATE_PANEL, IMAGES_PANEL, Command, argument, command, option
+from ncsnx.commands.command import Command, Panel, argument, command, option
 from ncsnx.commands.groups import Compared, Device, FeatureChanges, InRuns, overrides_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.paths import exists
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("reference", panel=EVALUATE_PANEL, place=90, then="the same command measures the images again", is_shared=True)
+@command("reference", panel=Panel.EVALUATE, place=90, then="the same command measures the images again", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class ShowReference(InRuns, Compared, Device, Command["ShownReference"]):
     """Show or build the reference statistics that scores use.
@@ -35,7 +35,7 @@ class ShowReference(InRuns, Compared, Device, Command["ShownReference"]):
     """An experiment or a run, a folder or zip of images, or a .npz file with the arrays mu and sigma."""
     changes: FeatureChanges = attrs.field(default=(), kw_only=False)
     """Changes to the features."""
-    n: Annotated[int, option(IMAGES_PANEL, "N", between=(10, 10_000_000))] = 1000
+    n: Annotated[int, option(Panel.IMAGES, "N", between=(10, 10_000_000))] = 1000
     """Images per score, for the score of a perfect model."""
 
     def carry_out(self, work: "Work") -> "ShownReference":

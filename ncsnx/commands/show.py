@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, argument, command, option
+from ncsnx.commands.command import Command, Panel, argument, command, option
 from ncsnx.commands.groups import FieldChanges, InRuns, changed_words
 from ncsnx.results import Column, Result, Table
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("show", panel=RUNS_PANEL, place=140)
+@command("show", panel=Panel.RUNS, place=140)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Show(InRuns, Command["Configuration"]):
     """Show a configuration with every default.
@@ -31,7 +31,7 @@ class Show(InRuns, Command["Configuration"]):
     """An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR or hf://USER/MODEL)."""
     changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the experiment, such as model.width=64."""
-    origins: Annotated[bool, option(OUTPUT_PANEL)] = False
+    origins: Annotated[bool, option(Panel.OUTPUT)] = False
     """Show where each value comes from."""
 
     def carry_out(self, work: "Work") -> "Configuration":
