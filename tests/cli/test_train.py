@@ -364,7 +364,7 @@ def test_a_tracker_that_is_unknown_or_missing_is_said_with_what_to_do(
 def test_a_folder_of_a_packages_name_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "some_tracker").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    found = RegisteredTracker(open=None, requires="some_tracker", install=None)  # type: ignore[arg-type]
+    found = RegisteredTracker("some", requires="some_tracker")
     assert not found.is_installed
     (tmp_path / "some_tracker" / "__init__.py").touch()
     assert found.is_installed
