@@ -13,7 +13,7 @@ from ncsnx.commands.groups import DataChanges, InData, Place, changed_words
 from ncsnx.commands.sources import READING_PANEL, InSource, ReadFully, meant, own, refuse_reading
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import byte_size, counted, number, product
-from ncsnx.results import Column, Result, Table
+from ncsnx.results import Column, Lines, Result, Table
 from ncsnx.spelling import argument as typed
 from ncsnx.spelling import parameter
 
@@ -117,7 +117,7 @@ class Opened(InSource):
 
 @command("data pack", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class DataPack(ReadFully, Opened, Command["PackedData"]):
+class DataPack(ReadFully, Opened, Command[Lines]):
     """Decode every image once, into a folder for training.
 
     Training reads it without decoding. The folder keeps the split into training and held-out images.
@@ -130,7 +130,7 @@ class DataPack(ReadFully, Opened, Command["PackedData"]):
     overwrite: Annotated[bool, option(Panel.OUTPUT)] = False
     """Replace another packed data set."""
 
-    def carry_out(self, work: "Work") -> "PackedData":
+    def carry_out(self, work: "Work") -> Lines:
         with work.at_once():
             from ncsnx.data.readers.packed import pack, settings_of
 
@@ -144,36 +144,22 @@ class DataPack(ReadFully, Opened, Command["PackedData"]):
             workers=self.processes(splits),
             overwrite=self.overwrite,
         )
-        return PackedData(packed, data.data)
-
-
-@attrs.frozen(repr=False)
-class PackedData(Result):
-    """A packed data set."""
-
-    packed: "PackedFolder"
-    data: "Data"
-    """The source of the images."""
-
-    def closing(self) -> Sequence[str]:
-        packed, record = self.packed, self.packed.record
-        return [
+        record = packed.record
+        messages = [
             f"{packed.path}: {counted(record.train, 'training image')} and {record.count - record.train:,} held out, "
             f"of {'×'.join(map(str, record.shape))}, {byte_size(packed.nbytes)}",
-            f"to train from it:  ncsnx train EXPERIMENT {shlex.join(_overrides(packed, self.data))}",
+            f"to train from it:  ncsnx train EXPERIMENT {shlex.join(_overrides(packed, data.data))}",
         ]
-
-    def to_json(self) -> object:
-        record = self.packed.record
-        return {
-            "path": str(self.packed.path),
-            "fingerprint": self.packed.fingerprint,
+        facts = {
+            "path": str(packed.path),
+            "fingerprint": packed.fingerprint,
             "train": record.train,
             "held_out": record.count - record.train,
             "channels": record.channels,
             "size": record.size,
-            "bytes": self.packed.nbytes,
+            "bytes": packed.nbytes,
         }
+        return Lines((), facts, messages)
 
 
 def _overrides(packed: "PackedFolder", data: "Data") -> list[str]:
@@ -202,38 +188,26 @@ def _overrides(packed: "PackedFolder", data: "Data") -> list[str]:
 
 @command("data check", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class DataCheck(Opened, Command["CheckedData"]):
+class DataCheck(Opened, Command[Lines]):
     """Read a whole data set and report damage.
 
     Compares packed images with their checksums, and decodes pictures. Exits with 1 for damage.
     """
 
-    def carry_out(self, work: "Work") -> "CheckedData":
+    def carry_out(self, work: "Work") -> Lines:
         with work.at_once():
             from ncsnx.config.data_sets import Packed
 
             data = self.data_set(work)
             if isinstance(data.data, Packed):
-                return CheckedData(str(self.source), _check_packed(data.data, data.folder, work), "packed image")
+                return self._sound(_check_packed(data.data, data.folder, work), "packed image")
             splits = data.opened(work)
-        return CheckedData(str(self.source), _check_by_reading(splits, self.processes(splits), work), "image")
+        return self._sound(_check_by_reading(splits, self.processes(splits), work), "image")
 
-
-@attrs.frozen(repr=False)
-class CheckedData(Result):
-    """A data set without damage."""
-
-    source: str
-    images: int
-    """Number of images that were read."""
-    noun: str
-    """One of them, in words."""
-
-    def closing(self) -> Sequence[str]:
-        return [f"{self.source}: {counted(self.images, self.noun)}; no damage found"]
-
-    def to_json(self) -> object:
-        return {"source": self.source, "read": self.images}
+    def _sound(self, images: int, noun: str) -> Lines:
+        """The result for so many images that were read without damage."""
+        message = f"{self.source}: {counted(images, noun)}; no damage found"
+        return Lines((), {"source": str(self.source), "read": images}, [message])
 
 
 def _check_packed(data: "Packed", folder: Path, work: "Work") -> int:
@@ -367,7 +341,7 @@ def _listed(names: list[str]) -> str:
 
 @command("data download", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class DataDownload(InData, Command["DownloadedData"]):
+class DataDownload(InData, Command[Lines]):
     """Download the data set of an experiment.
 
     For a data set that ncsnx can't download, says what to download and where to put it.
@@ -380,7 +354,7 @@ class DataDownload(InData, Command["DownloadedData"]):
     changes: DataChanges = attrs.field(default=(), kw_only=False)
     """Changes to its data set."""
 
-    def carry_out(self, work: "Work") -> "DownloadedData":
+    def carry_out(self, work: "Work") -> Lines:
         with work.at_once():
             from ncsnx.config.discovery import resolve
             from ncsnx.config.variants import load_plugins
@@ -390,20 +364,5 @@ class DataDownload(InData, Command["DownloadedData"]):
             data = resolve(self.experiment, changes).experiment.data
             load_plugins("ncsnx.runtime")
             download_data(data, self.data_folder(), work)
-        return DownloadedData([self.experiment, *changes], self.data_folder())
-
-
-@attrs.frozen(repr=False)
-class DownloadedData(Result):
-    """A data set that is here now."""
-
-    words: Sequence[str]
-    """The experiment, and changes of it."""
-    folder: Path
-    """The data folder."""
-
-    def closing(self) -> Sequence[str]:
-        return [f"next: ncsnx data show {shlex.join(self.words)}"]
-
-    def to_json(self) -> object:
-        return {"experiment": shlex.join(self.words), "folder": str(self.folder)}
+        words = shlex.join([self.experiment, *changes])
+        return Lines((), {"experiment": words, "folder": str(self.data_folder())}, [f"next: ncsnx data show {words}"])
