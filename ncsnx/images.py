@@ -202,9 +202,7 @@ def captioned_grid(rows: Sequence[GridRow]) -> bytes:
                 pen.text((left, top + shown.height), caption, fill="black", font=font)
                 left += width
             left += 2 * _GAP
-    encoded = io.BytesIO()
-    whole.save(encoded, format="PNG")
-    return encoded.getvalue()
+    return _encoded(whole, "PNG")
 
 
 def picture(image: Tensor) -> Image.Image:
@@ -220,9 +218,7 @@ def side_by_side(image: Tensor) -> Tensor:
 
 def png_bytes(image: Tensor) -> bytes:
     """(C, H, W) uint8 as a PNG; channels as in `picture`."""
-    encoded = io.BytesIO()
-    picture(image).save(encoded, format="PNG")
-    return encoded.getvalue()
+    return _encoded(picture(image), "PNG")
 
 
 def save_png(path: Path, image: Tensor) -> None:
@@ -238,8 +234,13 @@ def save_film(path: Path, frames: Iterable[Tensor], count: int, *, frame_ms: int
     """
     if count < 1:
         raise ValueError("a film needs at least one frame")
-    pictures = map(picture, frames)
-    encoded = io.BytesIO()
-    durations = [frame_ms] * (count - 1) + [last_ms]
-    next(pictures).save(encoded, format="GIF", save_all=True, append_images=pictures, duration=durations, loop=0)
-    write_bytes(path, encoded.getvalue())
+    pictures, durations = map(picture, frames), [frame_ms] * (count - 1) + [last_ms]
+    first = next(pictures)
+    write_bytes(path, _encoded(first, "GIF", save_all=True, append_images=pictures, duration=durations, loop=0))
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """The bytes of a picture's file."""
+    content = io.BytesIO()
+    image.save(content, format=kind, **options)
+    return content.getvalue()

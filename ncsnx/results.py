@@ -81,13 +81,18 @@ class Result:
 
 @attrs.frozen(repr=False)
 class Lines(Result):
-    """Lines of text, and the same as JSON: the result of a package's command that needs no more."""
+    """Lines of text or tables, and the same as JSON: the result of a command that needs no more."""
 
-    lines: Sequence[str]
+    lines: Sequence[Table | str]
     values: object
+    messages: Sequence[str] = ()
+    """Messages after the lines."""
 
-    def shown(self) -> Sequence[str]:
+    def shown(self) -> Sequence[Table | str]:
         return self.lines
+
+    def closing(self) -> Sequence[str]:
+        return self.messages
 
     def to_json(self) -> object:
         return self.values

@@ -33,9 +33,8 @@ from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import ScaledScore, State
 from ncsnx.sampling.draws import TrainingImages, between_rows, sampler_draws
 from ncsnx.sampling.generate import generate
-from ncsnx.training.compiled_gradient import require_equal_gradient
 from ncsnx.training.optimizers import _execution_of
-from ncsnx.training.training_step import TrainingStep
+from ncsnx.training.training_step import TrainingStep, require_equal_gradient
 from tests.meta_device import CPU, META, Watch
 from tests.samplers.registry import all_settings
 from tests.spaces import space_of, state_of, untrained

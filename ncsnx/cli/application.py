@@ -1,23 +1,28 @@
-"""The `ncsnx` application; its group has the commands of ncsnx and those of installed packages."""
+"""The `ncsnx` application; its group has the commands of ncsnx and those of installed packages.
+
+The options that commands have in common are a line in each command's help, and `ncsnx help options`.
+"""
 
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
+import attrs
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 import ncsnx
-from ncsnx.cli.help import common_options, print_common_options
-from ncsnx.cli.running import typed_command
+from ncsnx.cli.running import typed_command, typed_parameters
 from ncsnx.commands.command import (
     GROUPS,
-    RUNS_PANEL,
+    Command,
+    Panel,
     Registration,
     built_in_command,
     built_in_commands,
     plugin_commands,
 )
+from ncsnx.commands.groups import BatchSize, Execution, InCache, InData, InRuns, Noted
 
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _INSTEAD = {
@@ -172,6 +177,32 @@ def _built(word: str, registered: Sequence[Registration]) -> Any:
     return built.commands[word]
 
 
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class CommonOptions(InRuns, InData, InCache, Execution, BatchSize, Noted, Command[Any]):
+    """Options that commands have in common; each takes those that concern it.
+
+    Batches of `ncsnx loss` have 128 images by default, those of `ncsnx likelihood` 64.
+    """
+
+
+CommonOptions.registered = Registration("options", panel=Panel.RUNS, place=0, then="", is_shared=True)
+
+
+def common_options(kind: type[Command[Any]]) -> str | None:
+    """The line about these options in the help of a command; None for a command without any."""
+    names = [one.options[-1] for one in typed_parameters(kind) if one.declaration.is_common]
+    return f"Also {', '.join(names)}: see `ncsnx help options`." if names else None
+
+
+def print_common_options(cls: type[Any]) -> None:
+    """Prints the options that commands have in common, with their meaning. cls: class of the command."""
+    app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+    app.command("options", cls=cls)(typed_command(CommonOptions))
+    built: Any = typer.main.get_command(app)
+    context = built.context_class(built, info_name="ncsnx COMMAND")
+    typer.echo(built.get_help(context), nl=False)
+
+
 def _converted(parameter: Any, ctx: Any, value: Any) -> Any:
     """A parameter's value, converted by Typer if one was given."""
     is_list = parameter.multiple and parameter.default is not None
@@ -198,7 +229,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command("help", rich_help_panel=RUNS_PANEL)
+@app.command("help", rich_help_panel=Panel.RUNS)
 def _help(
     words: Annotated[
         list[str] | None,

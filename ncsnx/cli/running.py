@@ -11,15 +11,7 @@ import typer
 from ncsnx.cli.completion import completion_of
 from ncsnx.cli.session import Shared, session
 from ncsnx.commands import values
-from ncsnx.commands.command import (
-    EXECUTION_PANEL,
-    OUTPUT_PANEL,
-    Command,
-    Parameter,
-    Parse,
-    option,
-    parameters_of,
-)
+from ncsnx.commands.command import Command, Panel, Parameter, Parse, option, parameters_of
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
@@ -30,7 +22,7 @@ if TYPE_CHECKING:
 class _Gpus:
     """The parameter of commands that several devices can share."""
 
-    gpus: Annotated[int | None, option(EXECUTION_PANEL, "N", default="one device", is_common=True)] = None
+    gpus: Annotated[int | None, option(Panel.EXECUTION, "N", default="one device", is_common=True)] = None
     """GPUs of this machine that share the work, a process for each. For several machines use torchrun."""
 
 
@@ -38,11 +30,11 @@ class _Gpus:
 class _Terminal:
     """Parameters that commands have on the command line alone."""
 
-    json: Annotated[bool, option(OUTPUT_PANEL)] = False
+    json: Annotated[bool, option(Panel.OUTPUT)] = False
     """Print JSON on standard output."""
-    verbose: Annotated[bool, option(OUTPUT_PANEL, None, "--verbose", "-v", is_common=True)] = False
+    verbose: Annotated[bool, option(Panel.OUTPUT, None, "--verbose", "-v", is_common=True)] = False
     """Print details, and tracebacks of errors."""
-    quiet: Annotated[bool, option(OUTPUT_PANEL, None, "--quiet", "-q", is_common=True)] = False
+    quiet: Annotated[bool, option(Panel.OUTPUT, None, "--quiet", "-q", is_common=True)] = False
     """Print errors only."""
 
 

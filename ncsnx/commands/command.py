@@ -52,21 +52,26 @@ from ncsnx.spelling import parameter
 if TYPE_CHECKING:
     from ncsnx.work import Work
 
-TRAIN_PANEL = "Train and sample"
-EVALUATE_PANEL = "Evaluate"
-DATA_PANEL = "Data"
-RUNS_PANEL = "Experiments, runs and models"
-PACKAGES_PANEL = "Installed packages"
-"""Panels of `ncsnx --help`."""
-IMAGES_PANEL = "Checkpoints and images"
-MEASUREMENT_PANEL = "Measurement"
-FOLDERS_PANEL = "Folders"
-EXECUTION_PANEL = "Execution"
-OUTPUT_PANEL = "Output"
-FILMS_PANEL = "Frames and films"
-TASK_PANEL = "Task (give one)"
-RARE_PANEL = "Rarely needed"
-"""Panels of a command's help that several commands have."""
+
+class Panel:
+    """Panels of help texts: of `ncsnx --help`, then those that several commands have."""
+
+    TRAIN = "Train and sample"
+    EVALUATE = "Evaluate"
+    DATA = "Data"
+    RUNS = "Experiments, runs and models"
+    PACKAGES = "Installed packages"
+    IMAGES = "Checkpoints and images"
+    MEASUREMENT = "Measurement"
+    FOLDERS = "Folders"
+    EXECUTION = "Execution"
+    OUTPUT = "Output"
+    FILMS = "Frames and films"
+    TASK = "Task (give one)"
+    RARE = "Rarely needed"
+
+
+"""The same, for `restore` and its tasks."""
 GROUPS = {"data": "Inspect, check, pack and download data sets."}
 """Word of a group of commands → its help."""
 LAST = 1_000
@@ -116,7 +121,7 @@ def option(
     parse: Parse | None = None,
     **others: Any,
 ) -> Declaration:
-    """A field as an option: `n: Annotated[int, option(IMAGES_PANEL, "N")] = 64`. others: fields of Declaration."""
+    """A field as an option: `n: Annotated[int, option(Panel.IMAGES, "N")] = 64`. others: fields of Declaration."""
     return Declaration(panel=panel, metavar=metavar, names=names, default=default, parse=parse, **others)
 
 
@@ -162,9 +167,9 @@ def parameters_of(kind: type) -> list[Parameter]:
         for field in attrs.fields(kind)
         if (declared := [one for one in getattr(field.type, "__metadata__", ()) if isinstance(one, Declaration)])
     ]
-    last = (FILMS_PANEL, EXECUTION_PANEL, FOLDERS_PANEL, OUTPUT_PANEL, RARE_PANEL)
-    has_task = any(one.declaration.panel == TASK_PANEL for one in found)
-    first = () if has_task else (IMAGES_PANEL, MEASUREMENT_PANEL)
+    last = (Panel.FILMS, Panel.EXECUTION, Panel.FOLDERS, Panel.OUTPUT, Panel.RARE)
+    has_task = any(one.declaration.panel == Panel.TASK for one in found)
+    first = () if has_task else (Panel.IMAGES, Panel.MEASUREMENT)
 
     def place(one: Parameter) -> tuple[bool, int, bool]:
         if one.declaration.is_argument:
@@ -212,7 +217,7 @@ class Registration:
 
     name: str = attrs.field(kw_only=False)
     """Words that are typed: 'fid', 'data pack'."""
-    panel: str = PACKAGES_PANEL
+    panel: str = Panel.PACKAGES
     place: int = LAST
     """Orders the help, ascending; a panel stands where its first command does."""
     then: str = FROM_THE_START

@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import (
-    BATCHES,
-    EVALUATE_PANEL,
-    IMAGES_PANEL,
-    MEASUREMENT_PANEL,
-    Command,
-    as_function,
-    command,
-    option,
-)
+from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import BatchSize, Compared, Execution, FeatureChanges, OneCheckpoint, split_changes
 from ncsnx.errors import UsageError, require_between
 from ncsnx.spelling import parameter
@@ -28,7 +19,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("compare", panel=EVALUATE_PANEL, place=70, then=BATCHES, is_shared=True)
+@command("compare", panel=Panel.EVALUATE, place=70, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measurements"]):
     """Compare samplers by quality, evaluations and time.
@@ -46,19 +37,19 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
 
     changes: FeatureChanges = attrs.field(default=(), kw_only=False)
     """Changes to the features."""
-    n: Annotated[int, option(IMAGES_PANEL, "N")] = 1000
+    n: Annotated[int, option(Panel.IMAGES, "N")] = 1000
     """Images per trial."""
-    seeds: Annotated[int, option(IMAGES_PANEL, "N", between=(1, 100))] = 3
+    seeds: Annotated[int, option(Panel.IMAGES, "N", between=(1, 100))] = 3
     """Trials per setting, each with a seed of its own."""
     samplers: Annotated[
         str | Sequence[str] | None,
-        option(MEASUREMENT_PANEL, "TAG,…", default="all", parse=values.words, complete="samplers"),
+        option(Panel.MEASUREMENT, "TAG,…", default="all", parse=values.words, complete="samplers"),
     ] = None
     """all, or some separated by commas: cas,dpmpp-sde."""
     evaluations: Annotated[
         int | Sequence[int] | None,
         option(
-            MEASUREMENT_PANEL,
+            Panel.MEASUREMENT,
             "N,…",
             default="a few from 4 to 20, and a twelfth of the run's own sampler's",
             parse=values.counts,
@@ -105,9 +96,8 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
 
     def _trials(self, run: "Run", step: int, settings: "Sequence[Override]", work: "Work") -> "Trials":
         from ncsnx.data import data_set_of
-        from ncsnx.evaluation.distance import Trials
+        from ncsnx.evaluation.distance import Trials, roughest
         from ncsnx.evaluation.measure import choose
-        from ncsnx.evaluation.roughness import roughest
         from ncsnx.features.real_images import DataSource, SplitImages
 
         spec, source = run.spec(), DataSource.of_run(run, self.data_folder(), work)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import DATA_PANEL, EXECUTION_PANEL, OUTPUT_PANEL, Command, argument, command, option
+from ncsnx.commands.command import Command, Panel, argument, command, option
 from ncsnx.commands.groups import DataChanges, InData, Place, changed_words
 from ncsnx.commands.sources import READING_PANEL, InSource, ReadFully, meant, own, refuse_reading
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import byte_size, counted, number, product
-from ncsnx.results import Column, Result, Table
+from ncsnx.results import Column, Lines, Result, Table
 from ncsnx.spelling import argument as typed
 from ncsnx.spelling import parameter
 
@@ -79,7 +79,7 @@ class NamedData:
 class Opened(InSource):
     """A data set that is read."""
 
-    workers: Annotated[int | None, option(EXECUTION_PANEL, "N", default="one per processor", between=(0, 256))] = None
+    workers: Annotated[int | None, option(Panel.EXECUTION, "N", default="one per processor", between=(0, 256))] = None
     """Processes that decode images."""
 
     def named(self) -> "Experiment | Path":
@@ -115,9 +115,9 @@ class Opened(InSource):
         return processors() if is_worth_it and processors() > 1 else 0
 
 
-@command("data pack", panel=DATA_PANEL, place=100)
+@command("data pack", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class DataPack(ReadFully, Opened, Command["PackedData"]):
+class DataPack(ReadFully, Opened, Command[Lines]):
     """Decode every image once, into a folder for training.
 
     Training reads it without decoding. The folder keeps the split into training and held-out images.
@@ -125,12 +125,12 @@ class DataPack(ReadFully, Opened, Command["PackedData"]):
 
     random_crop_from: Annotated[values.Size | None, option(READING_PANEL, "PX|H,W", parse=values.size)] = None
     """Keep images of this larger size, which training crops at random."""
-    out: Annotated[Place, option(OUTPUT_PANEL, "FOLDER", parse=values.path)]
+    out: Annotated[Place, option(Panel.OUTPUT, "FOLDER", parse=values.path)]
     """The folder to write."""
-    overwrite: Annotated[bool, option(OUTPUT_PANEL)] = False
+    overwrite: Annotated[bool, option(Panel.OUTPUT)] = False
     """Replace another packed data set."""
 
-    def carry_out(self, work: "Work") -> "PackedData":
+    def carry_out(self, work: "Work") -> Lines:
         with work.at_once():
             from ncsnx.data.readers.packed import pack, settings_of
 
@@ -144,36 +144,22 @@ class DataPack(ReadFully, Opened, Command["PackedData"]):
             workers=self.processes(splits),
             overwrite=self.overwrite,
         )
-        return PackedData(packed, data.data)
-
-
-@attrs.frozen(repr=False)
-class PackedData(Result):
-    """A packed data set."""
-
-    packed: "PackedFolder"
-    data: "Data"
-    """The source of the images."""
-
-    def closing(self) -> Sequence[str]:
-        packed, record = self.packed, self.packed.record
-        return [
+        record = packed.record
+        messages = [
             f"{packed.path}: {counted(record.train, 'training image')} and {record.count - record.train:,} held out, "
             f"of {'×'.join(map(str, record.shape))}, {byte_size(packed.nbytes)}",
-            f"to train from it:  ncsnx train EXPERIMENT {shlex.join(_overrides(packed, self.data))}",
+            f"to train from it:  ncsnx train EXPERIMENT {shlex.join(_overrides(packed, data.data))}",
         ]
-
-    def to_json(self) -> object:
-        record = self.packed.record
-        return {
-            "path": str(self.packed.path),
-            "fingerprint": self.packed.fingerprint,
+        facts = {
+            "path": str(packed.path),
+            "fingerprint": packed.fingerprint,
             "train": record.train,
             "held_out": record.count - record.train,
             "channels": record.channels,
             "size": record.size,
-            "bytes": self.packed.nbytes,
+            "bytes": packed.nbytes,
         }
+        return Lines((), facts, messages)
 
 
 def _overrides(packed: "PackedFolder", data: "Data") -> list[str]:
@@ -200,40 +186,28 @@ def _overrides(packed: "PackedFolder", data: "Data") -> list[str]:
     return ["data=packed", *(f"data.{name}={value}" for name, value in fields.items())]
 
 
-@command("data check", panel=DATA_PANEL, place=100)
+@command("data check", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class DataCheck(Opened, Command["CheckedData"]):
+class DataCheck(Opened, Command[Lines]):
     """Read a whole data set and report damage.
 
     Compares packed images with their checksums, and decodes pictures. Exits with 1 for damage.
     """
 
-    def carry_out(self, work: "Work") -> "CheckedData":
+    def carry_out(self, work: "Work") -> Lines:
         with work.at_once():
             from ncsnx.config.data_sets import Packed
 
             data = self.data_set(work)
             if isinstance(data.data, Packed):
-                return CheckedData(str(self.source), _check_packed(data.data, data.folder, work), "packed image")
+                return self._sound(_check_packed(data.data, data.folder, work), "packed image")
             splits = data.opened(work)
-        return CheckedData(str(self.source), _check_by_reading(splits, self.processes(splits), work), "image")
+        return self._sound(_check_by_reading(splits, self.processes(splits), work), "image")
 
-
-@attrs.frozen(repr=False)
-class CheckedData(Result):
-    """A data set without damage."""
-
-    source: str
-    images: int
-    """Number of images that were read."""
-    noun: str
-    """One of them, in words."""
-
-    def closing(self) -> Sequence[str]:
-        return [f"{self.source}: {counted(self.images, self.noun)}; no damage found"]
-
-    def to_json(self) -> object:
-        return {"source": self.source, "read": self.images}
+    def _sound(self, images: int, noun: str) -> Lines:
+        """The result for so many images that were read without damage."""
+        message = f"{self.source}: {counted(images, noun)}; no damage found"
+        return Lines((), {"source": str(self.source), "read": images}, [message])
 
 
 def _check_packed(data: "Packed", folder: Path, work: "Work") -> int:
@@ -262,7 +236,7 @@ def _check_by_reading(splits: "Splits", processes: int, work: "Work") -> int:
     return count
 
 
-@command("data show", panel=DATA_PANEL, place=100)
+@command("data show", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class DataShow(ReadFully, Opened, Command["DataFacts"]):
     """Show statistics of a data set, and write a contact sheet.
@@ -274,7 +248,7 @@ class DataShow(ReadFully, Opened, Command["DataFacts"]):
     """Images on the sheet."""
     seed: Annotated[int, option(_SHEET_PANEL, "SEED", between=(0, 2**32 - 1))] = 0
     """Determines which images those are."""
-    out: Annotated[Place | None, option(OUTPUT_PANEL, "FILE.png", default="NAME-sheet.png", parse=values.path)] = None
+    out: Annotated[Place | None, option(Panel.OUTPUT, "FILE.png", default="NAME-sheet.png", parse=values.path)] = None
     """The contact sheet."""
 
     def carry_out(self, work: "Work") -> "DataFacts":
@@ -365,9 +339,9 @@ def _listed(names: list[str]) -> str:
     return ", ".join([*names[:_MOST_NAMED], *more])
 
 
-@command("data download", panel=DATA_PANEL, place=100)
+@command("data download", panel=Panel.DATA, place=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class DataDownload(InData, Command["DownloadedData"]):
+class DataDownload(InData, Command[Lines]):
     """Download the data set of an experiment.
 
     For a data set that ncsnx can't download, says what to download and where to put it.
@@ -380,7 +354,7 @@ class DataDownload(InData, Command["DownloadedData"]):
     changes: DataChanges = attrs.field(default=(), kw_only=False)
     """Changes to its data set."""
 
-    def carry_out(self, work: "Work") -> "DownloadedData":
+    def carry_out(self, work: "Work") -> Lines:
         with work.at_once():
             from ncsnx.config.discovery import resolve
             from ncsnx.config.variants import load_plugins
@@ -390,20 +364,5 @@ class DataDownload(InData, Command["DownloadedData"]):
             data = resolve(self.experiment, changes).experiment.data
             load_plugins("ncsnx.runtime")
             download_data(data, self.data_folder(), work)
-        return DownloadedData([self.experiment, *changes], self.data_folder())
-
-
-@attrs.frozen(repr=False)
-class DownloadedData(Result):
-    """A data set that is here now."""
-
-    words: Sequence[str]
-    """The experiment, and changes of it."""
-    folder: Path
-    """The data folder."""
-
-    def closing(self) -> Sequence[str]:
-        return [f"next: ncsnx data show {shlex.join(self.words)}"]
-
-    def to_json(self) -> object:
-        return {"experiment": shlex.join(self.words), "folder": str(self.folder)}
+        words = shlex.join([self.experiment, *changes])
+        return Lines((), {"experiment": words, "folder": str(self.data_folder())}, [f"next: ncsnx data show {words}"])

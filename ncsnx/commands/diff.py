@@ -3,16 +3,16 @@
 import re
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import RUNS_PANEL, Command, argument, command
+from ncsnx.commands.command import Command, Panel, argument, command
 from ncsnx.commands.groups import InRuns
 from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import counted
-from ncsnx.results import Column, Result, Table
+from ncsnx.results import Column, Lines, Table
 
 if TYPE_CHECKING:
     from ncsnx.work import Work
@@ -22,9 +22,9 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """Keys of the configurations in the JSON, in their order."""
 
 
-@command("diff", panel=RUNS_PANEL, place=150)
+@command("diff", panel=Panel.RUNS, place=150)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Diff(InRuns, Command["Differences"]):
+class Diff(InRuns, Command[Lines]):
     """Show what differs between experiments or runs.
 
     Says for each value whether it changes the trained weights (identity). FIELD=VALUE changes the experiment or run
@@ -40,14 +40,27 @@ class Diff(InRuns, Command["Differences"]):
     ] = attrs.field(kw_only=False)
     """More experiments or runs; FIELD=VALUE changes the one before it."""
 
-    def carry_out(self, work: "Work") -> "Differences":
+    def carry_out(self, work: "Work") -> Lines:
         with work.at_once():
-            from ncsnx.config.codec import differing
+            from ncsnx.config.codec import ABSENT, differing, shown
             from ncsnx.runs.targets import find_target
 
             folder, asked = self.runs_folder(), _asked([self.first, *self.others])
-            found = [find_target(name, folder, changes, work).declared for name, *changes in asked]
-            return Differences([shlex.join(words) for words in asked], list(differing(*found)))
+            declared = [find_target(name, folder, changes, work).declared for name, *changes in asked]
+            differences = list(differing(*declared))
+        facts = [
+            {"path": path}
+            | {key: value for key, value in zip(_LETTERS, found, strict=False) if value is not ABSENT}
+            | {"identity": identity}
+            for path, found, identity in differences
+        ]
+        rows = [[path, *map(shown, found), "yes" if identity else ""] for path, found, identity in differences]
+        columns = [Column("field"), *(Column(shlex.join(words)) for words in asked), Column("identity")]
+        table: list[Table | str] = [Table(columns=columns, rows=rows), ""] if rows else []
+        count = counted(len(rows), "value")
+        differ = f"{count} differ{'s' if len(rows) == 1 else ''}" if rows else "no value differs"
+        verdict = "would differ" if any(identity for _, _, identity in differences) else "would be the same"
+        return Lines([*table, f"{differ}; the trained weights {verdict}"], facts)
 
 
 def _asked(words: list[str]) -> list[list[str]]:
@@ -64,35 +77,3 @@ def _asked(words: list[str]) -> list[list[str]]:
         hints = [Hint("such as", example)] if len(asked) == 1 else []
         raise UsageError(f"expected 2 experiments or runs, or up to {len(_LETTERS)}; found {len(asked)}", *hints)
     return asked
-
-
-@attrs.frozen(repr=False)
-class Differences(Result):
-    """Values that differ between configurations."""
-
-    names: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Any], bool]]
-    """Dotted path, value of each, whether it is part of the identity."""
-
-    def shown(self) -> Sequence[Table | str]:
-        from ncsnx.config.codec import shown
-
-        rows = [[path, *map(shown, found), "yes" if identity else ""] for path, found, identity in self.rows]
-        columns = [Column("field"), *map(Column, self.names), Column("identity")]
-        count = counted(len(rows), "value")
-        differ = f"{count} differ{'s' if len(rows) == 1 else ''}" if rows else "no value differs"
-        verdict = "would differ" if any(identity for _, _, identity in self.rows) else "would be the same"
-        table: list[Table | str] = [Table(columns=columns, rows=rows), ""] if rows else []
-        return [*table, f"{differ}; the trained weights {verdict}"]
-
-    def to_json(self) -> object:
-        from ncsnx.config.codec import ABSENT
-
-        return [
-            {
-                "path": path,
-                **{key: value for key, value in zip(_LETTERS, found, strict=False) if value is not ABSENT},
-                "identity": identity,
-            }
-            for path, found, identity in self.rows
-        ]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from ncsnx.commands.command import RUNS_PANEL, Command, as_function, command
+from ncsnx.commands.command import Command, Panel, as_function, command
 from ncsnx.commands.groups import OfRun
 from ncsnx.errors import NcsnxError, printable
 from ncsnx.quantities import byte_size, counted
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("doctor", panel=RUNS_PANEL, place=160)
+@command("doctor", panel=Panel.RUNS, place=160)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Doctor(OfRun, Command["ExaminedRun"]):
     """Verify every hash of a run, and report damage.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, as_function, command, option
+from ncsnx.commands.command import Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Execution, InData, OneCheckpoint, Place
 from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import counted
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("export", panel=RUNS_PANEL, place=180)
+@command("export", panel=Panel.RUNS, place=180)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
     """Export a checkpoint as a self-contained folder.
@@ -33,15 +33,15 @@ class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
     hf://USER/MODEL` draws from there.
     """
 
-    out: Annotated[Place | None, option(OUTPUT_PANEL, "DIR", default="./RUN-model", parse=values.path)] = None
+    out: Annotated[Place | None, option(Panel.OUTPUT, "DIR", default="./RUN-model", parse=values.path)] = None
     """The folder to make; it must not exist yet."""
-    license: Annotated[str | None, option(OUTPUT_PANEL, "ID", default="that of the weights' source")] = None
+    license: Annotated[str | None, option(Panel.OUTPUT, "ID", default="that of the weights' source")] = None
     """The weights' license by its name on the Hub, such as mit."""
-    license_override: Annotated[bool, option(OUTPUT_PANEL)] = False
+    license_override: Annotated[bool, option(Panel.OUTPUT)] = False
     """State another license than the one that the weights came with."""
-    half: Annotated[bool, option(OUTPUT_PANEL)] = False
+    half: Annotated[bool, option(Panel.OUTPUT)] = False
     """Round the weights to float16, half as large; scores on the card are of the unrounded ones."""
-    grid: Annotated[int, option(OUTPUT_PANEL, "N", between=(0, 100))] = 16
+    grid: Annotated[int, option(Panel.OUTPUT, "N", between=(0, 100))] = 16
     """Samples in the picture; 0 leaves it out."""
 
     def carry_out(self, work: "Work") -> "ExportedModel":

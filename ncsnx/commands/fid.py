@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import (
-    BATCHES,
-    EVALUATE_PANEL,
-    IMAGES_PANEL,
-    MEASUREMENT_PANEL,
-    Command,
-    as_function,
-    command,
-    option,
-)
+from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import (
     Checkpoints,
     Compared,
@@ -42,7 +33,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("fid", panel=EVALUATE_PANEL, place=40, then=BATCHES, is_shared=True)
+@command("fid", panel=Panel.EVALUATE, place=40, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurements"]):
     """Score checkpoints by FID and KID, and find the best.
@@ -59,14 +50,14 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
 
     changes: MeasuringChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
-    n: Annotated[int, option(IMAGES_PANEL, "N", between=(10, 10_000_000))] = 1000
+    n: Annotated[int, option(Panel.IMAGES, "N", between=(10, 10_000_000))] = 1000
     """Images per checkpoint."""
-    seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED")] = 0
     """Determines the noise of the images, the same for every checkpoint."""
-    ensemble: Annotated[int, option(MEASUREMENT_PANEL, "K", between=(1, 1_000))] = 1
+    ensemble: Annotated[int, option(Panel.MEASUREMENT, "K", between=(1, 1_000))] = 1
     """Average the scores of the last K checkpoints, for runs without EMA."""
     metrics: Annotated[
-        str | Sequence[str], option(MEASUREMENT_PANEL, "TAG,…", parse=values.words, complete="metrics")
+        str | Sequence[str], option(Panel.MEASUREMENT, "TAG,…", parse=values.words, complete="metrics")
     ] = ()
     """Further metrics: all, or some of precision-recall, density-coverage, inception-score and the metrics of installed
     packages."""

@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeGuard
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import (
-    EXECUTION_PANEL,
-    FILMS_PANEL,
-    FOLDERS_PANEL,
-    IMAGES_PANEL,
-    MEASUREMENT_PANEL,
-    OUTPUT_PANEL,
-    RARE_PANEL,
-    Declaration,
-    argument,
-    option,
-)
+from ncsnx.commands.command import Declaration, Panel, argument, option
 from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.paths import folder_of
 from ncsnx.spelling import argument as typed
@@ -112,7 +101,7 @@ class InRuns:
 
     runs: Annotated[
         Place | None,
-        option(FOLDERS_PANEL, "DIR", default="NCSNX_RUNS, else ./runs", parse=values.folder, is_common=True),
+        option(Panel.FOLDERS, "DIR", default="NCSNX_RUNS, else ./runs", parse=values.folder, is_common=True),
     ] = None
     """Folder of the runs."""
 
@@ -133,7 +122,7 @@ class InData:
 
     data: Annotated[
         Place | None,
-        option(FOLDERS_PANEL, "DIR", default="NCSNX_DATA, else ./data", parse=values.folder, is_common=True),
+        option(Panel.FOLDERS, "DIR", default="NCSNX_DATA, else ./data", parse=values.folder, is_common=True),
     ] = None
     """Folder of the data sets."""
 
@@ -149,7 +138,7 @@ class InCache:
     cache: Annotated[
         Place | None,
         option(
-            FOLDERS_PANEL,
+            Panel.FOLDERS,
             "DIR",
             default="NCSNX_CACHE, else the system's cache folder",
             parse=values.folder,
@@ -208,7 +197,7 @@ class OfModel(InRuns):
     )
     """A run (its name in the runs folder, or a path), or an exported model: its folder, or hf://USER/MODEL on the
     Hugging Face Hub (hf://USER/MODEL@REVISION)."""
-    ckpt: Annotated[int | str | None, option(IMAGES_PANEL, "STEP", default="latest", parse=str, complete="step")] = None
+    ckpt: Annotated[int | str | None, option(Panel.IMAGES, "STEP", default="latest", parse=str, complete="step")] = None
     """Checkpoint of a run: a step (150000 or 150k), latest or best."""
 
     def opened(self, work: "Work") -> "Source | Model":
@@ -229,7 +218,7 @@ class OfModel(InRuns):
 class OneCheckpoint(OfRun):
     """A checkpoint of a run."""
 
-    ckpt: Annotated[int | str, option(IMAGES_PANEL, "STEP", parse=str, complete="step")] = "latest"
+    ckpt: Annotated[int | str, option(Panel.IMAGES, "STEP", parse=str, complete="step")] = "latest"
     """A step (150000 or 150k), latest or best."""
 
     def checkpoint(self, run: "Run", work: "Work") -> int:
@@ -241,7 +230,7 @@ class OneCheckpoint(OfRun):
 class Checkpoints(OfRun):
     """Checkpoints of a run."""
 
-    range: Annotated[int | str, option(IMAGES_PANEL, "RANGE", "--range", "--ckpt", parse=str, complete="step")] = "all"
+    range: Annotated[int | str, option(Panel.IMAGES, "RANGE", "--range", "--ckpt", parse=str, complete="step")] = "all"
     """Checkpoints: all, latest, best, a step such as 150k, 50k:200k (ends included), or 50k:200k:10k (multiples of
     10k)."""
 
@@ -256,12 +245,12 @@ class Checkpoints(OfRun):
 class Device:
     """The device and its threads."""
 
-    device: Annotated[str, option(EXECUTION_PANEL, "NAME", parse=values.device, complete="device", is_common=True)] = (
+    device: Annotated[str, option(Panel.EXECUTION, "NAME", parse=values.device, complete="device", is_common=True)] = (
         "auto"
     )
     """auto (CUDA, else MPS, else the CPU), cpu, cuda, cuda:N or mps."""
     threads: Annotated[
-        int | None, option(EXECUTION_PANEL, "N", default="chosen by torch", between=(1, 1_024), is_common=True)
+        int | None, option(Panel.EXECUTION, "N", default="chosen by torch", between=(1, 1_024), is_common=True)
     ] = None
     """CPU threads. Results are bit-identical at equal counts only."""
 
@@ -277,7 +266,7 @@ class Device:
 class Compiling(Device):
     """Whether the network is compiled."""
 
-    compile: Annotated[bool, option(EXECUTION_PANEL, is_common=True)] = False
+    compile: Annotated[bool, option(Panel.EXECUTION, is_common=True)] = False
     """Compile the network (torch.compile): a minute at first, then faster."""
 
 
@@ -287,7 +276,7 @@ class Execution(Compiling):
 
     precision: Annotated[
         Literal["fp32", "bf16", "tf32"] | None,
-        option(EXECUTION_PANEL, "FORMAT", default="the experiment's", is_common=True),
+        option(Panel.EXECUTION, "FORMAT", default="the experiment's", is_common=True),
     ] = None
     """Number format of the network, part of the protocol: fp32, bf16 or tf32 (CUDA only)."""
 
@@ -301,7 +290,7 @@ class Execution(Compiling):
 class Plain:
     """Whether the network runs as published."""
 
-    plain: Annotated[bool, option(RARE_PANEL)] = False
+    plain: Annotated[bool, option(Panel.RARE)] = False
     """Run the network as published, without the exact rewrites for speed."""
 
 
@@ -309,7 +298,7 @@ class Plain:
 class Noted:
     """A remark."""
 
-    note: Annotated[str, option(OUTPUT_PANEL, "TEXT", is_common=True)] = ""
+    note: Annotated[str, option(Panel.OUTPUT, "TEXT", is_common=True)] = ""
     """A remark to keep with the result."""
 
 
@@ -318,7 +307,7 @@ class BatchSize:
     """Images per batch."""
 
     batch_size: Annotated[
-        int | None, option(EXECUTION_PANEL, "B", default="64; more below 16 px, at most 256", is_common=True)
+        int | None, option(Panel.EXECUTION, "B", default="64; more below 16 px, at most 256", is_common=True)
     ] = None
     """Images at once; changes images by rounding at most."""
 
@@ -351,7 +340,7 @@ class InFeatures(InData, InCache):
     features: Annotated[
         "Features | str | None",
         option(
-            MEASUREMENT_PANEL,
+            Panel.MEASUREMENT,
             "TAG[:NAME]",
             default="classifier for digits, else inception",
             parse=values.file_behind_tag,
@@ -364,8 +353,8 @@ class InFeatures(InData, InCache):
     def chosen_features(self, data: "Data | None", settings: "Sequence[Override]" = ()) -> "Features":
         """The features for data, with settings features.FIELD=VALUE. Raises UsageError."""
         from ncsnx.config.feature_networks import Inception
+        from ncsnx.config.overrides import chosen_features
         from ncsnx.data import data_set_of
-        from ncsnx.features.choice import chosen_features
 
         return chosen_features(self.features, Inception() if data is None else data_set_of(data).features, settings)
 
@@ -385,7 +374,7 @@ class Compared(InFeatures):
 
     reference: Annotated[
         Place | None,
-        option(MEASUREMENT_PANEL, "SET", default="held-out for CelebA, else train", parse=values.name_or_path),
+        option(Panel.MEASUREMENT, "SET", default="held-out for CelebA, else train", parse=values.name_or_path),
     ] = None
     """Real images: train, held-out, a folder or zip of images, or a .npz with mu and sigma."""
 
@@ -414,26 +403,26 @@ class Drawn(Plain, OfModel, InData, Sampled, Execution, Noted):
     """Images that a model draws into a folder."""
 
     size: Annotated[
-        values.Size | None, option(IMAGES_PANEL, "PX|H,W", default="those of the data", parse=values.size)
+        values.Size | None, option(Panel.IMAGES, "PX|H,W", default="those of the data", parse=values.size)
     ] = None
     """Height and width of the images: any that the network's stages can halve."""
-    seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED")] = 0
     """Image i depends on the seed and i alone."""
-    frames: Annotated[int, option(FILMS_PANEL, "F")] = 0
+    frames: Annotated[int, option(Panel.FILMS, "F")] = 0
     """Write F pictures of the sampling as it proceeds."""
-    film: Annotated[bool, option(FILMS_PANEL)] = False
+    film: Annotated[bool, option(Panel.FILMS)] = False
     """Write an animated GIF of the sampling; of rows, from the first image to the last."""
     out: Annotated[
         Place | None,
         option(
-            OUTPUT_PANEL,
+            Panel.OUTPUT,
             "DIR",
             default="below the run's samples/; ./samples/NAME for other models",
             parse=values.folder,
         ),
     ] = None
     """Folder to write to."""
-    overwrite: Annotated[bool, option(OUTPUT_PANEL)] = False
+    overwrite: Annotated[bool, option(Panel.OUTPUT)] = False
     """Replace samples of another protocol in that folder."""
 
     def image_size(self) -> values.Size | None:

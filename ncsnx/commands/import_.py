@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, argument, as_function, command, option
+from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
 from ncsnx.commands.groups import FieldChanges, InRuns, Noted, Place, changed_words
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @command(
     "import",
-    panel=RUNS_PANEL,
+    panel=Panel.RUNS,
     place=170,
     then="imported checkpoints are kept, and the same command imports the others",
 )
@@ -47,7 +47,7 @@ class ImportModel(InRuns, Noted, Command["ImportedRun"]):
     """A name (see `ncsnx list`), FILE.py or FILE.py:NAME."""
     changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the experiment of a .pth, such as model.width=64, or to its data, such as data.root=DIR."""
-    name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="that of the model")] = None
+    name: Annotated[str | None, option(Panel.OUTPUT, "NAME", "--run", default="that of the model")] = None
     """Name of the run."""
 
     def carry_out(self, work: "Work") -> "ImportedRun":

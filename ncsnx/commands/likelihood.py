@@ -4,28 +4,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 
-from ncsnx.commands.command import (
-    BATCHES,
-    EVALUATE_PANEL,
-    EXECUTION_PANEL,
-    IMAGES_PANEL,
-    MEASUREMENT_PANEL,
-    Command,
-    as_function,
-    command,
-    option,
-)
+from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Checkpoints, Device, InData, Noted, is_model, refuse_loading
 from ncsnx.errors import UsageError
 
 if TYPE_CHECKING:
-    from ncsnx.evaluation.measure import Measure
+    from ncsnx.evaluation.engine import Measure
     from ncsnx.runs.measurements import Measurements
     from ncsnx.sampling.model import Model
     from ncsnx.work import Work
 
 
-@command("likelihood", panel=EVALUATE_PANEL, place=60, then=BATCHES, is_shared=True)
+@command("likelihood", panel=Panel.EVALUATE, place=60, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
     """Measure bits per dimension of held-out images.
@@ -38,17 +28,17 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
     measurement resumes after its last finished batch.
     """
 
-    n: Annotated[int | None, option(IMAGES_PANEL, "N", default="100, or all of fewer", between=(2, 10_000_000))] = None
+    n: Annotated[int | None, option(Panel.IMAGES, "N", default="100, or all of fewer", between=(2, 10_000_000))] = None
     """Number of held-out images, chosen by the seed."""
-    seed: Annotated[int, option(IMAGES_PANEL, "SEED", between=(0, 2**32 - 1))] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=(0, 2**32 - 1))] = 0
     """Determines the choice of images, their dequantization and the probes."""
-    estimator: Annotated[Literal["hutchinson", "exact"], option(MEASUREMENT_PANEL, "NAME")] = "hutchinson"
+    estimator: Annotated[Literal["hutchinson", "exact"], option(Panel.MEASUREMENT, "NAME")] = "hutchinson"
     """Estimator of the divergence: hutchinson (random signs), or exact (every direction in turn, for small images)."""
-    probes: Annotated[int | None, option(MEASUREMENT_PANEL, "K", default="1", between=(1, 10_000))] = None
+    probes: Annotated[int | None, option(Panel.MEASUREMENT, "K", default="1", between=(1, 10_000))] = None
     """Random vectors per image, the same at every σ. Each costs a backward pass."""
-    tolerance: Annotated[float, option(MEASUREMENT_PANEL, "TOL")] = 1e-4
+    tolerance: Annotated[float, option(Panel.MEASUREMENT, "TOL")] = 1e-4
     """Absolute and relative error allowed to the solver per step and image, from 1e-6 to 0.1."""
-    batch_size: Annotated[int, option(EXECUTION_PANEL, "B", between=(1, 1_000_000), is_common=True)] = 64
+    batch_size: Annotated[int, option(Panel.EXECUTION, "B", between=(1, 1_000_000), is_common=True)] = 64
     """Images at once. Values don't depend on it, except for rounding."""
 
     def carry_out(self, work: "Work") -> "Measurements":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
-from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, command, option
+from ncsnx.commands.command import Command, Panel, command, option
 from ncsnx.commands.groups import InRuns
 from ncsnx.quantities import number
 from ncsnx.results import Column, Result, Table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("list", panel=RUNS_PANEL, place=130)
+@command("list", panel=Panel.RUNS, place=130)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class List(InRuns, Command["Listed"]):
     """List experiments and runs.
@@ -29,7 +29,7 @@ class List(InRuns, Command["Listed"]):
     A narrow terminal shows fewer columns; `ncsnx list | cat` and JSON have all of them.
     """
 
-    sort: Annotated[str | None, option(OUTPUT_PANEL, "COLUMN", default="run", complete="column")] = None
+    sort: Annotated[str | None, option(Panel.OUTPUT, "COLUMN", default="run", complete="column")] = None
     """Order runs by a column, scores within each protocol; -COLUMN from the largest."""
 
     def carry_out(self, work: "Work") -> "Listed":

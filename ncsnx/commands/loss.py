@@ -4,17 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
-from ncsnx.commands.command import (
-    BATCHES,
-    EVALUATE_PANEL,
-    EXECUTION_PANEL,
-    IMAGES_PANEL,
-    MEASUREMENT_PANEL,
-    Command,
-    as_function,
-    command,
-    option,
-)
+from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Checkpoints, Execution, InData, Noted
 
 if TYPE_CHECKING:
@@ -22,7 +12,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("loss", panel=EVALUATE_PANEL, place=50, then=BATCHES, is_shared=True)
+@command("loss", panel=Panel.EVALUATE, place=50, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Loss(Checkpoints, InData, Execution, Noted, Command["Measurements"]):
     """Measure the held-out loss of checkpoints at each noise level.
@@ -33,13 +23,13 @@ class Loss(Checkpoints, InData, Execution, Noted, Command["Measurements"]):
     batch. A low loss doesn't promise good images: for those see `ncsnx fid`.
     """
 
-    seed: Annotated[int, option(IMAGES_PANEL, "SEED", between=(0, 2**32 - 1))] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=(0, 2**32 - 1))] = 0
     """Determines the noise, the same for every checkpoint."""
     passes: Annotated[
-        int | None, option(MEASUREMENT_PANEL, "P", default="enough for 20,000 evaluations, at most all levels")
+        int | None, option(Panel.MEASUREMENT, "P", default="enough for 20,000 evaluations, at most all levels")
     ] = None
     """Noise levels at which each held-out image is seen. With few, the losses of single levels are noisy."""
-    batch_size: Annotated[int, option(EXECUTION_PANEL, "B", between=(1, 1_000_000), is_common=True)] = 128
+    batch_size: Annotated[int, option(Panel.EXECUTION, "B", between=(1, 1_000_000), is_common=True)] = 128
     """Images at once; changes the loss by rounding at most."""
 
     def carry_out(self, work: "Work") -> "Measurements":

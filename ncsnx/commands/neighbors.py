@@ -4,16 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
-from ncsnx.commands.command import (
-    BATCHES,
-    EVALUATE_PANEL,
-    IMAGES_PANEL,
-    MEASUREMENT_PANEL,
-    Command,
-    as_function,
-    command,
-    option,
-)
+from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Execution, InFeatures, MeasuringChanges, OneCheckpoint, Sampled, split_changes
 from ncsnx.errors import Hint, UsageError
 from ncsnx.spelling import argument as typed
@@ -28,7 +19,7 @@ if TYPE_CHECKING:
 NO_FEATURES = "none"
 
 
-@command("neighbors", panel=EVALUATE_PANEL, place=80, then=BATCHES, is_shared=True)
+@command("neighbors", panel=Panel.EVALUATE, place=80, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestTrainingImages"]):
     """Find the training images nearest to samples; detect copies.
@@ -41,15 +32,15 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
 
     changes: MeasuringChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
-    n: Annotated[int, option(IMAGES_PANEL, "N")] = 64
+    n: Annotated[int, option(Panel.IMAGES, "N")] = 64
     """Number of samples."""
-    seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED")] = 0
     """Sample i is image i of this seed, as `ncsnx sample` draws it."""
-    k: Annotated[int, option(MEASUREMENT_PANEL, "K", between=(1, 100))] = 5
+    k: Annotated[int, option(Panel.MEASUREMENT, "K", between=(1, 100))] = 5
     """Neighbours shown per sample."""
-    flips: Annotated[bool | None, option(MEASUREMENT_PANEL, default="as in training")] = None
+    flips: Annotated[bool | None, option(Panel.MEASUREMENT, default="as in training")] = None
     """Whether mirror images of training images count."""
-    held_out: Annotated[int, option(MEASUREMENT_PANEL, "M", between=(1, 1_000_000))] = 1000
+    held_out: Annotated[int, option(Panel.MEASUREMENT, "M", between=(1, 1_000_000))] = 1000
     """Held-out images to compare the samples with, at most."""
 
     def carry_out(self, work: "Work") -> "NearestTrainingImages":

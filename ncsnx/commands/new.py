@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import DATA_PANEL, OUTPUT_PANEL, Command, argument, as_function, command, option
+from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
 from ncsnx.commands.groups import InData, Place
 from ncsnx.commands.plan import TIME_PANEL, Planned, data_for
 from ncsnx.commands.sources import READING_PANEL, reading_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("new", panel=DATA_PANEL, place=120)
+@command("new", panel=Panel.DATA, place=120)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class New(Planned, InData, Command["NewExperiment"]):
     """Write an experiment for your own images.
@@ -58,7 +58,7 @@ class New(Planned, InData, Command["NewExperiment"]):
         int | None, option(TIME_PANEL, "N", default="as many as fit the budget", between=(1, 1_000_000_000))
     ] = None
     """Training steps, whatever the budget."""
-    out: Annotated[Place, option(OUTPUT_PANEL, "DIR", parse=values.folder)] = Path("experiments")
+    out: Annotated[Place, option(Panel.OUTPUT, "DIR", parse=values.folder)] = Path("experiments")
     """Folder of the file."""
 
     def carry_out(self, work: "Work") -> "NewExperiment":
@@ -82,8 +82,7 @@ class New(Planned, InData, Command["NewExperiment"]):
             data, images = found.experiment.data, found.distances.images
             experiment = propose(self.name, data, found.plan, images, fit.scale, network)
             found = attrs.evolve(found, experiment=experiment, timing=fit.timing, fit=fit)
-            with atomic.reporting(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.make_folder(path.parent)
             atomic.write_new(path, experiment_source(found).encode())
         for line in found.lines():
             work.info(line)

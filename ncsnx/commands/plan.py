@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import DATA_PANEL, Command, argument, as_function, command, option
+from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
 from ncsnx.commands.groups import Device, FieldChanges, Place, changed_words, overrides_of
 from ncsnx.commands.sources import InSource, ReadSimply, meant, own, refuse_reading
 from ncsnx.errors import UsageError
@@ -63,7 +63,7 @@ class Planned(ReadSimply, Device):
         )
 
 
-@command("plan", panel=DATA_PANEL, place=110)
+@command("plan", panel=Panel.DATA, place=110)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Plan(Planned, InSource, Command["PlannedTraining"]):
     """Plan noise levels and sampler from the data.

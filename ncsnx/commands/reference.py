@@ -1,30 +1,27 @@
 """`ncsnx reference`: statistics of real images, built and shown."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import EVALUATE_PANEL, IMAGES_PANEL, Command, argument, command, option
+from ncsnx.commands.command import Command, Panel, argument, command, option
 from ncsnx.commands.groups import Compared, Device, FeatureChanges, InRuns, overrides_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.paths import exists
-from ncsnx.results import Column, Result, Table
+from ncsnx.results import Column, Lines, Table
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.evaluation.reference import PerfectModel, Reference
-    from ncsnx.features.feature_network import FeatureNetwork
     from ncsnx.features.real_images import DataSource
     from ncsnx.work import Work
 
 
-@command("reference", panel=EVALUATE_PANEL, place=90, then="the same command measures the images again", is_shared=True)
+@command("reference", panel=Panel.EVALUATE, place=90, then="the same command measures the images again", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class ShowReference(InRuns, Compared, Device, Command["ShownReference"]):
+class ShowReference(InRuns, Compared, Device, Command[Lines]):
     """Show or build the reference statistics that scores use.
 
     A reference holds the mean and covariance of the features of real images, and is built if it doesn't exist. Shown
@@ -35,12 +32,13 @@ class ShowReference(InRuns, Compared, Device, Command["ShownReference"]):
     """An experiment or a run, a folder or zip of images, or a .npz file with the arrays mu and sigma."""
     changes: FeatureChanges = attrs.field(default=(), kw_only=False)
     """Changes to the features."""
-    n: Annotated[int, option(IMAGES_PANEL, "N", between=(10, 10_000_000))] = 1000
+    n: Annotated[int, option(Panel.IMAGES, "N", between=(10, 10_000_000))] = 1000
     """Images per score, for the score of a perfect model."""
 
-    def carry_out(self, work: "Work") -> "ShownReference":
+    def carry_out(self, work: "Work") -> Lines:
         with work.at_once():
             from ncsnx.evaluation.reference import check_reference, open_reference
+            from ncsnx.features.feature_network import distance_name
 
             source, wanted = self._found(work)
             settings = overrides_of(self.changes)
@@ -52,7 +50,22 @@ class ShowReference(InRuns, Compared, Device, Command["ShownReference"]):
         work.ranks.end_others()
         with work.at_once():
             perfect = reference.perfect_model(self.n, work)
-        return ShownReference(reference, network, perfect)
+        score = reference.why_unknown if perfect is None else f"{distance_name(network.name)} {perfect}"
+        rows = [
+            ["images", _count(reference.count) or "not recorded in the file"],
+            ["features", network.name],
+            ["dimensions", _count(network.dimensions)],
+            ["fingerprint", reference.facts["fingerprint"]],
+            ["perfect model", score],
+            ["where", str(reference.path)],
+        ]
+        facts = {
+            "path": str(reference.path),
+            **reference.facts,
+            "features": {"name": network.name, **network.facts},
+            "perfect_model": None if perfect is None else perfect.to_json(),
+        }
+        return Lines([Table(columns=[Column("reference"), Column(reference.name)], rows=rows)], facts)
 
     def _found(self, work: "Work") -> "tuple[DataSource | None, str | None]":
         """The named data set, if any, and the reference. Raises UsageError, NcsnxError."""
@@ -86,40 +99,6 @@ def _is_images_or_file(name: str) -> bool:
     if name.endswith((".npz", ".zip")) and not path.is_dir():
         return True
     return "/" in name and path.is_dir() and not exists(path / "config.json")
-
-
-@attrs.frozen(repr=False)
-class ShownReference(Result):
-    """A reference, and what a perfect model would score."""
-
-    reference: "Reference"
-    network: "FeatureNetwork"
-    perfect_model: "PerfectModel | None"
-
-    def shown(self) -> Sequence[Table | str]:
-        from ncsnx.features.feature_network import distance_name
-
-        reference, network, perfect = self.reference, self.network, self.perfect_model
-        score = reference.why_unknown if perfect is None else f"{distance_name(network.name)} {perfect}"
-        rows = {
-            "images": _count(reference.count) or "not recorded in the file",
-            "features": network.name,
-            "dimensions": _count(network.dimensions),
-            "fingerprint": reference.facts["fingerprint"],
-            "perfect model": score,
-            "where": str(reference.path),
-        }
-        return [Table(columns=[Column("reference"), Column(reference.name)], rows=list(map(list, rows.items())))]
-
-    def to_json(self) -> object:
-        features = {"name": self.network.name, **self.network.facts}
-        perfect = None if self.perfect_model is None else self.perfect_model.to_json()
-        return {
-            "path": str(self.reference.path),
-            **self.reference.facts,
-            "features": features,
-            "perfect_model": perfect,
-        }
 
 
 def _count(value: int | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, as_function, command, option
+from ncsnx.commands.command import Command, Panel, as_function, command, option
 from ncsnx.commands.groups import OfRun, Place
 from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import byte_size
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("report", panel=RUNS_PANEL, place=155)
+@command("report", panel=Panel.RUNS, place=155)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Report(OfRun, Command["WrittenReport"]):
     """Write one page about a run.
@@ -34,10 +34,10 @@ class Report(OfRun, Command["WrittenReport"]):
 
     out: Annotated[
         Place | None,
-        option(OUTPUT_PANEL, "FILE", default="report.html in the run's folder", parse=values.path),
+        option(Panel.OUTPUT, "FILE", default="report.html in the run's folder", parse=values.path),
     ] = None
     """The page to write; an older report is replaced, no other file."""
-    open: Annotated[bool, option(OUTPUT_PANEL)] = False
+    open: Annotated[bool, option(Panel.OUTPUT)] = False
     """Open the page in the browser."""
 
     def carry_out(self, work: "Work") -> "WrittenReport":

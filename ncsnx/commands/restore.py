@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import (
-    BATCHES,
-    IMAGES_PANEL,
-    TRAIN_PANEL,
-    Command,
-    as_function,
-    command,
-    option,
-)
+from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.commands.tasks import Tasks
 from ncsnx.config.data_sets import Images
@@ -38,7 +30,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("restore", panel=TRAIN_PANEL, place=30, then=BATCHES, is_shared=True)
+@command("restore", panel=Panel.TRAIN, place=30, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Restore(Tasks, Drawn, Command["RestoredImages"]):
     """Denoise, inpaint, enlarge, deblur or reconstruct pictures.
@@ -61,11 +53,11 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     changes: SamplerChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler; sampler=TAG swaps it."""
-    n: Annotated[int | None, option(IMAGES_PANEL, "N", default="4; 1 with quick")] = None
+    n: Annotated[int | None, option(Panel.IMAGES, "N", default="4; 1 with quick")] = None
     """Images per picture."""
-    quick: Annotated[bool, option(IMAGES_PANEL)] = False
+    quick: Annotated[bool, option(Panel.IMAGES)] = False
     """A preview: one image by 20 steps, unless `n` or sampler.steps say otherwise."""
-    tile: Annotated[int | None, option(IMAGES_PANEL, "PX", default="256 for a model of patches, else whole")] = None
+    tile: Annotated[int | None, option(Panel.IMAGES, "PX", default="256 for a model of patches, else whole")] = None
     """Evaluate large pictures in overlapping tiles of this side, in bounded memory: for networks that normalize each
     pixel."""
     task: "Task | None" = None

@@ -4,15 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
-from ncsnx.commands.command import (
-    BATCHES,
-    IMAGES_PANEL,
-    TRAIN_PANEL,
-    Command,
-    as_function,
-    command,
-    option,
-)
+from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.quantities import counted
 
@@ -25,7 +17,7 @@ if TYPE_CHECKING:
 _ROWS_PANEL = "Rows between images"
 
 
-@command("sample", panel=TRAIN_PANEL, place=20, then=BATCHES, is_shared=True)
+@command("sample", panel=Panel.TRAIN, place=20, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Sample(Drawn, Command["SampledImages"]):
     """Draw images from a run or an exported model.
@@ -40,7 +32,7 @@ class Sample(Drawn, Command["SampledImages"]):
 
     changes: SamplerChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler; sampler=TAG swaps it."""
-    n: Annotated[int | None, option(IMAGES_PANEL, "N", default="64; 1 with `between`")] = None
+    n: Annotated[int | None, option(Panel.IMAGES, "N", default="64; 1 with `between`")] = None
     """Number of images; of rows, with `interpolate`."""
     interpolate: Annotated[int | None, option(_ROWS_PANEL, "K")] = None
     """Draw rows of K images that change gradually from the first to the last."""

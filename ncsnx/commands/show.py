@@ -1,24 +1,23 @@
 """`ncsnx show`: a configuration, value by value, with the origin of each on request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, argument, command, option
+from ncsnx.commands.command import Command, Panel, argument, command, option
 from ncsnx.commands.groups import FieldChanges, InRuns, changed_words
-from ncsnx.results import Column, Result, Table
+from ncsnx.results import Column, Lines, Table
 
 if TYPE_CHECKING:
-    from ncsnx.runs.targets import Target
     from ncsnx.work import Work
 
 
-@command("show", panel=RUNS_PANEL, place=140)
+@command("show", panel=Panel.RUNS, place=140)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Show(InRuns, Command["Configuration"]):
+class Show(InRuns, Command[Lines]):
     """Show a configuration with every default.
 
     FIELD=VALUE changes it as `ncsnx train` would: `ncsnx show digits optimizer=sgd model.width=64`. FIELD=? says what
@@ -31,58 +30,38 @@ class Show(InRuns, Command["Configuration"]):
     """An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR or hf://USER/MODEL)."""
     changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the experiment, such as model.width=64."""
-    origins: Annotated[bool, option(OUTPUT_PANEL)] = False
+    origins: Annotated[bool, option(Panel.OUTPUT)] = False
     """Show where each value comes from."""
 
-    def carry_out(self, work: "Work") -> "Configuration":
+    def carry_out(self, work: "Work") -> Lines:
         with work.at_once():
+            from ncsnx.config.codec import flatten, identifying_paths, identity, shown, to_json
+            from ncsnx.config.converter import unstructure
+            from ncsnx.config.loading import relative
+            from ncsnx.errors import shortened
             from ncsnx.runs.targets import find_target
 
             target = find_target(self.name, self.runs_folder(), changed_words(self.changes), work)
-            return Configuration(target, self.origins)
-
-
-@attrs.frozen(repr=False)
-class Configuration(Result):
-    """An experiment's values."""
-
-    target: "Target"
-    with_origins: bool
-
-    @property
-    def _origins(self) -> dict[str, str]:
-        from ncsnx.config.loading import relative
-
-        return {path: relative(origin) for path, origin in self.target.origins.items()}
-
-    def shown(self) -> Sequence[Table | str]:
-        from ncsnx.config.codec import flatten, identifying_paths, identity, shown
-        from ncsnx.config.converter import unstructure
-        from ncsnx.config.loading import relative
-        from ncsnx.errors import shortened
-
-        declared = self.target.declared
-        known, files = _shortened(self._origins)
+        declared = target.declared
+        saved = {**to_json(declared), "identity": identity(declared)}
+        facts = {"identity": identity(declared), "from": relative(target.where)}
         identifying = identifying_paths(declared)
         columns, rows = [Column("field"), Column("value"), Column("identity")], []
         for path, value in flatten(unstructure(declared)):
-            row = [path, shortened(shown(value)), "yes" if path in identifying else ""]
-            rows.append([*row, known.get(path, "unknown")] if self.with_origins else row)
-        facts = {"identity": identity(declared), "from": relative(self.target.where)}
-        facts |= files if self.with_origins else {}
+            rows.append([path, shortened(shown(value)), "yes" if path in identifying else ""])
+        if self.origins:
+            saved["origins"] = origins = {path: relative(origin) for path, origin in target.origins.items()}
+            known, files = _shortened(origins)
+            columns.append(Column("origin"))
+            rows = [[*row, known.get(row[0], "unknown")] for row in rows]
+            facts |= files
         width = max(map(len, facts))
-        return [
-            Table(columns=[*columns, *([Column("origin")] if self.with_origins else [])], rows=rows),
+        lines: list[Table | str] = [
+            Table(columns=columns, rows=rows),
             "\nvalues marked yes are the identity: they determine the trained weights",
             "\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items()),
         ]
-
-    def to_json(self) -> object:
-        from ncsnx.config.codec import identity, to_json
-
-        declared = self.target.declared
-        saved = {**to_json(declared), "identity": identity(declared)}
-        return {**saved, "origins": self._origins} if self.with_origins else saved
+        return Lines(lines, saved)
 
 
 def _shortened(origins: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
-from ncsnx.commands.command import TRAIN_PANEL, Command, argument, as_function, command, option
+from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
 from ncsnx.commands.groups import Changes, split_changes
 from ncsnx.commands.training.options import OfTraining, TrainedAndScored
 from ncsnx.errors import Hint, UsageError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SWEEP_PANEL = "Sweep"
 
 
-@command("sweep", panel=TRAIN_PANEL, place=15, then="no step was trained; repeat the command to train", is_shared=True)
+@command("sweep", panel=Panel.TRAIN, place=15, then="no step was trained; repeat the command to train", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Sweep(OfTraining, TrainedAndScored, Command["ComparedSettings"]):
     """Train a run for each combination of values, and compare them.

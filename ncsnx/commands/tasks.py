@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import MEASUREMENT_PANEL, TASK_PANEL, option
+from ncsnx.commands.command import Panel, option
 from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.spelling import parameter
 
@@ -47,54 +47,54 @@ _PICTURES = ("denoise", "inpaint", "outpaint", "super_resolve", "colorize", "deb
 class Tasks:
     """A task and its details; None: not given."""
 
-    denoise: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    denoise: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
     """Remove white noise of the standard deviation `noise` from a picture."""
-    inpaint: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    inpaint: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
     """Fill in the part of a picture that `mask` marks."""
-    mask: Annotated["GivenPictures | Rectangle | None", option(TASK_PANEL, "PICTURE|RECTANGLE", parse=values.mask)] = (
+    mask: Annotated["GivenPictures | Rectangle | None", option(Panel.TASK, "PICTURE|RECTANGLE", parse=values.mask)] = (
         None
     )
     """Mask of `inpaint`: black is known, white is filled in; or the rectangle that is filled in, LEFT,TOP,RIGHT,BOTTOM
     in pixels, right and bottom not included."""
-    fit: Annotated[bool, option(TASK_PANEL)] = False
+    fit: Annotated[bool, option(Panel.TASK)] = False
     """Resize and crop image files of other sizes, mask and truth too, as training images are, in `inpaint`,
     `super_resolve` and `colorize`."""
-    outpaint: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    outpaint: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
     """Fill in around a picture that is smaller than the images."""
-    at: Annotated[tuple[int, int] | None, option(TASK_PANEL, "X,Y", default="centred", parse=values.corner)] = None
+    at: Annotated[tuple[int, int] | None, option(Panel.TASK, "X,Y", default="centred", parse=values.corner)] = None
     """Upper left corner of the picture of `outpaint`."""
-    super_resolve: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    super_resolve: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
     """Enlarge a picture by `factor`."""
-    factor: Annotated[int | None, option(TASK_PANEL, "F")] = None
+    factor: Annotated[int | None, option(Panel.TASK, "F")] = None
     """Whole number from 2 on, for `super_resolve`."""
-    colorize: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    colorize: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
     """Colour a grey picture."""
-    deblur: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    deblur: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
     """Sharpen a picture that a Gaussian of `blur` pixels blurred."""
-    blur: Annotated[float | None, option(TASK_PANEL, "SIGMA")] = None
+    blur: Annotated[float | None, option(Panel.TASK, "SIGMA")] = None
     """Standard deviation of the Gaussian of `deblur`, in pixels."""
-    measure: Annotated[Path | str | None, option(TASK_PANEL, "FILE", parse=values.path)] = None
+    measure: Annotated[Path | str | None, option(Panel.TASK, "FILE", parse=values.path)] = None
     """Reconstruct images from the arrays of a .npz, HDF5 or MATLAB 7.3 file: kspace and mask, in the order and scale of
     numpy.fft.fft2(image, norm="ortho"), with an axis of coils and their maps, if several; sinogram and angles in
     degrees; or matrix and y. Values are the data's own: from low to high for arrays, as packed, without limits if
     unbounded, else from 0 to 1."""
-    operator: Annotated[str | None, option(TASK_PANEL, "TAG")] = None
+    operator: Annotated[str | None, option(Panel.TASK, "TAG")] = None
     """A task that an installed package registers."""
-    input: Annotated[Path | str | None, option(TASK_PANEL, "FILE", parse=values.path)] = None
+    input: Annotated[Path | str | None, option(Panel.TASK, "FILE", parse=values.path)] = None
     """Measurement for `operator`."""
     maps: Annotated[
         Path | str | None,
-        option(MEASUREMENT_PANEL, "FILE|estimate", default="in the file, else estimated", parse=str),
+        option(Panel.MEASUREMENT, "FILE|estimate", default="in the file, else estimated", parse=str),
     ] = None
     """Sensitivity maps of the coils of `measure`, as a .npy or the array maps of another file, or estimated from the
     fully sampled centre of kspace."""
     centred: Annotated[
-        bool | None, option(MEASUREMENT_PANEL, default="it comes first; energy in the middle is refused")
+        bool | None, option(Panel.MEASUREMENT, default="it comes first; energy in the middle is refused")
     ] = None
     """Whether frequency 0 of kspace and mask of `measure` is in the middle, as in fastMRI's files, or comes first."""
     rule: Annotated[
         str | None,
-        option(MEASUREMENT_PANEL, "NAME", default="auto: exact if possible, else cg, else dps", complete="rule"),
+        option(Panel.MEASUREMENT, "NAME", default="auto: exact if possible, else cg, else dps", complete="rule"),
     ] = None
     """How the measurement guides the sampler: exact (by singular values), reverse (the reverse diffusion begins at the
     picture; default of `denoise`), cg (data consistency by conjugate gradients),
@@ -102,11 +102,11 @@ class Tasks:
     linear)."""
     noise: Annotated[
         float | Literal["auto"] | None,
-        option(MEASUREMENT_PANEL, "STD|auto", default="0; 8-bit rounding for deblurring", parse=values.noise),
+        option(Panel.MEASUREMENT, "STD|auto", default="0; 8-bit rounding for deblurring", parse=values.noise),
     ] = None
     """Standard deviation of the measurement's noise, where black is 0 and white 1; for unbounded data in its own
     values. auto: estimated, for `denoise`."""
-    truth: Annotated["GivenPictures | None", option(MEASUREMENT_PANEL, "PICTURE", parse=values.path)] = None
+    truth: Annotated["GivenPictures | None", option(Panel.MEASUREMENT, "PICTURE", parse=values.path)] = None
     """The true picture, to compare with: PSNR, SSIM, NMSE, calibration. Folders are matched by file name; one .npy may
     hold the truths of all pictures."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, command, option
+from ncsnx.commands.command import Command, Panel, command, option
 from ncsnx.commands.groups import OfRun
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.results import Result
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("track", panel=RUNS_PANEL, place=156, then="the same command sends the rest")
+@command("track", panel=Panel.RUNS, place=156, then="the same command sends the rest")
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Track(OfRun, Command["SentRun"]):
     """Send a run to experiment trackers.
@@ -27,7 +27,7 @@ class Track(OfRun, Command["SentRun"]):
 
     to: Annotated[
         str | Sequence[str] | None,
-        option(OUTPUT_PANEL, "TAGS", default="those of the run", parse=values.words, complete="trackers"),
+        option(Panel.OUTPUT, "TAGS", default="those of the run", parse=values.words, complete="trackers"),
     ] = None
     """Trackers: wandb, trackio, mlflow."""
 

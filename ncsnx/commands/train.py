@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import (
-    EXECUTION_PANEL,
-    OUTPUT_PANEL,
-    TRAIN_PANEL,
-    Command,
-    as_function,
-    command,
-    option,
-)
+from ncsnx.commands.command import Command, Panel, as_function, command, option
 from ncsnx.commands.groups import FieldChanges, InData, InRuns, Place, changed_words
 from ncsnx.commands.training.options import OfTraining, Training
 
@@ -24,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("train", panel=TRAIN_PANEL, place=10, then="no step was trained; repeat the command to train", is_shared=True)
+@command("train", panel=Panel.TRAIN, place=10, then="no step was trained; repeat the command to train", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
     """Train an experiment; an existing run resumes.
@@ -39,13 +31,13 @@ class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
 
     changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the experiment, such as model.width=64."""
-    name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="the experiment's")] = None
+    name: Annotated[str | None, option(Panel.OUTPUT, "NAME", "--run", default="the experiment's")] = None
     """Name of the run."""
     start: Annotated[
-        "Source | Place | None", option(OUTPUT_PANEL, "RUN", "--from", parse=values.name_or_path, complete="run")
+        "Source | Place | None", option(Panel.OUTPUT, "RUN", "--from", parse=values.name_or_path, complete="run")
     ] = None
     """Start a new run from the weights of this run or exported model; the network is then that of the weights."""
-    budget: Annotated[str | None, option(EXECUTION_PANEL, "TIME", "--for")] = None
+    budget: Annotated[str | None, option(Panel.EXECUTION, "TIME", "--for")] = None
     """Time to train for, such as 10m or 2h. Unless steps=N is given, a new run gets as many steps as fit, estimated
     from a quick timing; a cosine decay is adjusted to them where the experiment has one. When the time is up, a
     checkpoint is written, the exit code is 0, and the same command resumes."""

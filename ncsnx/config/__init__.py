@@ -1,135 +1,68 @@
 """Configuration classes of experiments and feature networks: frozen and checked. Nothing here imports torch."""
 
-from ncsnx.config.data_sets import (
-    CIFAR10,
-    FFHQ,
-    LSUN,
-    Arrays,
-    CelebA,
-    Data,
-    DataOnDisk,
-    Digits,
-    Images,
-    NumericData,
-    OwnData,
-    Packed,
-    Phantoms,
-    Volumes,
-)
-from ncsnx.config.experiment import Augmentation, Ema, Experiment, Snapshots
-from ncsnx.config.feature_networks import Classifier, DINOv2, Features, Inception, Timm, TorchScript
-from ncsnx.config.loading import register
-from ncsnx.config.model import (
-    NCSN,
-    Deepinv,
-    Diffusers,
-    Geometric,
-    Listed,
-    LogNormal,
-    Model,
-    NCSNDeeper,
-    NCSNv2,
-    NCSNv2Deeper,
-    NCSNv2Deepest,
-    Schedule,
-    UNet,
-    Uniform,
-)
-from ncsnx.config.pretrained import Pretrained, Provenance
-from ncsnx.config.sampler import (
-    AnnealedLangevin,
-    ConsistentAnnealed,
-    DPMSolverPP,
-    DPMSolverPPSDE,
-    EulerAncestral,
-    Exponential,
-    Grid,
-    GridSampler,
-    Heun,
-    Karras,
-    PredictorCorrector,
-    ProbabilityFlowODE,
-    Sampler,
-    TrainedLevels,
-)
-from ncsnx.config.training import (
-    SGD,
-    Adam,
-    CosineDecay,
-    Decay,
-    InverseSqrtDecay,
-    Optimizer,
-    Retention,
-    RMSProp,
-    ScoreMatching,
-)
-from ncsnx.config.variants import Config, variant
-
-__all__ = [
-    "CIFAR10",
-    "FFHQ",
-    "LSUN",
-    "NCSN",
-    "SGD",
-    "Adam",
-    "AnnealedLangevin",
-    "Arrays",
-    "Augmentation",
-    "CelebA",
-    "Classifier",
-    "Config",
-    "ConsistentAnnealed",
-    "CosineDecay",
-    "DINOv2",
-    "DPMSolverPP",
-    "DPMSolverPPSDE",
-    "Data",
-    "DataOnDisk",
-    "Decay",
-    "Deepinv",
-    "Diffusers",
-    "Digits",
-    "Ema",
-    "EulerAncestral",
-    "Experiment",
-    "Exponential",
-    "Features",
-    "Geometric",
-    "Grid",
-    "GridSampler",
-    "Heun",
-    "Images",
-    "Inception",
-    "InverseSqrtDecay",
-    "Karras",
-    "Listed",
-    "LogNormal",
-    "Model",
-    "NCSNDeeper",
-    "NCSNv2",
-    "NCSNv2Deeper",
-    "NCSNv2Deepest",
-    "NumericData",
-    "Optimizer",
-    "OwnData",
-    "Packed",
-    "Phantoms",
-    "PredictorCorrector",
-    "Pretrained",
-    "ProbabilityFlowODE",
-    "Provenance",
-    "RMSProp",
-    "Retention",
-    "Sampler",
-    "Schedule",
-    "ScoreMatching",
-    "Snapshots",
-    "Timm",
-    "TorchScript",
-    "TrainedLevels",
-    "UNet",
-    "Uniform",
-    "Volumes",
-    "register",
-    "variant",
-]
+from ncsnx.config.data_sets import CIFAR10 as CIFAR10
+from ncsnx.config.data_sets import FFHQ as FFHQ
+from ncsnx.config.data_sets import LSUN as LSUN
+from ncsnx.config.data_sets import Arrays as Arrays
+from ncsnx.config.data_sets import CelebA as CelebA
+from ncsnx.config.data_sets import Data as Data
+from ncsnx.config.data_sets import DataOnDisk as DataOnDisk
+from ncsnx.config.data_sets import Digits as Digits
+from ncsnx.config.data_sets import Images as Images
+from ncsnx.config.data_sets import NumericData as NumericData
+from ncsnx.config.data_sets import OwnData as OwnData
+from ncsnx.config.data_sets import Packed as Packed
+from ncsnx.config.data_sets import Phantoms as Phantoms
+from ncsnx.config.data_sets import Volumes as Volumes
+from ncsnx.config.experiment import Augmentation as Augmentation
+from ncsnx.config.experiment import Ema as Ema
+from ncsnx.config.experiment import Experiment as Experiment
+from ncsnx.config.experiment import Snapshots as Snapshots
+from ncsnx.config.feature_networks import Classifier as Classifier
+from ncsnx.config.feature_networks import DINOv2 as DINOv2
+from ncsnx.config.feature_networks import Features as Features
+from ncsnx.config.feature_networks import Inception as Inception
+from ncsnx.config.feature_networks import Timm as Timm
+from ncsnx.config.feature_networks import TorchScript as TorchScript
+from ncsnx.config.loading import register as register
+from ncsnx.config.model import NCSN as NCSN
+from ncsnx.config.model import Deepinv as Deepinv
+from ncsnx.config.model import Diffusers as Diffusers
+from ncsnx.config.model import Geometric as Geometric
+from ncsnx.config.model import Listed as Listed
+from ncsnx.config.model import LogNormal as LogNormal
+from ncsnx.config.model import Model as Model
+from ncsnx.config.model import NCSNDeeper as NCSNDeeper
+from ncsnx.config.model import NCSNv2 as NCSNv2
+from ncsnx.config.model import NCSNv2Deeper as NCSNv2Deeper
+from ncsnx.config.model import NCSNv2Deepest as NCSNv2Deepest
+from ncsnx.config.model import Schedule as Schedule
+from ncsnx.config.model import UNet as UNet
+from ncsnx.config.model import Uniform as Uniform
+from ncsnx.config.pretrained import Pretrained as Pretrained
+from ncsnx.config.pretrained import Provenance as Provenance
+from ncsnx.config.sampler import AnnealedLangevin as AnnealedLangevin
+from ncsnx.config.sampler import ConsistentAnnealed as ConsistentAnnealed
+from ncsnx.config.sampler import DPMSolverPP as DPMSolverPP
+from ncsnx.config.sampler import DPMSolverPPSDE as DPMSolverPPSDE
+from ncsnx.config.sampler import EulerAncestral as EulerAncestral
+from ncsnx.config.sampler import Exponential as Exponential
+from ncsnx.config.sampler import Grid as Grid
+from ncsnx.config.sampler import GridSampler as GridSampler
+from ncsnx.config.sampler import Heun as Heun
+from ncsnx.config.sampler import Karras as Karras
+from ncsnx.config.sampler import PredictorCorrector as PredictorCorrector
+from ncsnx.config.sampler import ProbabilityFlowODE as ProbabilityFlowODE
+from ncsnx.config.sampler import Sampler as Sampler
+from ncsnx.config.sampler import TrainedLevels as TrainedLevels
+from ncsnx.config.training import SGD as SGD
+from ncsnx.config.training import Adam as Adam
+from ncsnx.config.training import CosineDecay as CosineDecay
+from ncsnx.config.training import Decay as Decay
+from ncsnx.config.training import InverseSqrtDecay as InverseSqrtDecay
+from ncsnx.config.training import Optimizer as Optimizer
+from ncsnx.config.training import Retention as Retention
+from ncsnx.config.training import RMSProp as RMSProp
+from ncsnx.config.training import ScoreMatching as ScoreMatching
+from ncsnx.config.variants import Config as Config
+from ncsnx.config.variants import variant as variant

@@ -280,11 +280,18 @@ class Images(OwnData):
             raise checks.FieldError("scales", "needs patches=true; leave it out")
 
 
+def _suits_the_window(data: "NumericData", attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:
+    """Raises FieldError for fields of unbounded data in bounded data."""
+    for name in ("scale", "window_low", "window_high"):
+        if value == "bounded" and getattr(data, name) is not None:
+            raise checks.FieldError(name, f"needs range=unbounded, found {value}; leave it out")
+
+
 @attrs.frozen(kw_only=True)
 class NumericData(OwnData):
     """Your own images as numbers: between a black and a white value, or unbounded, with values of their own."""
 
-    range: Bounds = attrs.field(default="bounded", metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    range: Bounds = attrs.field(default="bounded", validator=_suits_the_window, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
     """Range of the values. 'bounded': they lie between black and white, and so do the samples; 'unbounded': any finite
     numbers v, which the network sees as v / `scale`. Nothing is clamped then, and samples are in the data's own
     values."""
@@ -317,16 +324,22 @@ class NumericData(OwnData):
                 "channels", f"must be even with complex=true, two for each complex value, not {self.channels}"
             )
 
-    @range.validator
-    def _suits_the_other_fields(self, attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:
-        for name in ("scale", "window_low", "window_high"):
-            if value == "bounded" and getattr(self, name) is not None:
-                raise checks.FieldError(name, f"needs range=unbounded, found {value}; leave it out")
-
     @window_high.validator
     def _is_above_window_low(self, attribute: "attrs.Attribute[float | None]", value: object) -> None:
         if isinstance(value, int | float) and isinstance(self.window_low, int | float) and not value > self.window_low:
             raise checks.FieldError("window_high", f"must be above window_low={self.window_low}, not {value}")
+
+
+def _suits_low_and_range(data: "Arrays | Volumes", attribute: "attrs.Attribute[float]", high: object) -> None:
+    """Raises FieldError for bounds in the wrong order, and for bounds of unbounded data."""
+    if isinstance(high, int | float) and not high > data.low:
+        raise checks.FieldError("high", f"must be above low={data.low}, not {high}")
+    for name in ("low", "high"):
+        declared = getattr(data, name)
+        if not data.is_bounded and declared != attrs.fields_dict(type(data))[name].default:
+            raise checks.FieldError(
+                name, f"needs range=bounded, found {data.range}, whose values have no bounds; leave {declared} out"
+            )
 
 
 @variant(Data, "arrays")
@@ -340,7 +353,7 @@ class Arrays(NumericData):
     """Number of channels C of the array, 1 to 1,024."""
     low: float = attrs.field(default=0.0, validator=checks.finite)
     """Value of the array that becomes 0 (black), in bounded data."""
-    high: float = attrs.field(default=255.0, validator=checks.finite)
+    high: float = attrs.field(default=255.0, validator=[checks.finite, _suits_low_and_range])
     """Value of the array that becomes 1 (white), in bounded data; above `low`."""
     array: str | None = attrs.field(default=None, validator=checks.one_line)
     """Name of the array in a file that holds several; labels are read from an array called 'labels'. None: the only
@@ -348,22 +361,6 @@ class Arrays(NumericData):
     held_out: float = attrs.field(default=0.1, validator=checks.fraction)
     """Share of the images that is held out, at least 0 and below 1. A hash of each image's index decides, so that
     appending images doesn't move others."""
-
-    @high.validator
-    def _is_above_low(self, attribute: "attrs.Attribute[float]", value: object) -> None:
-        _check_bounds(self, value)
-
-
-def _check_bounds(data: "Arrays | Volumes", high: object) -> None:
-    """Raises FieldError for bounds in the wrong order, and for bounds of unbounded data."""
-    if isinstance(high, int | float) and not high > data.low:
-        raise checks.FieldError("high", f"must be above low={data.low}, not {high}")
-    for name in ("low", "high"):
-        declared = getattr(data, name)
-        if not data.is_bounded and declared != attrs.fields_dict(type(data))[name].default:
-            raise checks.FieldError(
-                name, f"needs range=bounded, found {data.range}, whose values have no bounds; leave {declared} out"
-            )
 
 
 @variant(Data, "volumes")
@@ -382,24 +379,16 @@ class Volumes(NumericData):
     """Axis of the slices, 0 to 3. None: the third (2) in NIfTI and MATLAB 7.3, the first (0) in other formats."""
     channels: int = attrs.field(default=1, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels of a slice, 1 to 1,024; two for each complex value."""
-    range: Bounds = attrs.field(default="unbounded", metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    range: Bounds = attrs.field(default="unbounded", validator=_suits_the_window, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
     """Range of the values. 'unbounded': as they are, which the network sees divided by `scale`; 'bounded': between
     `low` and `high`, and so are the samples."""
     low: float = attrs.field(default=0.0, validator=checks.finite)
     """Value that becomes 0 (black), in bounded data."""
-    high: float = attrs.field(default=1.0, validator=checks.finite)
+    high: float = attrs.field(default=1.0, validator=[checks.finite, _suits_low_and_range])
     """Value that becomes 1 (white), in bounded data; above `low`."""
     held_out: float = attrs.field(default=0.1, validator=checks.fraction)
     """Share that is held out, at least 0 and below 1: of the files, by a hash of each name, so that no volume is on
     both sides; of a single file, a block of slices around the middle."""
-
-    @range.validator
-    def _suits_the_further_fields(self, attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:
-        self._suits_the_other_fields(attribute, value)
-
-    @high.validator
-    def _is_above_low(self, attribute: "attrs.Attribute[float]", value: object) -> None:
-        _check_bounds(self, value)
 
 
 @variant(Data, "packed")

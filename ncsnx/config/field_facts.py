@@ -13,9 +13,8 @@ from ncsnx.config.checks import Check
 from ncsnx.config.codec import shown
 from ncsnx.config.converter import optional_of
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.feature_networks import Features
-from ncsnx.config.overrides import unknown_field
-from ncsnx.config.variants import OUTSIDE_IDENTITY, Config, is_family, plugin_errors, tag_of, variants
+from ncsnx.config.overrides import Scoring, unknown_field
+from ncsnx.config.variants import Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.docstrings import field_docstring
 
 _TYPES: dict[Any, str] = {
@@ -135,14 +134,6 @@ def _default(default: Any) -> str:
     return shown(value)
 
 
-@attrs.frozen(kw_only=True)
-class _Scoring(Config):
-    """The part that overrides can change beside the experiment, in commands that measure."""
-
-    features: Features = attrs.field(metadata=OUTSIDE_IDENTITY)
-    """A network that maps images to feature vectors and optionally to logits."""
-
-
 _QUESTION = re.compile(r"([A-Za-z_][\w.]*)=\?")
 
 
@@ -155,7 +146,7 @@ def asked_path(word: object) -> str | None:
 def all_facts() -> list[FieldFact]:
     """Every field that an override may name, in every variant; those of the installed packages too."""
     plugin_errors()  # loads plug-ins, whose variants count
-    return [*facts_below(Experiment), *facts_below(_Scoring)]
+    return [*facts_below(Experiment), *facts_below(Scoring)]
 
 
 def answer(path: str) -> list[str]:

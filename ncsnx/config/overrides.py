@@ -7,7 +7,7 @@ when the spacing of the levels changes.
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -16,12 +16,14 @@ import attrs
 from ncsnx.config.codec import ConfigError, flatten, shown
 from ncsnx.config.complaints import did_you_mean, problems_in_words
 from ncsnx.config.converter import optional_of, structure, unstructure
+from ncsnx.config.feature_networks import Features
 from ncsnx.config.image_sizes import ImageSize, parsed_size
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT, is_default
 from ncsnx.config.sampler import Sampler
-from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
+from ncsnx.config.variants import OUTSIDE_IDENTITY, TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import Hint, UsageError, quoted
 from ncsnx.quantities import parsed_integer, them
+from ncsnx.spelling import parameter
 
 T = TypeVar("T", bound=Config)
 
@@ -79,7 +81,7 @@ def apply_overrides(config: T, overrides: list[Override]) -> T:
     _refuse_contradictions(overrides)
     root = type(config)
     values = unstructure(config)
-    for override in sorted(overrides, key=lambda o: (not _is_variant(o, root), o.path.count("."), o.path)):
+    for override in sorted(overrides, key=lambda one: (one.path.count("."), one.path)):  # variants before their fields
         _apply(override, root, values)
     try:
         return structure(values, root)
@@ -126,6 +128,42 @@ def apply_sampler_overrides(sampler: Sampler, overrides: list[Override]) -> Samp
     return apply_overrides(_Sampling(sampler), overrides).sampler
 
 
+@attrs.frozen(kw_only=True)
+class Scoring(Config):
+    """The root of `features…` paths, which commands that measure change beside the experiment."""
+
+    features: Features = attrs.field(metadata=OUTSIDE_IDENTITY)
+    """A network that maps images to feature vectors and optionally to logits."""
+
+
+def chosen_features(given: Features | str | None, default: Features, settings: Sequence[Override] = ()) -> Features:
+    """The features that are meant, with changes of their fields. given: TAG or TAG:FILE as text; None: the default.
+
+    Raises OverrideError, which lists the valid ones.
+    """
+    if not isinstance(given, Features | str | None):
+        raise UsageError(
+            f"{parameter('features')} must be a configuration such as ncsnx.config.Classifier(), or text such as "
+            f"'classifier', not {quoted(given)}"
+        )
+    base, overrides = given if isinstance(given, Features) else default, list[Override]()
+    if isinstance(given, str):
+        tag, colon, file = given.partition(":")
+        field = getattr(variants(Features).get(tag), "typed", "file")
+        overrides = [Override("features", tag), *([Override(f"features.{field}", file)] if colon else [])]
+    return apply_overrides(Scoring(features=base), [*overrides, *settings]).features
+
+
+_PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    bool: ({"true": True, "false": False}.get, "true or false"),
+    int: (parsed_integer, "a whole number such as 500, 50k or 1.5M"),
+    ImageSize: (parsed_size, "a whole number such as 64, or height and width such as 8,12"),
+    float: (lambda text: float(text) if _NUMBER.fullmatch(text) else None, "a finite number such as 0.8 or 1e-4"),
+    str: (lambda text: text, "text"),
+}
+"""Type → the value of a text, None for one that isn't accepted; and what is accepted."""
+
+
 def parse_text(text: str, declared: Any, path: str) -> Any:
     """Text of the command line as a value of the declared type. Raises OverrideError, which says what is accepted."""
     inner = optional_of(declared)
@@ -133,28 +171,14 @@ def parse_text(text: str, declared: Any, path: str) -> Any:
         return None if text.lower() == "none" else parse_text(text, inner, path)
     if get_origin(declared) is Literal:
         return _one_of(text, [str(option) for option in get_args(declared)], path)
-    if declared is bool:
-        if text not in ("true", "false"):
-            raise OverrideError(f"{path}: expected true or false, found {quoted(text)}")
-        return text == "true"
-    if declared is int:
-        if (number := parsed_integer(text)) is None:
-            raise OverrideError(f"{path}: expected a whole number such as 500, 50k or 1.5M, found {quoted(text)}")
-        return number
-    if declared == ImageSize:
-        if (size := parsed_size(text)) is None:
-            expected = "a whole number such as 64, or height and width such as 8,12"
+    if (known := _PARSERS.get(declared)) is not None:
+        parsed, expected = known[0](text), known[1]
+        if parsed is None:
             raise OverrideError(f"{path}: expected {expected}, found {quoted(text)}")
-        return size
-    if declared is float:
-        if not _NUMBER.fullmatch(text):
-            raise OverrideError(f"{path}: expected a finite number such as 0.8 or 1e-4, found {quoted(text)}")
-        return float(text)
+        return parsed
     if get_origin(declared) is tuple:
         (kind, *_) = get_args(declared)
         return tuple(parse_text(item, kind, path) for item in text.split(",")) if text else ()
-    if declared is str:
-        return text
     raise OverrideError(f"{path}: cannot be set from the command line; set it in the experiment's file")
 
 
@@ -169,60 +193,50 @@ def _one_of(text: str, accepted: list[str], path: str, missing: str = "") -> str
 # ------------------------------------------------------------------------------------------- finding the field
 
 
-def _is_variant(override: Override, root: type[Config]) -> bool:
-    """Whether the path leads to a family, by the declared types alone."""
-    cls: Any = root
-    for part in override.parts:
-        field = _field(cls, part) if isinstance(cls, type) and attrs.has(cls) else None
-        if field is None:
-            return False
-        cls = optional_of(field.type) or field.type
-    return is_family(cls)
-
-
 def _field(cls: type, name: str) -> "attrs.Attribute[Any] | None":
     return next((field for field in attrs.fields(cls) if field.name == name), None)
 
 
-def _class_of(declared: Any, values: dict[str, Any]) -> type[Config]:
-    """The class of `values`: the tagged variant of a family, else the declared class."""
-    cls: type[Config] = optional_of(declared) or declared
-    return variants(cls)[values[TAG]] if is_family(cls) else cls
-
-
 def _apply(override: Override, root: type[Config], values: dict[str, Any]) -> None:
-    cls = root
-    parts, known = override.parts, [path for path, _ in flatten(values)]
-    for depth, part in enumerate(parts):
+    cls, parts, known = root, override.parts, [path for path, _ in flatten(values)]
+    for depth, part in enumerate(parts, start=1):
         field = _field(cls, part)
         if field is None:
-            fields = [".".join([*parts[:depth], one.name]) for one in attrs.fields(cls)]
+            fields = [".".join([*parts[: depth - 1], one.name]) for one in attrs.fields(cls)]
             raise unknown_field(override.path, [*known, *fields], f" in {tag_of(cls) or cls.__name__}")
-        declared: Any = optional_of(field.type) or field.type
-        last = depth == len(parts) - 1
+        optional = optional_of(field.type)
+        declared: Any = optional or field.type
+        if depth == len(parts):
+            _set(override, field, declared, values, is_off=optional is not None and override.text.lower() == "none")
+            return
+        if not (isinstance(declared, type) and issubclass(declared, Config)):
+            raise OverrideError(f"{override.path}: {'.'.join(parts[:depth])} is a single value without fields")
         _fill(values, field)
-        if last and is_family(declared) and not _is_off(override, field):
-            missing = "".join(f"; {error}" for error in plugin_errors())
-            tag = _one_of(override.text, list(variants(declared)), override.path, missing)
-            held = values.get(part)  # None: the part was turned off
-            if held is None or tag != held[TAG]:
-                values[part] = _swapped(declared, tag, held)
-        elif last:
-            _set(override, field, values, part)
-        elif isinstance(declared, type) and issubclass(declared, Config):
-            held = values.get(part)
-            if held is None and is_family(declared):
-                raise OverrideError(f"{override.path}: no such field, since {'.'.join(parts[: depth + 1])} is none")
-            if held is None:  # the part was turned off; it starts from its defaults
-                values[part] = {}
-            cls, values = _class_of(declared, values[part]), values[part]
-        else:
-            raise OverrideError(f"{override.path}: {'.'.join(parts[: depth + 1])} is a single value without fields")
+        if values.get(part) is None and is_family(declared):
+            raise OverrideError(f"{override.path}: no such field, since {'.'.join(parts[:depth])} is none")
+        values[part] = values.get(part) or {}  # a part that was turned off starts from its defaults
+        values = values[part]
+        cls = variants(declared)[values[TAG]] if is_family(declared) else declared
 
 
-def _is_off(override: Override, field: "attrs.Attribute[Any]") -> bool:
-    """Whether the override turns off an optional part."""
-    return optional_of(field.type) is not None and override.text.lower() == "none"
+def _set(
+    override: Override, field: "attrs.Attribute[Any]", declared: Any, values: dict[str, Any], *, is_off: bool
+) -> None:
+    """Sets a field. declared: its type where it isn't none."""
+    if is_off:
+        values[field.name] = None
+    elif is_family(declared):
+        _fill(values, field)
+        missing = "".join(f"; {error}" for error in plugin_errors())
+        tag, held = _one_of(override.text, list(variants(declared)), override.path, missing), values.get(field.name)
+        if held is None or tag != held[TAG]:  # None: the part was turned off
+            values[field.name] = _swapped(declared, tag, held)
+    elif isinstance(declared, type) and issubclass(declared, Config):
+        accepted = ", ".join(f"{override.path}.{inner.name}=…" for inner in attrs.fields(declared))
+        off = f", or {override.path}=none" if declared is not field.type else ""
+        raise OverrideError(f"{override.path}: is a group of fields; set {accepted}{off}")
+    else:
+        values[field.name] = parse_text(override.text, field.type, override.path)
 
 
 def _fill(values: dict[str, Any], field: "attrs.Attribute[Any]") -> None:
@@ -239,18 +253,6 @@ def _refuse_contradictions(overrides: list[Override]) -> None:
         parents = {".".join(override.parts[:depth]) for depth in range(1, len(override.parts))}
         for parent in parents & off:
             raise OverrideError(f"{override.path}: cannot be combined with {parent}=none; give only one of them")
-
-
-def _set(override: Override, field: "attrs.Attribute[Any]", values: dict[str, Any], key: str) -> None:
-    declared = optional_of(field.type) or field.type
-    if isinstance(declared, type) and issubclass(declared, Config):
-        if not _is_off(override, field):
-            accepted = ", ".join(f"{override.path}.{inner.name}=…" for inner in attrs.fields(declared))
-            off = f", or {override.path}=none" if optional_of(field.type) is not None else ""
-            raise OverrideError(f"{override.path}: is a group of fields; set {accepted}{off}")
-        values[key] = None
-    else:
-        values[key] = parse_text(override.text, field.type, override.path)
 
 
 def _swapped(family: type[Config], tag: str, before: dict[str, Any] | None) -> dict[str, Any]:

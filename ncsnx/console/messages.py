@@ -37,15 +37,13 @@ class Verbosity(IntEnum):
     VERBOSE = 2
 
 
-_SHOWN_FROM: Mapping[Level, Verbosity] = {
-    "detail": Verbosity.VERBOSE,
-    "info": Verbosity.NORMAL,
-    "warning": Verbosity.NORMAL,
-    "error": Verbosity.QUIET,
+_LEVELS: Mapping[Level, tuple[Verbosity, str, str, str]] = {
+    "detail": (Verbosity.VERBOSE, "", "", "dim"),
+    "info": (Verbosity.NORMAL, "", "", ""),
+    "warning": (Verbosity.NORMAL, "warning: ", "bold yellow", ""),
+    "error": (Verbosity.QUIET, "error: ", "bold red", ""),
 }
-_LABELS: Mapping[Level, str] = {"detail": "", "info": "", "warning": "warning: ", "error": "error: "}
-_LABEL_STYLES: Mapping[Level, str] = {"detail": "", "info": "", "warning": "bold yellow", "error": "bold red"}
-_TEXT_STYLES: Mapping[Level, str] = {"detail": "dim", "info": "", "warning": "", "error": ""}
+"""Verbosity from which messages are shown, their label, its style, and the style of their text."""
 
 _EARLY_MESSAGES_KEPT = 1_000  # messages from before the run folder, and so log.txt, exists
 
@@ -232,16 +230,17 @@ class Messages:
 
     def _say(self, level: Level, text: str) -> None:
         self.record(level, text)
-        if self.verbosity >= _SHOWN_FROM[level]:
+        if self.verbosity >= _LEVELS[level][0]:
             self._show(level, text)
 
     def _show(self, level: Level, text: str) -> None:
+        _, label, label_style, style = _LEVELS[level]
         if self.stderr.is_terminal:
-            self._print_above(_LABELS[level], _LABEL_STYLES[level], _inert(text), _TEXT_STYLES[level])
+            self._print_above(label, label_style, _inert(text), style)
             return
         # standard error may itself be a file on the full disk
         with contextlib.suppress(OSError):
-            self.stderr.write(f"{_LABELS[level]}{_inert(text)}\n")
+            self.stderr.write(f"{label}{_inert(text)}\n")
 
     def _print_above(self, label: str, label_style: str, text: str, style: str) -> None:
         from rich.text import Text

@@ -52,8 +52,7 @@ def download(source: PublishedFile, path: Path, work: Work, *, otherwise: str = 
         if (wrong := source.contradicted(path)) is not None:
             raise DownloadError(f"{path} {wrong}; remove it, then repeat the command")
         return
-    with atomic.reporting(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(path.parent)
     try:
         with atomic.replacing(path) as temporary:
             _receive(source.address, temporary, path.name, work)

@@ -7,7 +7,6 @@ encrypted or duplicate members, and decompression bombs.
 
 import os
 import re
-import weakref
 import zipfile
 import zlib
 from collections import Counter
@@ -122,9 +121,7 @@ class ImageFiles:
     def _zip(self) -> zipfile.ZipFile:
         """The zip, opened in this process: after a fork, parent and child would share one file position."""
         if self._opened is None or self._opened[0] != os.getpid():
-            file = reading.opened(self.root)
-            weakref.finalize(self, file.close)  # zipfile closes only files that it opened itself
-            self._opened = os.getpid(), open_zip(file, MANY)
+            self._opened = os.getpid(), zipfile.ZipFile(self.root)  # its list of members has been bounded
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -107,8 +107,7 @@ def listed_keys(store: LmdbStore, fingerprint: str, work: Work) -> NDArray[np.by
             advance(len(batch))
     keys, content = np.concatenate(batches), io.BytesIO()
     np.save(content, keys)
-    with atomic.reporting(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(path.parent)
     atomic.write_bytes(path, content.getvalue())
     return keys
 

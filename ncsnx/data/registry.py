@@ -28,46 +28,33 @@ Download: TypeAlias = Callable[[Any, Path, Work], Path]
 T = TypeVar("T", bound=Reader)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class DataSet:
-    """Reader, download and defaults of a data set."""
+    """Reader, download and defaults of a data set. It is the decorator `data_set`, which registers the reader.
 
-    read: Reader
-    download: Download | None
-    """None: there is nothing to download, or users download it themselves, as the error of `read` says."""
-    features: Features
-    """Default feature network for scores."""
-    reference: Split
-    """Default reference images for scores: 'train' as published for CIFAR-10."""
-
-
-_data_sets: dict[type[Data], DataSet] = {}
-
-
-def data_set(
-    config: type[Data],
-    *,
-    download: Download | None = None,
-    features: Features | None = None,
-    reference: Split = "train",
-) -> Callable[[T], T]:
-    """Decorator that registers a reader; parameters as in `DataSet`.
-
-    Raises ValueError if the configuration already has another reader.
+    The decorator raises ValueError if the configuration already has another reader.
     """
 
-    def join(read: T) -> T:
-        found = DataSet(
-            read=read,
-            download=download,
-            features=features or Inception(),
-            reference=reference,
-        )
-        if _data_sets.setdefault(config, found).read is not read:
-            raise ValueError(f"{config.__qualname__} already has a reader: {_data_sets[config].read!r}")
+    config: type[Data] = attrs.field(kw_only=False)
+    """The configuration class."""
+    download: Download | None = None
+    """None: there is nothing to download, or users download it themselves, as the error of `read` says."""
+    features: Features = attrs.field(factory=Inception)
+    """Default feature network for scores."""
+    reference: Split = "train"
+    """Default reference images for scores: 'train' as published for CIFAR-10."""
+    read: Reader = attrs.field(init=False)
+
+    def __call__(self, read: T) -> T:
+        """Registers the reader, and returns it unchanged."""
+        self.read = read
+        if (known := _data_sets.setdefault(self.config, self)).read is not read:
+            raise ValueError(f"{self.config.__qualname__} already has a reader: {known.read!r}")
         return read
 
-    return join
+
+data_set = DataSet
+_data_sets: dict[type[Data], DataSet] = {}
 
 
 def data_sets() -> dict[type[Data], DataSet]:

@@ -19,18 +19,7 @@ from ncsnx.evaluation.distance import Trials
 from ncsnx.evaluation.measure import measure
 from ncsnx.evaluation.plots import plot_samplers
 from ncsnx.quantities import counted, number
-from ncsnx.runs.fast_sampler import (
-    FRESH,
-    MOST_BROKEN,
-    Recommendation,
-    find_fast,
-    is_no_worse,
-    is_usable,
-    over_seeds,
-    recommend,
-    settings,
-)
-from ncsnx.runs.folder import open_results
+from ncsnx.runs import fast_sampler
 from ncsnx.runs.ledger import Row, Subject
 from ncsnx.runs.measurements import MeasuredRow, Measurements
 from ncsnx.samplers.contract import definition_of
@@ -50,13 +39,15 @@ def compare_samplers(
 
     def summaries() -> list[MeasuredRow]:
         # samplers that only an earlier comparison tried stay in the results
-        return list(settings(trials.series, own, seeds).values())
+        return list(fast_sampler.settings(trials.series, own, seeds).values())
 
     def measured_again(row: MeasuredRow) -> MeasuredRow:
-        fresh = [attrs.evolve(subject, sampler=row.facts["sampler"], seed=FRESH + seed) for seed in range(seeds)]
+        fresh = [
+            attrs.evolve(subject, sampler=row.facts["sampler"], seed=fast_sampler.FRESH + seed) for seed in range(seeds)
+        ]
         work.info(f"with fresh seeds: {row.facts['words']}")
         _measure(trials, fresh, work)
-        return work.ranks.first(lambda: over_seeds(trials.entries(fresh)), check_stop=work.check_stop)
+        return work.ranks.first(lambda: fast_sampler.over_seeds(trials.entries(fresh)), check_stop=work.check_stop)
 
     work.info(f"{run.path}: {trials.caption()}")
     # seed by seed, so that every sampler has a first number early
@@ -64,7 +55,7 @@ def compare_samplers(
     work.info(counted(len(tried), "setting"))
     _measure(trials, first, work)
     rows = work.ranks.first(summaries, check_stop=work.check_stop)
-    found = recommend(rows, trials.n, measured_again)
+    found = fast_sampler.recommend(rows, trials.n, measured_again)
     work.ranks.end_others()
     result = Measurements.of(
         trials.series,
@@ -79,7 +70,7 @@ def compare_samplers(
         marks_best=False,
     )
     with work.at_once():
-        atomic.write_bytes(open_results(trials.place) / "scores.csv", result.csv())
+        atomic.write_bytes(atomic.make_folder(trials.place) / "scores.csv", result.csv())
         _draw(trials, found)
         _tell(trials, found, work)
     return result
@@ -90,16 +81,16 @@ def _measure(trials: Trials, subjects: Sequence[Subject], work: Work) -> None:
         raise NcsnxError(f"trials are missing: {'; '.join(problems)}")
 
 
-def _tell(trials: Trials, found: Recommendation, work: Work) -> None:
+def _tell(trials: Trials, found: fast_sampler.Recommendation, work: Work) -> None:
     """Says what is recommended, and what `sampler=fast` means now."""
-    now = find_fast(trials.ledger)
+    now = fast_sampler.find_fast(trials.ledger)
     stays = "" if now is None else f"; sampler=fast still means {now}"
     if found.found is None:
         work.info(f"no sampler is recommended: {found.reason}{stays}")
-        if found.rows[0].values["broken"] > MOST_BROKEN:
+        if found.rows[0].values["broken"] > fast_sampler.MOST_BROKEN:
             work.info("the run's own sampler breaks too many images too: train longer, then compare again")
         return
-    is_better = is_no_worse(found.found, found.rows[0])
+    is_better = fast_sampler.is_no_worse(found.found, found.rows[0])
     why = "the fewest evaluations that measured no worse" if is_better else "the smallest distance"
     by = f"chosen with other seeds, by its {number(found.found.score or 0.0)}, as {why}"
     said = f"{found} ({by})"
@@ -112,7 +103,7 @@ def _tell(trials: Trials, found: Recommendation, work: Work) -> None:
         work.info(bias)
 
 
-def _draw(trials: Trials, found: Recommendation) -> None:
+def _draw(trials: Trials, found: fast_sampler.Recommendation) -> None:
     """Draws the settings, by fresh seeds where they exist."""
     points: list[Row] = []
     for row in found.rows:
@@ -122,7 +113,7 @@ def _draw(trials: Trials, found: Recommendation) -> None:
         kind = type(row.sampler)
         tag = tag_of(kind)
         label, place = definition_of(kind).label or tag, list(variants(Sampler)).index(tag or "")
-        looks = {"usable": is_usable(shown, found.own, trials.n), "fast": row is found.found}
+        looks = {"usable": fast_sampler.is_usable(shown, found.own, trials.n), "fast": row is found.found}
         points.append({**shown.values, **looks, "label": label, "number": place})
     if points:
         caption = f"{trials.caption()}; hollow: too many broken images"

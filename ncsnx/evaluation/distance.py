@@ -9,6 +9,9 @@ The features of scored checkpoints are kept, so that metrics added later can be 
 
 The files are expendable: a run keeps at most MOST_FEATURES_BYTES of them, the newest. A missing or damaged file is no
 error; its entry just keeps the numbers it has.
+
+Comparisons also count broken images: rougher than every real one, for example because a sampler left noise in them. A
+few in a hundred hardly change a distance between distributions, but people see them at once.
 """
 
 import contextlib
@@ -27,11 +30,10 @@ from torch import Tensor
 from ncsnx.config.converter import structure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.engine import drawn_pixels, mean_score, writing
-from ncsnx.evaluation.measure import Measure
+from ncsnx.evaluation.engine import Measure, drawn_pixels, mean_score, writing
 from ncsnx.evaluation.reference import PerfectModel, Reference
-from ncsnx.evaluation.roughness import roughness
 from ncsnx.features.feature_network import INCEPTION, FeatureNetwork, name_with, unnamed
+from ncsnx.features.real_images import RealImages
 from ncsnx.metrics.frechet import FRECHET_DISTANCE, frechet_distance_of_images
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by
 from ncsnx.quantities import counted
@@ -42,8 +44,10 @@ from ncsnx.samplers.building import evaluations, state_count
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.storage import atomic
+from ncsnx.storage.cache import cached, finding_place
+from ncsnx.storage.documents import document
 from ncsnx.storage.parts import Part
-from ncsnx.work import Advance, Work
+from ncsnx.work import SILENT, Advance, Work
 
 _VERSION = 1
 """Version of the measurement; raised when any number changes, so that numbers of different versions stay apart."""
@@ -275,8 +279,8 @@ def save_features(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes tensors, each (n, …) float32, unless they are too large or can't be written, which affects no score."""
     if sum(tensor.nbytes for tensor in tensors.values()) > MOST_FEATURES_BYTES:
         return
-    with contextlib.suppress(NcsnxError), atomic.reporting(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(NcsnxError):
+        atomic.make_folder(path.parent)
         atomic.write_bytes(path, safetensors.torch.save({key: one.contiguous() for key, one in tensors.items()}))
 
 
@@ -297,3 +301,41 @@ def make_room(run: Run, most_bytes: int = MOST_FEATURES_BYTES) -> None:
             total += path.stat().st_size
             if total > most_bytes:
                 path.unlink()
+
+
+_ROUGHNESS_BATCH = 256
+
+
+@document("the roughness of real images", sealed=True)
+@attrs.frozen(kw_only=True)
+class Roughest:
+    """The cached result of `roughest`."""
+
+    roughest: float
+    """Roughness of the roughest real image."""
+
+
+def roughness(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels, down plus across: (B, C, H, W) uint8 → (B,) float32.
+
+    Pixel values are scaled to [0, 1].
+    """
+    x = images.float() / 255
+    return sum((x.diff(dim=axis) ** 2).mean(dim=(1, 2, 3)) for axis in (2, 3))  # type: ignore[return-value]
+
+
+def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -> float:
+    """The roughness of the roughest real image, computed once and cached. Raises NcsnxError."""
+
+    def find() -> Roughest:
+        most = 0.0
+        with work.progress("looking for the roughest image", total=len(real), unit="images") as advance:
+            for batch in real.batches(_ROUGHNESS_BATCH, work.check_stop):
+                most = max(most, float(roughness(batch).max()))
+                advance(len(batch))
+        return Roughest(roughest=most)
+
+    if len(real) == 0:
+        raise NcsnxError(f"{real.title}: there are no real images to compare with")
+    place = finding_place("roughness", real.facts, cache)
+    return cached(place, Roughest, find, f"a look at {real.title}", work).roughest

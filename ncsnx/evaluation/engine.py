@@ -2,8 +2,9 @@
 
 A measurement has subjects: checkpoints, sampler settings, or a single one. It processes `count` images of each, batch
 by batch. A batch depends on its subject and indices only, so any process can make a missing one, and ranks can share
-them. Batches are saved as parts until their subject has a row. A new measurement is a subclass that defines how to make
-a part, and how to compute a row from all parts. The engine handles locks, interruptions, progress and ranks.
+them. Batches are saved as parts until their subject has a row, which is an entry of the run's ledger. A new measurement
+is a subclass of `Measure` that defines how to make a part, and how to compute a row from all parts. The engine handles
+locks, interruptions, progress and ranks.
 
 With several ranks, rank 0 holds the lock, decides once which images of which subjects are missing, and makes the rows.
 All ranks run the same code and make parts, each its own batches, and meet after each subject. So a result doesn't
@@ -15,49 +16,65 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
+import attrs
 import torch
 from torch import Tensor
 
 from ncsnx.config.codec import flatten
-from ncsnx.errors import DivergedError, Hint, NcsnxError
+from ncsnx.errors import DivergedError, Hint, NcsnxError, UsageError
+from ncsnx.evaluation.plots import plot_scores
 from ncsnx.images import to_uint8
+from ncsnx.model_spec import ModelSpec
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
 from ncsnx.ranks.shared_batches import own_images, runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
-from ncsnx.runs.folder import open_results
-from ncsnx.runs.ledger import FEATURES, Row
-from ncsnx.runs.manifest import UnsoundError
+from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import FEATURES, Entry, Ledger, Protocol, Quantity, Row, Series, Subject, value
+from ncsnx.runs.manifest import UnsoundError, checkpoints
+from ncsnx.runs.names import step_name
 from ncsnx.runs.retention import remove_debris_in
+from ncsnx.runs.segments import versions
 from ncsnx.runs.writer_lock import folder_lock, require_lock
+from ncsnx.runtime import Runtime
 from ncsnx.samplers.state import ScaledScore, State
 from ncsnx.sampling.drawing import Drawing
+from ncsnx.sampling.loading import model_of
 from ncsnx.sampling.model import Model
 from ncsnx.spelling import A_DIR, argument
+from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part, are_whole, assembled, done_indices, write_part
+from ncsnx.storage.process import this_process
 from ncsnx.work import Advance, Work, extrapolated
 
-Subject = TypeVar("Subject")
 
+@attrs.frozen(eq=False, kw_only=True)
+class Measure(ABC):
+    """Measures subjects of one run, by `count` images of each, under one protocol."""
 
-class Measurement(ABC, Generic[Subject]):
-    """Measures subjects by `count` images of each, under one protocol."""
+    tag: ClassVar[str]
+    """The command: fid, compare, loss, likelihood or neighbors."""
+    label: ClassVar[str] = "the sweep"
+    """Name in messages."""
 
-    label: ClassVar[str]
-    """Name in messages: 'the sweep'."""
+    run: Run
+    """The run, or the folder of this measurement alone."""
+    spec: ModelSpec
+    runtime: Runtime
+    subjects: tuple[Subject, ...]
+    """The checkpoints or samplers that are measured."""
+    given: Model | None = None
+    """A loaded model that is measured; None: checkpoints of the run."""
+    note: str = ""
+    """A remark for the record of each entry."""
+    _began: dict[str, str] = attrs.field(factory=dict, init=False)
+    """Digest of a subject → when this process began to measure it."""
 
-    @abstractmethod
-    def protocol(self) -> dict[str, Any]:
-        """Everything but the subject that determines its numbers, as JSON."""
-
-    @property
-    @abstractmethod
-    def place(self) -> Path:
-        """The folder of all files, which may not exist yet."""
+    # -------------------------------------------------------------------------------------------- to be defined
 
     @property
     @abstractmethod
@@ -68,19 +85,6 @@ class Measurement(ABC, Generic[Subject]):
     @abstractmethod
     def batch_size(self) -> int:
         """Images per batch."""
-
-    @property
-    def batches(self) -> int:
-        """Batches per subject."""
-        return math.ceil(self.count / self.batch_size)
-
-    @abstractmethod
-    def name(self, subject: Subject) -> str:
-        """The subject's name in messages."""
-
-    @abstractmethod
-    def mark(self, subject: Subject) -> str:
-        """The name of the folder of a subject's parts, unique to the subject."""
 
     @abstractmethod
     def units(self, subject: Subject) -> int:
@@ -95,30 +99,169 @@ class Measurement(ABC, Generic[Subject]):
         """
 
     @abstractmethod
-    def is_done(self, subject: Subject) -> bool:
-        """Whether a subject has a row."""
+    def facts(self) -> dict[str, Any]:
+        """The facts that the numbers depend on, but for their subjects, as JSON."""
 
     @abstractmethod
-    def row(self, subject: Subject, whole: Mapping[str, Tensor], work: Work) -> Row:
-        """The row of a subject from the tensors of all its parts, (count, …) each.
+    def words(self) -> dict[str, str]:
+        """The facts in words."""
 
-        Raises NcsnxError: DivergedError for values that are useless.
-        """
+    @property
+    @abstractmethod
+    def kept_as(self) -> str:
+        """Beginning of the name of the folder."""
+
+    @property
+    @abstractmethod
+    def quantities(self) -> Sequence[Quantity]:
+        """The columns, the score first."""
 
     @abstractmethod
-    def add(self, subject: Subject, row: Row) -> None:
-        """Saves the row of a subject durably. Raises NcsnxError."""
+    def measured(self, subject: Subject, whole: Mapping[str, Tensor], work: Work) -> Row:
+        """The numbers of a subject, with a 'score' that ranks it if it has one; parameters and errors as in `row`."""
+
+    @property
+    def perfect(self) -> dict[str, Any] | None:
+        """Expected score of a perfect model; by default unknown."""
+        return None
 
     def failed(self, subject: Subject, error: DivergedError) -> Row | None:
         """The row of a subject that diverged; None, the default, if it gets none."""
         return None
 
+    def caution(self) -> str | None:
+        """A caution about comparing these numbers with others; None if there is none."""
+        return None
+
+    def notes(self) -> list[str]:
+        """Closing messages on what the numbers mean; by default none."""
+        return []
+
+    def complete(self, work: Work) -> None:  # noqa: B027 (nothing to add is the default)
+        """Adds numbers that entries lack and kept files give; by default none. Raises NcsnxError."""
+
+    def draw(self, series: Series) -> None:
+        """Draws a series into its folder; by default scores by step. Raises NcsnxError."""
+        perfect = None if self.perfect is None else (self.perfect["score"], self.perfect["spread"])
+        texts = {"metric": series.protocol.metric, "title": self.run.name, "caption": series.caption}
+        plot_scores(self.place / "scores", series.rows, perfect=perfect, **texts)
+
+    # ------------------------------------------------------------------------------------- protocol and ledger
+
+    @cached_property
+    def recorded(self) -> Protocol:
+        """The protocol, with its names and columns."""
+        return Protocol(
+            measure=self.tag,
+            facts=self.facts(),
+            metric=self.quantities[0].title,
+            label=self.kept_as,
+            words=self.words(),
+            columns=tuple(self.quantities),
+            perfect_model=self.perfect,
+        )
+
+    @property
+    def series(self) -> Series:
+        """The series of the subjects, with the entries that it has. Raises NcsnxError."""
+        return self.ledger.series_of(self.recorded, self.subjects[0])
+
+    @cached_property
+    def _empty(self) -> Series:
+        return Series(run=self.run, protocol=self.recorded, subject=self.subjects[0])
+
+    def protocol(self) -> dict[str, Any]:
+        """Everything but the subject that determines its numbers, as JSON."""
+        return self._empty.facts
+
+    def caption(self) -> str:
+        """The protocol in words."""
+        return self._empty.caption
+
+    @cached_property
+    def place(self) -> Path:
+        """The folder of all files, which may not exist yet."""
+        return self._empty.folder
+
+    @property
+    def batches(self) -> int:
+        """Batches per subject."""
+        return math.ceil(self.count / self.batch_size)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The numbers so far. Raises NcsnxError for a file that can't be read."""
+        return Ledger.read(self.run)
+
+    def entry(self, subject: Subject) -> Entry | None:
+        """The numbers of a subject; None if it wasn't measured."""
+        return self.ledger.find(self.recorded, subject)
+
+    def entries(self, subjects: Sequence[Subject] = ()) -> list[Entry]:
+        """The numbers of those subjects that were measured, by default of the job's."""
+        return [entry for subject in subjects or self.subjects if (entry := self.entry(subject)) is not None]
+
     def reload(self) -> None:
-        """Reads results that another process saved in the meantime; does nothing by default. Raises NcsnxError."""
+        """Reads results that another process saved in the meantime. Raises NcsnxError."""
+        self.ledger.reload()
+
+    def begin(self, subject: Subject) -> None:
+        """Notes that the subject's measurement begins."""
+        self._began[subject.digest] = this_process()["started"]
+
+    def is_done(self, subject: Subject) -> bool:
+        """Whether a subject has a row."""
+        return self.entry(subject) is not None
+
+    def add(self, subject: Subject, row: Row) -> None:
+        """Saves the row of a subject durably. Raises NcsnxError."""
+        now = this_process()
+        made = {**now, "started": self._began.get(subject.digest, now["started"]), "finished": now["started"]}
+        made |= {"note": self.note, "runtime": self.runtime.facts(), "versions": versions()}
+        self.ledger.add(self.recorded, subject, row, made)
+
+    def name(self, subject: Subject) -> str:
+        """The subject's name in messages."""
+        return f"step {subject.step:,}"
+
+    def mark(self, subject: Subject) -> str:
+        """The name of the folder of a subject's parts, unique to the subject."""
+        return f"{step_name(subject.step)}-{subject.digest[:8]}"
+
+    def row(self, subject: Subject, whole: Mapping[str, Tensor], work: Work) -> Row:
+        """The row of a subject from the tensors of all its parts, (count, …) each.
+
+        Raises NcsnxError: DivergedError for values that are useless.
+        """
+        row = self.measured(subject, whole, work)
+        if "score" in row and value(row, "score") is None:
+            raise DivergedError(f"its {self.recorded.metric} is {row['score']:g}, which is out of range")
+        return row
+
+    def load(self, subject: Subject) -> list[Model]:
+        """The models of a subject, with its sampler.
+
+        Raises UnsoundError for a checkpoint that is damaged, removed or replaced.
+        """
+        sampler = subject.known_sampler or self.spec.sampler
+        if self.given is not None:
+            return [attrs.evolve(self.given, sampler=sampler)]
+        steps = subject.members or (subject.step,)
+        try:
+            models = [model_of(self.run, self.run.checkpoint(step), self.runtime) for step in steps]
+        except UsageError as error:
+            if set(steps) <= set(checkpoints(self.run)):
+                raise
+            raise UnsoundError("it was removed in the meantime, perhaps by the retention of a training run") from error
+        except UnsoundError as error:
+            raise UnsoundError(error.message) from error  # its hint is for commands that take one checkpoint
+        if len(models) == 1 and models[0].checkpoint.weights_sha256 != subject.weights_sha256:
+            raise UnsoundError(f"the checkpoint of step {subject.step:,} was replaced in the meantime")
+        return [attrs.evolve(model, sampler=sampler) for model in models]
 
 
 @contextmanager
-def writing(job: Measurement[Subject], work: Work) -> Iterator[None]:
+def writing(job: Measure, work: Work) -> Iterator[None]:
     """Holds the writer lock of the job's folder on rank 0, during the block of all ranks, and reloads its results.
 
     The folder is created if needed. Raises UsageError on all ranks if they don't measure the same, NcsnxError if
@@ -133,21 +276,21 @@ def writing(job: Measurement[Subject], work: Work) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(job: Measurement[Subject]) -> Iterator[None]:
-    place = open_results(job.place)
+def _writing(job: Measure) -> Iterator[None]:
+    place = atomic.make_folder(job.place)
     with folder_lock(place, f"{job.label} {place}"):
         job.reload()
         remove_debris_in([place, place / FEATURES])
         yield
 
 
-def missing(job: Measurement[Subject], subjects: Iterable[Subject]) -> list[Subject]:
+def missing(job: Measure, subjects: Iterable[Subject]) -> list[Subject]:
     """The subjects still to be measured."""
     return [subject for subject in subjects if not job.is_done(subject)]
 
 
 def measure_all(
-    job: Measurement[Subject],
+    job: Measure,
     subjects: Sequence[Subject],
     work: Work,
     advance: Advance,
@@ -167,6 +310,7 @@ def measure_all(
         return [(one, runs_of(sorted(every - done_indices(parts_of(job, one), job.count)))) for one in subjects]
 
     for subject, left in work.ranks.first(plan, check_stop=work.check_stop):
+        job.begin(subject)
         begun(subject)
         failure = _make_share(job, subject, left, work, advance)
         if not work.ranks.is_first:
@@ -183,7 +327,7 @@ def measure_all(
     return problems
 
 
-def _row(job: Measurement[Subject], subject: Subject, failure: NcsnxError | None, work: Work) -> Row:
+def _row(job: Measure, subject: Subject, failure: NcsnxError | None, work: Work) -> Row:
     """The row of a subject. failure: why its parts could not be made. Raises UnsoundError and DivergedError."""
     try:
         if failure is not None:
@@ -200,7 +344,7 @@ def _row(job: Measurement[Subject], subject: Subject, failure: NcsnxError | None
 
 
 def _make_share(
-    job: Measurement[Subject], subject: Subject, left: Sequence[range], work: Work, advance: Advance
+    job: Measure, subject: Subject, left: Sequence[range], work: Work, advance: Advance
 ) -> NcsnxError | None:
     """Makes this rank's share of the parts, and waits for the others.
 
@@ -220,7 +364,7 @@ def _make_share(
     return min(failures, key=lambda each: each[0])[1] if failures else None
 
 
-def parts_of(job: Measurement[Subject], subject: Subject) -> Path:
+def parts_of(job: Measure, subject: Subject) -> Path:
     """The folder of a subject's parts."""
     return job.place / ".parts" / job.mark(subject)
 

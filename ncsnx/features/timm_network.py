@@ -126,8 +126,7 @@ def _require_recorded(config: Timm, module: nn.Module, cache: Path) -> None:
     try:
         known = read_bytes(record, 200).decode().strip()
     except OSError:
-        with atomic.reporting(record.parent):
-            record.parent.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(record.parent)
         atomic.write_bytes(record, found.encode())
         return
     if known != found:

@@ -56,21 +56,52 @@ class FeatureSets:
 Compute: TypeAlias = Callable[[FeatureSets], Mapping[str, float | None]]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(eq=False, init=False)
 class Metric:
-    """A registered metric."""
+    """A metric as it is declared. It is the decorator `metric`, which registers the function.
+
+    Raises ValueError for a tag or key that is taken.
+    """
 
     tag: str
     quantities: tuple[Quantity, ...]
     needs: tuple[Need, ...]
-    on_request: bool
-    """Whether the table shows it only on request; rows hold it in any case."""
     least_sample: int
     """Fewest real images in the sample."""
+    on_request: bool
+    """Whether the table shows it only on request; rows hold it in any case."""
     version: int
     """Version of the numbers; raised when any of them changes. Rows of another version get the new numbers if their
     features are kept; the old numbers aren't shown."""
     compute: Compute
+
+    def __init__(
+        self,
+        tag: str,
+        *quantities: Quantity,
+        needs: Sequence[Need] = (),
+        least_sample: int = 2,
+        on_request: bool = True,
+        version: int = 1,
+    ) -> None:
+        if tag in _metrics:
+            raise ValueError(f"a metric {tag!r} already exists")
+        taken = [*_RESERVED, *(key for other in _metrics.values() for one in other.quantities for key in one.keys)]
+        for key in (key for one in quantities for key in one.keys):
+            if key in taken:
+                raise ValueError(f"the metric {tag!r} cannot give {key!r}, since rows already have this key")
+            taken.append(key)
+        self.tag, self.needs, self.least_sample = tag, tuple(needs), least_sample
+        self.on_request, self.version = on_request, version
+        self.quantities = tuple(
+            attrs.evolve(one, metric=tag, version=version, on_request=on_request) for one in quantities
+        )
+
+    def __call__(self, compute: Compute) -> Compute:
+        """Registers the function, and returns it unchanged."""
+        self.compute = compute
+        _metrics[self.tag] = self
+        return compute
 
     def refusal(self, *, features: str, sample: int | None, has_logits: bool) -> str | None:
         """Why it can't be measured; None if it can.
@@ -103,44 +134,8 @@ class Metric:
         return row.get(VERSIONS, {}).get(self.tag) == self.version and all(one.key in row for one in self.quantities)
 
 
+metric = Metric
 _metrics: dict[str, Metric] = {}
-
-
-def metric(
-    tag: str,
-    *quantities: Quantity,
-    needs: Sequence[Need] = (),
-    least_sample: int = 2,
-    on_request: bool = True,
-    version: int = 1,
-) -> Callable[[Compute], Compute]:
-    """Decorator: registers a function as the metric `tag` and returns it unchanged; for the parameters see `Metric`.
-
-    Raises ValueError for a tag or key that is taken.
-    """
-    if tag in _metrics:
-        raise ValueError(f"a metric {tag!r} already exists")
-    taken = [*_RESERVED, *(key for other in _metrics.values() for one in other.quantities for key in one.keys)]
-    for key in (key for one in quantities for key in one.keys):
-        if key in taken:
-            raise ValueError(f"the metric {tag!r} cannot give {key!r}, since rows already have this key")
-        taken.append(key)
-
-    def register_metric(compute: Compute) -> Compute:
-        _metrics[tag] = Metric(
-            tag=tag,
-            quantities=tuple(
-                attrs.evolve(one, metric=tag, version=version, on_request=on_request) for one in quantities
-            ),
-            needs=tuple(needs),
-            least_sample=least_sample,
-            on_request=on_request,
-            version=version,
-            compute=compute,
-        )
-        return compute
-
-    return register_metric
 
 
 def all_metrics() -> tuple[Metric, ...]:

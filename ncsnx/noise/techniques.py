@@ -1,11 +1,13 @@
-"""Techniques 2 and 4 of Song & Ermon 2020 (arXiv 2006.09011, sections 3.2 and 3.4): levels and step size from σ_1, and
-what annealed Langevin dynamics makes of Gaussian data with them.
+"""Techniques 2 and 4 of Song & Ermon 2020 (arXiv 2006.09011, sections 3.2 and 3.4): levels and step size from σ_1, the
+plan of both, and what annealed Langevin dynamics makes of Gaussian data with them.
 
 D is the number of pixels times channels. All computations are in float64 with `math` alone.
 """
 
 import math
 from collections.abc import Callable, Sequence
+
+import attrs
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
@@ -125,3 +127,65 @@ def _sign_change(function: Callable[[float], float], low: float, high: float) ->
         else:
             high = middle
     return middle
+
+
+@attrs.frozen(kw_only=True)
+class NoisePlan:
+    """Noise levels and Langevin steps by techniques 2 and 4 of Song & Ermon 2020 (arXiv 2006.09011)."""
+
+    dimensions: int
+    """D: pixels times channels."""
+    sigma_max: float
+    """σ_1: largest noise level."""
+    sigma_min: float
+    """σ_L: smallest noise level."""
+    overlap: float
+    """C: overlap of neighbouring levels (technique 2)."""
+    ratio: float
+    """γ: ratio of neighbouring levels with the overlap C."""
+    levels: int
+    """L: number of levels."""
+    steps_per_level: int
+    """T: Langevin steps per level."""
+    step_size: float
+    """ε: the best one (technique 4) for T steps at L geometric levels from σ_1 to σ_L."""
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations per image: T per level, and one to denoise."""
+        return self.levels * self.steps_per_level + 1
+
+    @property
+    def remaining_variance(self) -> float:
+        """Variance of the noise after a level's steps, in units of σ²; technique 4 aims at 1."""
+        ratio = spaced_ratio(self.sigma_max, self.sigma_min, self.levels)
+        return remaining_variance(self.step_size, self.sigma_min, ratio, self.steps_per_level)
+
+
+def plan_noise(
+    dimensions: int,
+    sigma_max: float,
+    *,
+    sigma_min: float = 0.01,
+    overlap: float = OVERLAP,
+    steps_per_level: int | None = None,
+) -> NoisePlan:
+    """The plan for images of `dimensions` values with the largest distance `sigma_max`.
+
+    steps_per_level: T, by default `affordable_steps`. Raises NcsnxError unless σ_1 > σ_L, and if no ratio of
+    levels has the overlap.
+    """
+    ratio = level_ratio(dimensions, overlap)
+    levels = number_of_levels(sigma_max, sigma_min, ratio)
+    steps = steps_per_level or affordable_steps(levels)
+    spaced = spaced_ratio(sigma_max, sigma_min, levels)
+    return NoisePlan(
+        dimensions=dimensions,
+        sigma_max=sigma_max,
+        sigma_min=sigma_min,
+        overlap=overlap,
+        ratio=ratio,
+        levels=levels,
+        steps_per_level=steps,
+        step_size=best_step_size(sigma_min, spaced, steps),
+    )

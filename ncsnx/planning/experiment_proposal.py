@@ -32,7 +32,7 @@ from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed,
 from ncsnx.config.model import Model, RefineNetModel
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
-from ncsnx.noise.level_plan import NoisePlan
+from ncsnx.noise.techniques import NoisePlan
 from ncsnx.samplers.building import expected_evaluations
 from ncsnx.spelling import parameter
 

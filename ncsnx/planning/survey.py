@@ -27,7 +27,7 @@ from ncsnx.data.readers.own_images import unread_in_words
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.data.value_statistics import values_space
 from ncsnx.errors import NcsnxError, printable
-from ncsnx.noise.level_plan import NoisePlan, plan_noise
+from ncsnx.noise.techniques import NoisePlan, plan_noise
 from ncsnx.planning.budget import Fit, span_of_time
 from ncsnx.planning.experiment_proposal import SMALL_SET, cuts_patches, published_sampler, rounded_up
 from ncsnx.planning.timing import Timing, training_seconds

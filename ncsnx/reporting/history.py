@@ -10,8 +10,7 @@ from ncsnx.config.loading import relative
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import shortened
 from ncsnx.quantities import number
-from ncsnx.reporting.pictures import address, draw_curve
-from ncsnx.reporting.run_facts import RunFacts
+from ncsnx.reporting.run_facts import RunFacts, address, draw_curve
 from ncsnx.runs.ledger import value
 from ncsnx.runs.segments import Segment
 

@@ -345,13 +345,6 @@ def _no_run(name: str, runs_folder: Path) -> UsageError:
     return UsageError(f"{missing}, which holds none yet", Hint("train an experiment", f"ncsnx train {name}"))
 
 
-def open_results(place: Path) -> Path:
-    """Makes the folder `place` for results if it doesn't exist. Raises NcsnxError."""
-    with atomic.reporting(place):
-        place.mkdir(parents=True, exist_ok=True)
-    return place
-
-
 def run_names(runs_folder: Path) -> list[str]:
     """Names of the runs and exported models in the folder. Raises NcsnxError if it can't be read."""
     try:

@@ -85,6 +85,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> Path:
+    """Makes a folder if it doesn't exist, and those above it; returns its path. Raises NcsnxError."""
+    with reporting(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def write_new(path: Path, content: bytes, shown: Path | None = None) -> None:
     """Writes and syncs a new file. shown: the path that errors name, by default `path`. Raises NcsnxError."""
     write_pieces(path, [content], len(content), shown)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage.atomic import reporting, write_bytes
+from ncsnx.storage.atomic import make_folder, reporting, write_bytes
 
 _NAME = re.compile(r"\d{8,}-\d{8,}\.safetensors")  # first and last index
 _INDICES = "indices"
@@ -32,8 +32,7 @@ class Part:
 
 def write_part(folder: Path, part: Part) -> None:
     """Adds a part to the folder, durably and atomically. Raises NcsnxError."""
-    with reporting(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tensors = {_INDICES: part.indices, **part.tensors}
     path = folder / f"{int(part.indices[0]):08d}-{int(part.indices[-1]):08d}.safetensors"
     write_bytes(path, safetensors.torch.save({key: t.contiguous() for key, t in tensors.items()}))

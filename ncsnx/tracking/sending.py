@@ -18,12 +18,13 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.exported import portable
-from ncsnx.runs.folder import Run, open_results
+from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import STEPS, Entry, Ledger, Protocol, Series, lines, value
 from ncsnx.runs.metrics_log import MetricsLog, series_of
 from ncsnx.runs.names import step_of
 from ncsnx.runs.result_records import TrackerNotes
 from ncsnx.runs.writer_lock import writer_lock
+from ncsnx.storage import atomic
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.tracking.tracker import TrackedRun, known_tracker
 
@@ -42,7 +43,7 @@ class TrackerRecord:
     def __init__(self, run: Run, tag: str) -> None:
         """Opens the record, or begins it. Raises NcsnxError for damaged notes, and whatever the tracker raises."""
         found = known_tracker(tag)
-        self._run, self._path = run, open_results(run.trackers) / f"{tag}.json"
+        self._run, self._path = run, atomic.make_folder(run.trackers) / f"{tag}.json"
         try:
             self._notes = read_document(self._path, TrackerNotes)
         except FileNotFoundError:

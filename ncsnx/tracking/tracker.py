@@ -74,15 +74,32 @@ class Tracker(ABC):
         """Stores everything that is on its way and closes the record."""
 
 
-@attrs.frozen(kw_only=True)
-class RegisteredTracker:
-    """A tracker, and what it needs."""
+T = TypeVar("T", bound=type[Tracker])
 
-    open: Callable[[TrackedRun], Tracker]
-    requires: str | None
-    """Module that must be installed."""
-    install: str | None
-    """The package that `pip install` takes."""
+
+@attrs.define(eq=False, kw_only=True)
+class RegisteredTracker:
+    """A tracker, and what it needs. It is the decorator `tracker`, which registers the class.
+
+    The decorator raises ValueError for a tag that is taken, or isn't lower-case letters, digits and '-'.
+    """
+
+    tag: str = attrs.field(kw_only=False)
+    requires: str | None = None
+    """Module that must be installed; import it in the constructor, not at the top."""
+    install: str | None = attrs.field(default=attrs.Factory(lambda self: self.requires, takes_self=True))
+    """The package that `pip install` takes; by default the module."""
+    open: Callable[[TrackedRun], Tracker] = attrs.field(init=False)
+
+    def __call__(self, cls: T) -> T:
+        """Registers the class, and returns it unchanged."""
+        if not _TAG.fullmatch(self.tag):
+            raise ValueError(f"a tracker cannot have the tag {self.tag!r}")
+        if self.tag in _trackers:
+            raise ValueError(f"a tracker {self.tag!r} already exists")
+        self.open = cls
+        _trackers[self.tag] = self
+        return cls
 
     @property
     def is_installed(self) -> bool:
@@ -93,27 +110,8 @@ class RegisteredTracker:
         return found is not None and found.origin is not None  # a folder ./wandb is a module too, without an origin
 
 
-T = TypeVar("T", bound=type[Tracker])
+tracker = RegisteredTracker
 _trackers: dict[str, RegisteredTracker] = {}
-
-
-def tracker(tag: str, *, requires: str | None = None, install: str | None = None) -> Callable[[T], T]:
-    """Class decorator: registers a Tracker as `tag` and returns it unchanged.
-
-    requires: module that must be installed; import it in the constructor, not at the top. install: what `pip install`
-    installs it with, by default `requires`. Raises ValueError for a tag that is taken, or isn't lower-case letters,
-    digits and '-'.
-    """
-    if not _TAG.fullmatch(tag):
-        raise ValueError(f"a tracker cannot have the tag {tag!r}")
-    if tag in _trackers:
-        raise ValueError(f"a tracker {tag!r} already exists")
-
-    def register_tracker(cls: T) -> T:
-        _trackers[tag] = RegisteredTracker(open=cls, requires=requires, install=install or requires)
-        return cls
-
-    return register_tracker
 
 
 def all_trackers() -> tuple[dict[str, RegisteredTracker], list[str]]:

@@ -22,14 +22,13 @@ from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Run
 from ncsnx.sampling.loading import weights_of
 from ncsnx.stopping import StopRequest
-from ncsnx.training.compiled_gradient import require_equal_gradient
 from ncsnx.training.loss import HeldOutBatch, PendingLosses
 from ncsnx.training.observer import COMPILING, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.run_files import RunFiles
 from ncsnx.training.snapshots import sample_grid
 from ncsnx.training.training_state import TrainingState, non_finite
-from ncsnx.training.training_step import TrainingStep
+from ncsnx.training.training_step import TrainingStep, require_equal_gradient
 from ncsnx.work import UNSEEN
 
 _DRIFT = 1e-4

@@ -197,14 +197,6 @@ def test_fewer_seeds_than_the_own_samplers_recommend_nothing_until_they_are_meas
     assert "has no fast sampler yet" in error(command("sample", "digits", "sampler=fast", *CPU, folder=folder))
 
 
-def test_a_damaged_measurement_is_said_and_found_by_the_doctor(compared: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(compared, tmp_path / "work"))
-    with (folder / RUN / "measurements.jsonl").open("a") as file:
-        file.write("{}\n")
-    assert "measurements.jsonl, line 14" in command("sample", "digits", "sampler=fast", *CPU, folder=folder).err
-    assert "measurements.jsonl" in command("doctor", "digits", folder=folder).out
-
-
 def test_trials_of_a_sampler_whose_package_is_gone_are_left_out(compared: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     protocol, *trials = lines(folder)

@@ -20,7 +20,6 @@ from ncsnx.quantities import percent
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.segments import read_segments
-from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.sampling.loading import load as load_model
 from ncsnx.tracking.tracker import RegisteredTracker
 from ncsnx.training import loop
@@ -88,19 +87,6 @@ def test_a_finished_run_says_so_and_trains_nothing_even_with_fewer_steps(workpla
     assert "nothing to train" in command(*training("steps=6"), folder=workplace).err
     assert files(run_in(workplace) / "checkpoints") == before
     assert (run_in(workplace) / "metrics.jsonl").read_bytes() == metrics
-
-
-def test_an_extended_run_ends_like_one_of_that_length(workplace: Path, tmp_path: Path) -> None:
-    wait_for_the_next_second()
-    assert command(*training("steps=20"), folder=workplace).code == 0
-    assert command(*training("steps=20"), folder=tmp_path).code == 0
-    extended, straight = run_in(workplace), run_in(tmp_path)
-    assert steps_of(extended) == [4, 8, 12, 16, 20]
-    for step in steps_of(straight):
-        assert saved(extended, step) == saved(straight, step)
-    assert (extended / "metrics.jsonl").read_bytes() == (straight / "metrics.jsonl").read_bytes()
-    assert events(extended, "loss/training_raw") == events(straight, "loss/training_raw")
-    assert files(extended / "snapshots") == files(straight / "snapshots")
 
 
 def test_changes_outside_the_identity_are_recorded(workplace: Path) -> None:
@@ -261,15 +247,6 @@ def test_another_way_to_run_is_a_warning(workplace: Path) -> None:
     assert "bit-identity with an uninterrupted run ends here: plain False → True" in result.err
 
 
-def test_a_run_that_is_being_written_is_left_alone(workplace: Path) -> None:
-    before = files(workplace)
-    with writer_lock(Run(run_in(workplace))):
-        result = command(*training("steps=20"), folder=workplace)
-    assert result.code == 1
-    assert "being written by process" in result.err
-    assert files(workplace) == before
-
-
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
@@ -310,15 +287,6 @@ def test_quiet_verbose_notes_and_the_next_command(tmp_path: Path) -> None:
     assert verbose.err.count("losses      raw: of the weights in training; EMA: of their moving average") == 1
     assert verbose.err.endswith("report: runs/digits/report.html\nnext: ncsnx sample digits --ckpt latest --n 64\n")
     assert command(*training("--verbose", "--quiet"), folder=tmp_path).code == 2
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_two_workers_train_the_weights_of_none(trained: Path, tmp_path: Path) -> None:
-    result = command(*training("--workers=2"), folder=tmp_path)
-    assert result.code == 0
-    assert "--workers has no effect" not in result.err
-    for step in (4, 8, 12):
-        assert saved(run_in(tmp_path), step) == saved(run_in(trained), step)
 
 
 def test_a_start_records_the_state_of_the_repository_that_holds_the_experiment(tmp_path: Path) -> None:
@@ -396,7 +364,7 @@ def test_a_tracker_that_is_unknown_or_missing_is_said_with_what_to_do(
 def test_a_folder_of_a_packages_name_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "some_tracker").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    found = RegisteredTracker(open=None, requires="some_tracker", install=None)  # type: ignore[arg-type]
+    found = RegisteredTracker("some", requires="some_tracker")
     assert not found.is_installed
     (tmp_path / "some_tracker" / "__init__.py").touch()
     assert found.is_installed

@@ -69,11 +69,6 @@ def test_broken_files_are_sources_with_an_error_and_break_no_other(folder: Path)
     assert resolve("digits").experiment.name == "digits", "built-in experiments are found as well"
 
 
-def test_an_own_experiment_goes_before_the_built_in_one_of_its_name(folder: Path) -> None:
-    write_file(folder / "digits.py", ("width=32", "width=24"), name="digits")
-    assert resolve("digits").experiment.model.width == 24
-
-
 def test_a_name_executes_only_the_file_that_bears_it_where_that_registers_it(folder: Path) -> None:
     counting = (
         "from pathlib import Path\nwith Path('executed').open('a') as log:\n  log.write(f'{Path(__file__).stem} ')\n"

@@ -69,12 +69,6 @@ def test_elsewhere_each_finished_checkpoint_is_a_plain_line(tmp_path: Path) -> N
     assert done.stdout == "the final table\n"
 
 
-def test_quiet_shows_nothing_and_the_log_gets_the_lines(tmp_path: Path) -> None:
-    assert on_terminal(program(tmp_path, verbosity="QUIET")).text == "the final table\r\n"
-    logged = (tmp_path / "log.txt").read_text().splitlines()
-    assert [line.split(maxsplit=2)[2] for line in logged] == PLAIN_LINES
-
-
 def test_markup_and_controls_stay_inert(tmp_path: Path) -> None:
     text = program(tmp_path, note="[red]\x1b[2J\n", end=r"view.begin('\x1b[2Jsampling')")
     for shown in (on_terminal(text, NO_COLOR="1").text, piped(text).stderr):

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, Arrays, CelebA, Data, Digits, Images, Packed, Phantoms, Volumes
 from ncsnx.config.variants import variants
-from ncsnx.data import DataMissingError, Splits, TrainingBatches, data_folder, data_set, data_set_of, open_data
+from ncsnx.data import DataMissingError, Splits, TrainingBatches, data_set, data_set_of, open_data
 from ncsnx.data.dataset import held_out_by_hash
 from ncsnx.data.readers.packed import pack
 from ncsnx.errors import NcsnxError
@@ -185,13 +185,6 @@ def test_a_run_whose_data_is_missing_names_the_data_folder(tmp_path: Path) -> No
         DataSource(data=CIFAR10(), folder=tmp_path).splits()
     with pytest.raises(DataMissingError, match=r"your data is not at /nowhere; name the data folder: data=DIR$"):
         DataSource(data=Images(root="/nowhere", image_size=8), folder=tmp_path).splits()
-
-
-def test_the_data_folder_is_the_option_then_the_variable_then_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert data_folder() == Path("data")
-    monkeypatch.setenv("NCSNX_DATA", "/somewhere")
-    assert data_folder() == Path("/somewhere")
-    assert data_folder(Path("mine")) == Path("mine")
 
 
 def test_the_declared_share_is_held_out_by_the_hash_of_the_name() -> None:

@@ -14,7 +14,7 @@ from ncsnx.config.data_sets import CIFAR10, Digits, Packed
 from ncsnx.data import InMemory, Splits
 from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.readers.packed import PackedFolder, is_packed, open_packed, pack, settings_of
-from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.storage import atomic
 from ncsnx.work import Work
 from tests.data.recorded import Recorded, assert_equal
@@ -141,15 +141,6 @@ def test_the_fingerprint_covers_every_pixel_but_no_path(tmp_path: Path, folder: 
     assert isinstance(splits.held_out, Recorded)
     splits.held_out.inner.images.pixels[-1, -1, -1, -1] ^= 1
     assert packed(tmp_path / "c.pack", splits).fingerprint != folder.fingerprint
-
-
-def test_an_interrupted_packing_leaves_nothing(tmp_path: Path) -> None:
-    def check_stop() -> None:
-        raise Stopped("stopped by a test")
-
-    with pytest.raises(Stopped):
-        packed(tmp_path / "b.pack", work=Work(check_stop=check_stop))
-    assert names(tmp_path) == []
 
 
 def test_nothing_is_replaced_unasked(tmp_path: Path, folder: PackedFolder) -> None:

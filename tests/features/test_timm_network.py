@@ -8,8 +8,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ncsnx.config import DINOv2, Timm
+from ncsnx.config.overrides import chosen_features
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.features.choice import chosen_features
 from ncsnx.features.timm_network import TimmNetwork, open_timm, preprocessing
 from ncsnx.features.timm_network import _require_recorded as require_recorded
 from ncsnx.work import SILENT

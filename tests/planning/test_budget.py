@@ -12,7 +12,7 @@ from ncsnx.config import Experiment
 from ncsnx.config.data_sets import Images, OwnData
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import UsageError
-from ncsnx.noise.level_plan import plan_noise
+from ncsnx.noise.techniques import plan_noise
 from ncsnx.planning import budget
 from ncsnx.planning.budget import Fit, TimeOf, fit, in_short, parse_budget
 from ncsnx.planning.experiment_proposal import Scale, propose, usual_scale

@@ -191,13 +191,6 @@ def test_what_a_newer_ncsnx_wrote_gets_no_other_advice_than_to_update(sound: Run
     assert finding.what == "schema_version: is 2, newer than this ncsnx reads (1)"
 
 
-def test_what_another_process_writes_isnt_called_debris(sound: Run) -> None:
-    for what in ("a half-written checkpoint", "a half-written file", "a half-written manifest"):
-        leave(sound, what)
-    examination = doctor.examine(sound, writer="process 7")
-    assert examination.findings == []
-
-
 def test_what_a_sweep_that_is_going_on_writes_is_left_to_it(sound: Run) -> None:
     path = leave(sound, "half-written scores")
     with folder_lock(path.parent, "the sweep"):

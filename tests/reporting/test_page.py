@@ -16,7 +16,7 @@ from PIL import Image
 from ncsnx.errors import NcsnxError
 from ncsnx.reporting.history import evenly_spread
 from ncsnx.reporting.page import RenewedReport, report_page
-from ncsnx.reporting.pictures import address, draw_curve
+from ncsnx.reporting.run_facts import address, draw_curve
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger, Quantity
 from ncsnx.runs.metrics_log import MetricsLog

@@ -121,13 +121,6 @@ def test_without_rules_nothing_is_read_or_removed(run: Run) -> None:
     assert checkpoints(run) == [10, 20]
 
 
-def test_the_best_is_that_of_the_newest_sweep_with_the_most_images(run: Run) -> None:
-    write(run, 10, 20, 30, 40)
-    score(run, {10: 1.0, 20: 2.0}, images=50, now="2031-01-01")
-    score(run, {10: 5.0, 20: 4.0, 30: 9.0}, images=100)
-    assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply()[0] == [10, 30]
-
-
 def test_scores_that_cant_be_read_leave_everything_and_are_said_once(run: Run) -> None:
     write(run, 10, 20, 30)
     score(run, {10: 1.0})

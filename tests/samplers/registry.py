@@ -9,7 +9,7 @@ import attrs
 from ncsnx.config import Exponential, Karras, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.config.variants import variants
-from ncsnx.noise.level_plan import NoisePlan, plan_noise
+from ncsnx.noise.techniques import NoisePlan, plan_noise
 from ncsnx.samplers.contract import Grids, definition_of
 
 SAMPLERS: dict[str, type[Sampler]] = {tag: cls for tag, cls in variants(Sampler).items() if issubclass(cls, Sampler)}

@@ -19,9 +19,8 @@ from ncsnx.config import (
 )
 from ncsnx.config.discovery import resolve
 from ncsnx.config.sampler import GridSampler
-from ncsnx.noise.level_plan import NoisePlan
 from ncsnx.noise.levels import sigmas
-from ncsnx.noise.techniques import best_step_size, langevin_variance, spaced_ratio
+from ncsnx.noise.techniques import NoisePlan, best_step_size, langevin_variance, spaced_ratio
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.sampling.bias import bias_of

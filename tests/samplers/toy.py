@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.config import Geometric
-from ncsnx.noise.level_plan import NoisePlan
 from ncsnx.noise.levels import sigmas
+from ncsnx.noise.techniques import NoisePlan
 from ncsnx.samplers.state import ScaledScore, Score
 
 MEAN = 0.4

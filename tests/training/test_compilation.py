@@ -19,8 +19,8 @@ from ncsnx import runtime
 from ncsnx.config import NCSN
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runtime import Runtime
-from ncsnx.training.compiled_gradient import require_equal_gradient
 from ncsnx.training.training_state import TrainingState
+from ncsnx.training.training_step import require_equal_gradient
 from tests.golden_networks import small_experiment
 from tests.spaces import state_of
 

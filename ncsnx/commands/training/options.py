@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import EXECUTION_PANEL, OUTPUT_PANEL, RARE_PANEL, argument, option
+from ncsnx.commands.command import Panel, argument, option
 from ncsnx.commands.groups import Compared, Compiling, InRuns, Noted, Place, Plain
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ class OfTraining:
 class Training(Plain, Compiling, Noted):
     """How a training runs; none of it is part of the experiment."""
 
-    workers: Annotated[int, option(EXECUTION_PANEL, "N", between=(0, 256))] = 0
+    workers: Annotated[int, option(Panel.EXECUTION, "N", between=(0, 256))] = 0
     """Processes that read ahead data that doesn't fit in memory."""
-    checkpointing: Annotated[bool, option(RARE_PANEL)] = False
+    checkpointing: Annotated[bool, option(Panel.RARE)] = False
     """Compute activations again in the backward pass: a fifth of the memory, more time, the same bits."""
-    report: Annotated[bool, option(OUTPUT_PANEL)] = True
+    report: Annotated[bool, option(Panel.OUTPUT)] = True
     """Renew the page RUN/report.html at checkpoints; see `ncsnx report`."""
     track: Annotated[
         str | Sequence[str] | None,
-        option(OUTPUT_PANEL, "TAGS", default="when resuming, as before", parse=values.words, complete="trackers"),
+        option(Panel.OUTPUT, "TAGS", default="when resuming, as before", parse=values.words, complete="trackers"),
     ] = None
     """Send losses, samples and scores to experiment trackers: wandb, trackio, mlflow; '' sends nothing."""
 

@@ -18,7 +18,7 @@ from ncsnx.evaluation.held_out import loss_facts, weighting_in_words
 from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import RankGroup
-from ncsnx.runs.folder import Run, open_results
+from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Protocol
 from ncsnx.runs.manifest import UnsoundError, checkpoints, verify
 from ncsnx.runs.measurements import MeasuredRow, Measurements
@@ -240,7 +240,7 @@ class SweptRuns:
             numbers = {"held_out": last}
         tables, plot = compared_settings(self.name, self.points, states, numbers), None
         if self.sweep.fid or self.sweep.loss:
-            plot = open_results(self.folder / f"{self.name}{SWEEP_SUFFIX}") / "scores"
+            plot = atomic.make_folder(self.folder / f"{self.name}{SWEEP_SUFFIX}") / "scores"
             atomic.write_bytes(plot.with_suffix(".csv"), comparison_csv(tables))
             for place, table in enumerate(tables):
                 if table.columns:

@@ -8,8 +8,8 @@ import ncsnx
 from ncsnx.data.patches import DecodedSizes
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.scan import Scan
+from ncsnx.evaluation.distance import Roughest
 from ncsnx.evaluation.reference import PerfectModel, ReferenceRecord
-from ncsnx.evaluation.roughness import Roughest
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.inverse.task_record import TaskRecord
 from ncsnx.runs.exported import ExportConfig
