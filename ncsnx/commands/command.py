@@ -71,7 +71,6 @@ class Panel:
     RARE = "Rarely needed"
 
 
-"""The same, for `restore` and its tasks."""
 GROUPS = {"data": "Inspect, check, pack and download data sets."}
 """Word of a group of commands → its help."""
 LAST = 1_000

@@ -11,7 +11,6 @@ from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.commands.tasks import Tasks
-from ncsnx.config.data_sets import Images
 from ncsnx.errors import UsageError, require_between
 from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
@@ -210,6 +209,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
 
 def _is_of_patches(spec: "ModelSpec") -> bool:
+    from ncsnx.config.data_sets import Images
+
     return isinstance(spec.data, Images) and spec.data.patches
 
 
