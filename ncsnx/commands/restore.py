@@ -68,13 +68,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         with TemporaryDirectory(prefix="ncsnx-") as made:
             with work.at_once():
                 source = self.opened(work)
-                spec = self.spec_of(source, overrides_of(self.changes), work)
                 self._require_task()
+                spec = self.spec_of(source, overrides_of(self.changes), work)
+                step = self.checkpoint(source, work)  # before torch, which takes seconds, is imported
                 network = self._network(source)
                 size, side = self._size(spec, Path(made)), self._tile_side(spec, network)
                 batch_size = self.images_at_once(spec.space.shape, size)
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
-                step = self.checkpoint(source, work)
 
                 from ncsnx.inverse.restoring import say_before
                 from ncsnx.sampling.drawing import Drawing, count_images
@@ -142,12 +142,11 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     def spec_of(self, source: "HasSampler", changes: "Sequence[Override]", work: "Work") -> "ModelSpec":
         """The model with the sampler of restorations, unless another one is chosen."""
-        from ncsnx.inverse.rules import AUTO, REVERSE
         from ncsnx.sampling.sampler_choice import restoring_sampler
 
         rule = self.rule if self.task is None else self.task.rule
-        if self.denoise is not None and rule in (None, AUTO):
-            rule = REVERSE
+        if self.denoise is not None and rule in (None, "auto"):
+            rule = "reverse"
         sampler = work.ranks.first(
             lambda: restoring_sampler(work, source, changes, self.sampler, rule, quick=self.quick)
         )
