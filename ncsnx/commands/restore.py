@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ncsnx.inverse.restoring import RestoredImages
     from ncsnx.inverse.task import Task
     from ncsnx.model_spec import HasSampler, ModelSpec
-    from ncsnx.networks import Network
     from ncsnx.runs.selection import Source
     from ncsnx.sampling.model import Model
     from ncsnx.sampling.sample_folder import SampleFolder
@@ -71,19 +70,16 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 self._require_task()
                 spec = self.spec_of(source, overrides_of(self.changes), work)
                 step = self.checkpoint(source, work)  # before torch, which takes seconds, is imported
-                network = self._network(source)
-                size, side = self._size(spec, Path(made)), self._tile_side(spec, network)
+                size = self._size(spec, Path(made))
+                side = self._tile_side(source, spec, size)  # before pictures are read
                 batch_size = self.images_at_once(spec.space.shape, size)
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
 
                 from ncsnx.inverse.restoring import say_before
                 from ncsnx.sampling.drawing import Drawing, count_images
                 from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
-                from ncsnx.sampling.model import require_size
 
                 space = spec.space.at(shape_at(spec.space.shape, size))
-                if size is not None and side is None:  # before pictures are read
-                    require_size(network, size)
                 task = self._built(space, Path(made), any_sigma=spec.any_sigma)
                 sampler = self._at_noise(spec, task, space)
                 say_before(task, sampler, space, work, quick=self.quick)
@@ -121,24 +117,28 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             return height, width
         return self.own_size(made, spec.space)
 
-    def _network(self, source: "Source | Model") -> "Network":
-        """The network, which may be without values."""
+    def _tile_side(self, source: "Source | Model", spec: "ModelSpec", size: "values.Size | None") -> int | None:
+        """Side of the tiles that pictures are evaluated in; None: as the model is.
+
+        Raises UsageError for a size that the network can't take as it is.
+        """
         from ncsnx.config.variants import load_plugins
         from ncsnx.networks import meta_network
-        from ncsnx.sampling.model import Model
-
-        load_plugins("ncsnx.runtime")
-        return source.network if isinstance(source, Model) else meta_network(source.declared(), source.space())
-
-    def _tile_side(self, spec: "ModelSpec", network: "Network") -> int | None:
-        """Side of the tiles that pictures are evaluated in; None: as the model is. Raises UsageError."""
         from ncsnx.networks.tiling import DEFAULT_SIDE, TiledNetwork
+        from ncsnx.sampling.model import Model, require_size
 
-        if self.tile is None:
-            is_local = network.tile_unit is not None and not isinstance(network, TiledNetwork)
-            return DEFAULT_SIDE if _is_of_patches(spec) and is_local else None
-        require_between("tile", self.tile, 8, 65_536, " pixels")
-        return self.tile
+        if self.tile is not None:
+            require_between("tile", self.tile, 8, 65_536, " pixels")
+            return self.tile
+        if size is None:
+            return None
+        load_plugins("ncsnx.runtime")
+        network = source.network if isinstance(source, Model) else meta_network(source.declared(), source.space())
+        is_local = network.tile_unit is not None and not isinstance(network, TiledNetwork)
+        if is_local and _is_of_patches(spec):
+            return DEFAULT_SIDE
+        require_size(network, size)
+        return None
 
     def spec_of(self, source: "HasSampler", changes: "Sequence[Override]", work: "Work") -> "ModelSpec":
         """The model with the sampler of restorations, unless another one is chosen."""
@@ -157,7 +157,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         from ncsnx.inverse.rules import REVERSE
         from ncsnx.sampling.sampler_choice import at_noise, begun_at
 
-        sigma, (most, *_, least) = task.sigma(space), spec.levels
+        sigma, most, least = task.sigma(space), spec.levels[0], spec.levels[-1]
         if task.rule != REVERSE:
             return at_noise(spec.sampler, sigma)
         if not least / 10 <= sigma <= most:

@@ -139,8 +139,7 @@ def record_task(
         misfits.append(measured.misfit(images / space.span))
         maps.append(pixel_maps(images, space))
         if means is not None:
-            slope, start = (space.own[1] - space.own[0], space.own[0]) if space.bounded else (1.0, 0.0)
-            maps[-1]["mean"] = start + slope * mean
+            maps[-1]["mean"] = space.own_numbers(mean).float()
         records.append(_compared(measured, place, images, mean, space))
         picture = MEAN if task.count == 1 else f"mean-{place:05}.png"
         pngs[picture] = png_bytes(to_uint8(space.pictures.picture(mean)))

@@ -47,7 +47,9 @@ class TiledNetwork(Network):
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         height, width = x.shape[-2:]
-        x = x[..., mirrored(height, self.unit, x.device), :][..., mirrored(width, self.unit, x.device)]
+        for axis, size in ((2, height), (3, width)):
+            if size % self.unit:
+                x = x.index_select(axis, mirrored(size, self.unit, x.device))
         at_once = max(1, _PIXELS_AT_ONCE // (min(x.shape[-2], self.most) * min(x.shape[-1], self.most)))
         parts = []
         for begin in range(0, len(x), at_once):

@@ -85,6 +85,7 @@ def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_di
     assert isinstance(model.network, TiledNetwork)
     expected = model.from_network(model.denoise(model.to_network(pixels(made / "given.png")[None]), 0.2))
     mean = load_file(made / "out" / "posterior.safetensors")["mean"]
+    assert mean.dtype == torch.float32
     assert float((mean - expected).abs().max()) < 1e-5
     assert float((drawn[0] - drawn[1]).abs().max()) > 0.01
     protocol = json.loads((made / "out" / "protocol.json").read_text())
