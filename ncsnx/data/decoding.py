@@ -34,7 +34,8 @@ HEIC_EXTRA = "pip install '.[heic]'"
 LONGEST = 20
 """Longest side of a picture, relative to the part of it that is used: longer ones are cropped before resizing."""
 
-_CODEC_NOISE = 2
+CODEC_NOISE = 2
+"""Most that the channels of a grey picture differ by after WebP or JPEG, of 255."""
 _EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
@@ -117,7 +118,7 @@ def is_grey(image: Image.Image) -> bool:
     sample = image.resize((min(image.width, 16), min(image.height, 16)), Image.Resampling.NEAREST)
     for part in (sample, image):
         pixels = as_array(part, 3, COLOURS["white"])
-        if int((pixels.max(axis=2) - pixels.min(axis=2)).max()) > _CODEC_NOISE:
+        if int((pixels.max(axis=2) - pixels.min(axis=2)).max()) > CODEC_NOISE:
             return False
     return True
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ncsnx.data.decoding import CODEC_NOISE
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.operators import Averaging, Blurring, Graying, Identity, Masking
 from ncsnx.inverse.rules import AUTO
@@ -29,9 +30,6 @@ from ncsnx.spelling import argument, parameter
 _ROUNDING = 1 / (255 * math.sqrt(12))
 """Standard deviation of the rounding error of 8 bits."""
 
-
-_CODEC_NOISE = 2.5 / 255
-"""Most that the channels of a grey picture differ by, after WebP or JPEG."""
 
 Rectangle = tuple[int, int, int, int]
 """Left, top, right and bottom of a part of an image in pixels, right and bottom not included, as in Pillow."""
@@ -187,7 +185,7 @@ def denoise(path: Path, noise: float | None, space: Space) -> Task:
     pictures = read_pictures(path, space)
     y = pictures.pixels
     colours = (y.amax(dim=1) - y.amin(dim=1)).flatten(1).amax(dim=1)
-    if y.shape[1] == 3 and bool((colours <= _CODEC_NOISE).any()):
+    if y.shape[1] == 3 and bool((255 * colours < CODEC_NOISE + 0.5).any()):
         raise UsageError(
             f"{path}: {pictures.names[int(colours.argmin())]} is grey, and its noise is the same in all channels, "
             "which this model of colours doesn't know",

@@ -389,9 +389,8 @@ class Model:
         # clones, since tied weights share memory, which safetensors refuses
         tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in state}
         if half:
-            rounded = {
-                name: one.half() for name, one in tensors.items() if name in dict(self.network.named_parameters())
-            }
+            parameters = dict(self.network.named_parameters())
+            rounded = {name: one.half() for name, one in tensors.items() if name in parameters}
             if not all(bool(one.isfinite().all()) for one in rounded.values()):
                 raise NcsnxError("a weight is too large for float16; export without rounding")
             tensors |= rounded
@@ -418,7 +417,8 @@ def require_size(network: Network, size: ImageSize) -> None:
 
 def weights_in_words(weights: Weights) -> str:
     """'EMA weights', 'raw weights' or 'imported weights'."""
-    return f"{ {'ema': 'EMA', 'published': 'imported'}.get(weights, weights) } weights"
+    names = {"ema": "EMA", "raw": "raw", "published": "imported"}
+    return f"{names[weights]} weights"
 
 
 class Denoiser(nn.Module):
