@@ -12,6 +12,8 @@ from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 
 NO_LABEL = -1
+MOST_CLASSES = 1_000
+"""Labels that are larger are numbers of another kind, such as years."""
 
 
 @attrs.frozen(eq=False)
@@ -79,6 +81,16 @@ class Splits:
     held_out: Dataset
     fingerprint: str
     """sha256 (hexadecimal) of names, sizes and a sample of the bytes; no path is in it."""
+    class_names: tuple[str, ...] = ()
+    """Names of the labels 0 … K − 1, as untrusted text; () for data without a label for every image."""
+
+
+def numbered_classes(labels: Tensor) -> tuple[str, ...]:
+    """The numbers as names of labels without a gap from 0, at most MOST_CLASSES of them; () for other labels."""
+    least, most = labels.aminmax()
+    if least < 0 or most >= MOST_CLASSES or not torch.bincount(labels).all():
+        return ()
+    return tuple(str(label) for label in range(int(most) + 1))
 
 
 _SCALE = 2**64

@@ -27,8 +27,8 @@ class Summary:
 
     train: int
     held_out: int
-    labels: dict[int, int]
-    """Number of images by label; empty for unlabelled data."""
+    labels: dict[str, int]
+    """Number of images by name of the class, or by label where classes have no names; empty for unlabelled data."""
     shape: tuple[int, int, int]
     """(C, H, W)."""
     dtype: str
@@ -71,10 +71,11 @@ def summarize(splits: Splits, space: Space, work: Work, workers: int = 0) -> Sum
     mean, mean_square = sums / (count * math.prod(splits.train.shape[1:]))
     # rounding can make the variance of a constant channel negative
     deviation = (mean_square - mean * mean).clamp(min=0).sqrt()
+    names = splits.class_names
     return Summary(
         train=len(splits.train),
         held_out=len(splits.held_out),
-        labels=dict(sorted(labels.items())),
+        labels={names[label] if names else str(label): count for label, count in sorted(labels.items())},
         shape=splits.train.shape,
         dtype=str(sample.dtype).removeprefix("torch."),
         value_range=splits.train.value_range if space.bounded else space.own,

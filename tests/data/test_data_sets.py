@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +20,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.real_images import DataSource
 from ncsnx.work import Work
 from tests.data.miniature import FOLDER, PER_FILE, write_celeba, write_cifar10, write_ffhq, write_lsun
-from tests.data.pictures import mixed
+from tests.data.pictures import mixed, save, zip_of
 
 BUILT_IN: dict[type[Data], Data] = {
     CIFAR10: CIFAR10(),
@@ -48,6 +49,13 @@ def miniatures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "volumes").mkdir()
     for number in range(3):
         np.save(folder / "volumes" / f"{number}.npy", values[:, number].astype(np.float32))
+    for place in ("pets/ape/1", "pets/ape/2", "pets/cat\x1b/3", "pets/cat\x1b/4"):
+        save(folder / f"{place}.png")
+    zip_of(folder / "pets.zip", folder / "pets")
+    for labels in ("0122", "0133"):
+        np.savez(folder / f"{labels}.npz", images=values[:4], labels=list(map(int, labels)))
+    pets = open_data(Images(root=str(folder / "pets"), image_size=4), folder)
+    pack(pets, folder / "pets.pack", settings={}, work=Work())
     pack(open_data(Digits(), folder), folder / "digits.pack", settings={}, work=Work())
     return folder
 
@@ -79,6 +87,31 @@ def test_every_reader_gives_the_declared_images_in_any_order_and_process(kind: t
     batches = TrainingBatches(opened.train, batch_size=5, seed=0)
     for step, batch in enumerate(batches.between(0, 4, workers=2)):  # forked after files have been opened
         assert torch.equal(batch.images.pixels, batches.at(step).images.pixels)
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (Digits(), "0123456789"),
+        (Packed(path="digits.pack", image_size=8, channels=1), "0123456789"),
+        (CIFAR10(), ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]),
+        (Images(root="pets", image_size=4), ("ape", "cat\x1b")),
+        (Images(root="pets.zip", image_size=4), ("ape", "cat\x1b")),
+        (Images(root="pets", image_size=4, patches=True), ("ape", "cat\x1b")),
+        (Packed(path="pets.pack", image_size=4), ("ape", "cat\x1b")),
+        (Images(root="pictures/a", image_size=4), ("0", "1", "2")),
+        (Arrays(path="0122.npz", image_size=4, channels=3), ("0", "1", "2")),
+        (Arrays(path="0133.npz", image_size=4, channels=3), ()),
+        (Arrays(path="images.npy", image_size=4, channels=3), ()),
+        (Phantoms(image_size=8, count=16), ()),
+    ],
+    ids=lambda given: "" if isinstance(given, Data) else f"{len(given)} classes",
+)
+def test_classes_have_names_where_every_image_has_a_label(data: Data, names: Sequence[str], miniatures: Path) -> None:
+    opened = open_data(data, miniatures)
+    assert opened.class_names == tuple(names)
+    labels = torch.cat([split.read(torch.arange(len(split))).labels for split in (opened.train, opened.held_out)])
+    assert set(labels.tolist()) <= set(range(len(names))) or not names
 
 
 def test_data_without_a_reader_says_how_to_register_one_and_is_read_by_it_then(tmp_path: Path) -> None:

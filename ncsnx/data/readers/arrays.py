@@ -18,7 +18,14 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays
 from ncsnx.config.image_sizes import ImageSize, size_as_typed
-from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
+from ncsnx.data.dataset import (
+    NO_LABEL,
+    Splits,
+    StoredImages,
+    held_out_by_hash,
+    numbered_classes,
+    require_training_images,
+)
 from ncsnx.data.places import fingerprint_of_files, own_path
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
@@ -102,7 +109,7 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
         attrs.evolve(whole, labels=labels[chosen], ids=chosen.nonzero().flatten()) for chosen in (~held_out, held_out)
     )
     path = array.file.path
-    return Splits(train, rest, fingerprint_of_files(path.parent, [path]))
+    return Splits(train, rest, fingerprint_of_files(path.parent, [path]), numbered_classes(labels))
 
 
 def open_array(path: Path, name: str | None = None) -> StoredArray:

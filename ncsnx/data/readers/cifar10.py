@@ -25,7 +25,8 @@ TRAINING_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST_FILE = "test_batch.bin"
 FILES = (*TRAINING_FILES, TEST_FILE)
 RECORD_BYTES = 1 + 3 * 32 * 32
-CLASSES = 10
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""Names of the labels 0 to 9, as in the published `batches.meta.txt`."""
 _ARCHIVE = "cifar-10-binary.tar.gz"
 
 PUBLISHED = PublishedFile(f"https://www.cs.toronto.edu/~kriz/{_ARCHIVE}", "c32a1d4ab5d03f1284b67883e8d87530")
@@ -70,7 +71,8 @@ def read_cifar10(data: CIFAR10, folder: Path, work: Work = SILENT) -> Splits:
     files = [root / name for name in FILES]
     records = [_records(path) for path in files]
     training, test = np.concatenate(records[:-1]), records[-1]
-    return Splits(_split(training, first_id=0), _split(test, first_id=len(training)), fingerprint_of_files(root, files))
+    train, held_out = _split(training, first_id=0), _split(test, first_id=len(training))
+    return Splits(train, held_out, fingerprint_of_files(root, files), CLASSES)
 
 
 def _root(data: CIFAR10, folder: Path) -> Path:
@@ -90,7 +92,7 @@ def _records(path: Path) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
             f"{counted(len(content), 'byte')}; get it again"
         )
     records = content.reshape(-1, RECORD_BYTES)
-    if int(records[:, 0].max()) >= CLASSES:
+    if int(records[:, 0].max()) >= len(CLASSES):
         raise NcsnxError(f"{path}: expected labels 0 to 9, found {int(records[:, 0].max())}; get it again")
     return records
 

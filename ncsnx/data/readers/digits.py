@@ -8,7 +8,7 @@ import torch
 
 from ncsnx.config.data_sets import Digits
 from ncsnx.config.feature_networks import Classifier
-from ncsnx.data.dataset import InMemory, Splits, StoredImages
+from ncsnx.data.dataset import InMemory, Splits, StoredImages, numbered_classes
 from ncsnx.data.places import fingerprint_of_bytes
 from ncsnx.data.registry import data_set
 from ncsnx.work import SILENT, Work
@@ -28,7 +28,7 @@ def read_digits(data: Digits, folder: Path, work: Work = SILENT) -> Splits:
     whole = InMemory(StoredImages(pixels, labels, ids), value_range=(0, 16))
     held_out = ids % HELD_OUT_MODULUS == HELD_OUT_REMAINDER
     mark = fingerprint_of_bytes("digits", values.tobytes(), labels.numpy().tobytes())
-    return Splits(whole.subset(~held_out), whole.subset(held_out), mark)
+    return Splits(whole.subset(~held_out), whole.subset(held_out), mark, numbered_classes(labels))
 
 
 def _table() -> np.ndarray:

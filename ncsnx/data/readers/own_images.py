@@ -66,7 +66,7 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
         work.warning(f"{counted(smaller, 'picture')} of less than {size} pixels will be enlarged")
     held_out = _held_out(data, sound)
     require_training_images(str(sound.root), held_out, "picture")
-    labels = _labels(sound.names, held_out, apart=data.held_out_folder is not None)
+    labels, classes = _labels(sound.names, held_out, apart=data.held_out_folder is not None)
     places = {name: place for place, name in enumerate(files.names)}
     ids = torch.tensor([places[name] for name in sound.names])
 
@@ -77,7 +77,7 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
         where = chosen.nonzero().flatten()
         return EncodedPictures(FilePictures(sound, sound.names), where, decode, shape, ids[chosen], labels[chosen])
 
-    return Splits(split(~held_out), split(held_out), sound.fingerprint)
+    return Splits(split(~held_out), split(held_out), sound.fingerprint, classes)
 
 
 def _open_patches(data: OwnImages, sound: ImageFiles, scan: Scan, work: Work) -> Splits:
@@ -94,13 +94,13 @@ def _open_patches(data: OwnImages, sound: ImageFiles, scan: Scan, work: Work) ->
     kept = sound.without([name for name, fits in zip(sound.names, has_room, strict=True) if not fits])
     held_out = _held_out(data, kept)
     require_training_images(str(kept.root), held_out, "picture")
-    labels = _labels(kept.names, held_out, apart=data.held_out_folder is not None)
+    labels, classes = _labels(kept.names, held_out, apart=data.held_out_folder is not None)
     places = torch.from_numpy(has_room).nonzero().flatten()
 
     def split(chosen: Tensor) -> Patches:
         return Patches(decoded, sound, places[chosen], labels[chosen], data.stored_size)
 
-    return Splits(split(~held_out), split(held_out), kept.fingerprint)
+    return Splits(split(~held_out), split(held_out), kept.fingerprint, classes)
 
 
 def picture_files(data: OwnImages, path: Path) -> ImageFiles:
@@ -156,8 +156,11 @@ def _held_out(data: OwnImages, files: ImageFiles) -> Tensor:
     return chosen
 
 
-def _labels(names: Sequence[str], held_out: Tensor, apart: bool) -> Tensor:
-    """(n,) int64 labels. apart: the classes are folders within separate folders of training and held-out images."""
+def _labels(names: Sequence[str], held_out: Tensor, apart: bool) -> tuple[Tensor, tuple[str, ...]]:
+    """(n,) int64 labels, and the names of the classes.
+
+    apart: the classes are folders within separate folders of training and held-out images.
+    """
     groups = [~held_out, held_out] if apart else [torch.ones_like(held_out)]
     folders: list[str | None] = [None] * len(names)
     for group in groups:
@@ -165,10 +168,11 @@ def _labels(names: Sequence[str], held_out: Tensor, apart: bool) -> Tensor:
         for index, folder in zip(members, _top_folders([names[index] for index in members]), strict=True):
             folders[index] = folder
     known = [folder for folder in folders if folder is not None]
-    classes = {folder: label for label, folder in enumerate(sorted(set(known)))}
     if len(known) < len(names):
-        return torch.full((len(names),), NO_LABEL)
-    return torch.tensor([classes[folder] for folder in known])
+        return torch.full((len(names),), NO_LABEL), ()
+    classes = sorted(set(known))
+    labels = {folder: label for label, folder in enumerate(classes)}
+    return torch.tensor([labels[folder] for folder in known]), tuple(classes)
 
 
 def _top_folders(names: Sequence[str]) -> list[str | None]:

@@ -28,7 +28,7 @@ from ncsnx.config.codec import identifying_values
 from ncsnx.config.data_sets import Bounds, Data, Packed
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed, size_of_sides
 from ncsnx.config.variants import OMITTED, VERSION
-from ncsnx.data.dataset import Splits, StoredImages
+from ncsnx.data.dataset import Splits, StoredImages, numbered_classes
 from ncsnx.data.places import own_path
 from ncsnx.data.read_ahead import read_all
 from ncsnx.data.registry import data_set
@@ -70,6 +70,8 @@ class PackedRecord:
     """Type of the stored values, little-endian."""
     complex: bool = attrs.field(default=False, metadata=OMITTED)
     """Whether pairs of channels are real and imaginary parts; for unbounded data only."""
+    class_names: tuple[str, ...] = attrs.field(default=(), metadata=OMITTED)
+    """Names of the labels; of none where not every image has one."""
     source: dict[str, Any]
     """Provenance: fingerprint of the packed data set and the settings it was read with, without paths."""
     sha256: dict[str, Any]
@@ -125,12 +127,14 @@ class PackedFolder:
 
     def splits(self) -> Splits:
         """The training and held-out images."""
-        record = self.record
+        record, labels = self.record, torch.from_numpy(self.arrays[1][:].astype(np.int64))
+        is_named = int(labels.min()) >= 0 and int(labels.max()) < len(record.class_names)
         train, held_out = (
             PackedImages(self.arrays, chosen, record.shape, (record.low, record.high))
             for chosen in (range(record.train), range(record.train, record.count))
         )
-        return Splits(train, held_out, self.fingerprint)
+        names = record.class_names if is_named else numbered_classes(labels)
+        return Splits(train, held_out, self.fingerprint, names)
 
     def damaged(self, work: Work) -> list[str]:
         """Names of the files that don't match their sha256. Reads everything."""
@@ -290,6 +294,7 @@ def _record(splits: Splits, settings: dict[str, Any]) -> PackedRecord:
         bounds="unbounded" if is_unbounded else "bounded",
         dtype=dtype,
         complex=settings.get("complex") is True,
+        class_names=splits.class_names,
         source={"fingerprint": splits.fingerprint, "settings": settings},
         sha256={},
     )
