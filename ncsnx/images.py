@@ -168,6 +168,20 @@ def grid(images: Tensor, columns: int, *, padding: int = 2, scale: int | None = 
     return F.pad(table, (0, padding, 0, padding), value=255)
 
 
+def arranged(images: Tensor, classes: int) -> tuple[Tensor, int]:
+    """(images in the order of a grid, its columns). images: (N, …), where image i is of class i mod `classes`.
+
+    Each of two or more classes gets a row, if there are two images of each; images that don't fill a column are left
+    out. Other images keep their order, in a square grid.
+    """
+    columns = len(images) // max(1, classes)
+    if classes < 2 or columns < 2:
+        return images, square_columns(len(images))
+    return images[: columns * classes].reshape(columns, classes, *images.shape[1:]).transpose(0, 1).flatten(
+        0, 1
+    ), columns
+
+
 def square_columns(n: int) -> int:
     """Number of columns of the most square grid of n ≥ 1 images that isn't higher than wide."""
     return math.isqrt(n - 1) + 1

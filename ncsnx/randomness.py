@@ -50,6 +50,7 @@ class Purpose(IntEnum):
     PHANTOMS = 21
     AUGMENTATION = 22
     DROPOUT = 23
+    CLASS_DROPOUT = 24
 
 
 def _in_one_word(_: object, attribute: "attrs.Attribute[int]", value: int) -> None:

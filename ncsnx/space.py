@@ -57,6 +57,8 @@ class Space:
     """Mean of x in each pixel, C·H·W numbers separated by spaces, which is used in place of `mean`. None: not known."""
     sigma_data: float | None
     """Root mean square of x around `center`: σ_data of Karras et al. 2022. None: not known."""
+    class_names: tuple[str, ...] = attrs.field(default=(), metadata=OMITTED)
+    """Names of the classes of the images, in the order of their numbers; empty without classes."""
 
     @classmethod
     def of(

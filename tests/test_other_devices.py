@@ -169,9 +169,9 @@ def test_a_training_step_waits_for_nothing(watch: Watch, changes: tuple[str, ...
     step = TrainingStep(state, (0, 16))
     pixels = torch.empty(config.batch_size, *SHAPE, dtype=torch.uint8, device=META)
     positions = torch.empty(config.batch_size, dtype=torch.int64, device=META)
-    step(pixels, positions, lambda: False)  # makes what is kept, such as constants of the generator
+    step(pixels, positions, positions, lambda: False)  # makes what is kept, such as constants of the generator
     before = watch.waits.copy()
-    step(pixels, positions, lambda: False)
+    step(pixels, positions, positions, lambda: False)
     assert not watch.waits - before
     state.finite_norm()
     assert not +watch.wide

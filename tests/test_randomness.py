@@ -29,7 +29,7 @@ PURPOSES = [
     "data_order", "flip", "dequantization", "noise_level", "training_noise", "held_out_noise", "weights",
     "initial_sample", "sampler_noise", "interpolation_noise", "sample_data", "feature_weights", "feature_order",
     "feature_augmentation", "subsets", "crop", "pairs", "probes", "condition_noise", "simulated_coils",
-    "phantoms", "augmentation", "dropout",
+    "phantoms", "augmentation", "dropout", "class_dropout",
 ]  # fmt: skip
 """Purposes in the order of their numbers, from 1."""
 

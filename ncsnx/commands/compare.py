@@ -46,6 +46,11 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
         option(Panel.MEASUREMENT, "TAG,…", default="all", parse=values.words, complete="samplers"),
     ] = None
     """all, or some separated by commas: cas,dpmpp-sde."""
+    guidance: Annotated[
+        float | Sequence[float] | None,
+        option(Panel.MEASUREMENT, "W,…", default="none", parse=values.numbers),
+    ] = None
+    """Guidance that each sampler is tried with, for networks that are conditional on classes: 1,1.5,2."""
     evaluations: Annotated[
         int | Sequence[int] | None,
         option(
@@ -75,7 +80,11 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
             from ncsnx.evaluation.comparison import compare_samplers
             from ncsnx.evaluation.comparison_candidates import comparison_candidates
 
-            tried = comparison_candidates(run.declared(), self._tags(), self._counts(), work.warning)
+            tried = comparison_candidates(
+                run.declared(), self._tags(), self._counts(), work.warning, weights=self._weights()
+            )
+            for one in tried:
+                _ = attrs.evolve(run.spec(), sampler=one).classes  # refuses guidance that the network doesn't know
             trials = self._trials(run, step, settings, work)
         following = f"ncsnx sample {run.typed} sampler=fast{self.runs_option()}"
         compared = compare_samplers(trials, tried, self.seeds, work, following)
@@ -93,6 +102,13 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
         for count in counts or ():
             require_between("evaluations", count, 1, 100_000)
         return None if counts is None else sorted(set(counts))
+
+    def _weights(self) -> Sequence[float]:
+        """Weights of guidance; 1 is none."""
+        given = [self.guidance] if isinstance(self.guidance, int | float) else self.guidance
+        if wrong := [weight for weight in given or () if not 0 <= weight <= 100]:
+            raise UsageError(f"{parameter('guidance')} must be between 0 and 100, not {wrong[0]}")
+        return tuple(dict.fromkeys(map(float, given or (1.0,))))
 
     def _trials(self, run: "Run", step: int, settings: "Sequence[Override]", work: "Work") -> "Trials":
         from ncsnx.data import data_set_of

@@ -56,6 +56,8 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
     """Determines the noise of the images, the same for every checkpoint."""
     ensemble: Annotated[int, option(Panel.MEASUREMENT, "K", between=(1, 1_000))] = 1
     """Average the scores of the last K checkpoints, for runs without EMA."""
+    classes: Annotated[bool, option(Panel.MEASUREMENT)] = False
+    """Also compare the images of each class with the real images of that class (up to 10,000 of all classes)."""
     metrics: Annotated[
         str | Sequence[str], option(Panel.MEASUREMENT, "TAG,…", parse=values.words, complete="metrics")
     ] = ()
@@ -125,6 +127,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
             perfect_model=reference.perfect_model(self.n, work),
             n=self.n,
             batch_size=batch_size,
+            by_class=self.classes,
             data=self.data_folder(),
             note=self.note,
             **others,

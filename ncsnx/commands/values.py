@@ -81,6 +81,14 @@ def counts(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(word) for word in typed}))
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them."""
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise UsageError(f"expected numbers with commas, such as 1,1.5,2, found {text[:80]!a}") from None
+
+
 def corner(text: str) -> tuple[int, int]:
     """X and Y in pixels."""
     typed = text.split(",")

@@ -123,8 +123,6 @@ class Experiment(Config):
     def _takes_the_noise(self, attribute: "attrs.Attribute[Model]", value: Model) -> None:
         if isinstance(self.schedule, LogNormal) and not getattr(value, "any_sigma", True):
             raise checks.FieldError("model", "must take any σ for schedule=lognormal, as ncsnv2 and unet do")
-        if getattr(value, "classes", 0):
-            raise checks.FieldError("model", "is conditional on classes, which training does not know yet")
 
     @augmentation.validator
     def _has_labels(self, attribute: "attrs.Attribute[Augmentation | None]", value: Augmentation | None) -> None:

@@ -23,6 +23,16 @@ class Model(Config):
     takes_labels: ClassVar[bool] = False
     """Whether the network takes labels of augmented images in training."""
 
+    @property
+    def classes(self) -> int:
+        """Number of classes that images are conditional on; 0: none."""
+        return 0
+
+    @property
+    def class_dropout(self) -> float:
+        """Share of training images whose class is withheld; 0: the network doesn't know images of no class."""
+        return 0.0
+
 
 @attrs.frozen(kw_only=True)
 class RefineNetModel(Model):

@@ -1,11 +1,11 @@
 """Configuration of samplers. The algorithms are in `ncsnx.samplers`."""
 
-from typing import Literal
+from typing import Literal, Self
 
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.variants import Config, variant
+from ncsnx.config.variants import OMITTED, Config, variant
 
 Start = Literal["uniform", "data", "noise"]
 
@@ -50,6 +50,31 @@ class Karras(FreeGrid):
 @attrs.frozen(kw_only=True)
 class Sampler(Config):
     """A method that turns noise into images by the scores of the network."""
+
+    classes: tuple[str, ...] = attrs.field(default=(), validator=checks.one_line, metadata=OMITTED)
+    """Classes of the images, by number or name, for a network that is conditional on them: image i is of class
+    i mod their number. 'none': of any class. Empty: each class in turn."""
+    guidance: float = attrs.field(default=1.0, validator=checks.between(0, 100), metadata=OMITTED)
+    """w in D_u + w (D_c − D_u) of the denoised images without and with the class, 0 to 100 (Ho & Salimans 2022, arXiv
+    2207.12598, where w − 1 is called w). Above 1, images are more typical of their class and less diverse. Other values
+    than 1 take two evaluations in place of one."""
+    guidance_interval: tuple[float, ...] | None = attrs.field(default=None, metadata=OMITTED)
+    """σ_low, σ_high: guidance for σ_low < σ <= σ_high only (Kynkäänniemi et al. 2024, arXiv 2404.07724). None: for all
+    σ."""
+
+    @guidance_interval.validator
+    def _ascends(self, attribute: "attrs.Attribute[tuple[float, ...] | None]", value: tuple[float, ...] | None) -> None:
+        if value is None:
+            return
+        if len(value) != 2 or not 0 <= value[0] < value[1]:
+            raise checks.FieldError("guidance_interval", f"must be two numbers, 0 <= low < high, not {value}")
+        if self.guidance == 1:
+            raise checks.FieldError("guidance_interval", "needs a guidance other than 1")
+
+    @property
+    def unguided(self) -> Self:
+        """The sampler without guidance."""
+        return attrs.evolve(self, guidance=1.0, guidance_interval=None)
 
     @property
     def start(self) -> Start:

@@ -87,7 +87,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def prefetched(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches, with pixels and positions on the device.
+    """The batches, with pixels, labels and positions on the device.
 
     On CUDA a batch is read and copied, on a stream of its own, while the step before it is computed. The process then
     waits for the end of the step before that one, so that it holds two batches at most and the device always has work.
@@ -108,11 +108,11 @@ def prefetched(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
         with torch.cuda.stream(copying):
             moved = _moved(batch, device)
         computing.wait_stream(copying)
-        for tensor in (moved.images.pixels, moved.positions):
+        for tensor in (moved.images.pixels, moved.images.labels, moved.positions):
             tensor.record_stream(computing)  # its memory was allocated for the copying stream
         yield moved
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
-    images = attrs.evolve(batch.images, pixels=to_device(batch.images.pixels, device))
-    return Batch(images, to_device(batch.positions, device))
+    pixels, labels = (to_device(tensor, device) for tensor in (batch.images.pixels, batch.images.labels))
+    return Batch(attrs.evolve(batch.images, pixels=pixels, labels=labels), to_device(batch.positions, device))

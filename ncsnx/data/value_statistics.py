@@ -163,6 +163,7 @@ def measured_space(experiment: Experiment, splits: Splits, title: str, work: Wor
         mean=tuple(float(_rounded(value)) for value in mean.mean(dim=(1, 2)).tolist()),
         mean_image=" ".join(map(_rounded, mean.flatten().tolist())) if is_kept else None,
         sigma_data=space.sigma_data or size or None,
+        class_names=splits.class_names if experiment.model.classes else (),
     )
 
 

@@ -29,20 +29,24 @@ from torch import Tensor
 
 from ncsnx.config.converter import structure
 from ncsnx.config.sampler import Sampler
-from ncsnx.errors import DivergedError, NcsnxError
+from ncsnx.errors import DivergedError, NcsnxError, UsageError, printable
 from ncsnx.evaluation.engine import Measure, drawn_pixels, mean_score, writing
-from ncsnx.evaluation.reference import PerfectModel, Reference
+from ncsnx.evaluation.reference import LEAST_IMAGES, PerfectModel, Reference
 from ncsnx.features.feature_network import INCEPTION, FeatureNetwork, name_with, unnamed
+from ncsnx.features.moments import Moments
 from ncsnx.features.real_images import RealImages
 from ncsnx.metrics.frechet import FRECHET_DISTANCE, frechet_distance_of_images
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by
+from ncsnx.model_spec import NO_CLASS
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import FEATURES, MOST_FEATURES_BYTES, Entry, Row, Subject
 from ncsnx.samplers.building import evaluations, state_count
 from ncsnx.sampling.drawing import Drawing
+from ncsnx.sampling.draws import in_turn
 from ncsnx.sampling.request import SampleRequest
+from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import cached, finding_place
 from ncsnx.storage.documents import document
@@ -71,6 +75,28 @@ class Distance(Measure):
     """The data folder, for samplers that start from training images."""
     perfect_model: PerfectModel | None = None
     """Score of a perfect model, the noise floor; None if unknown."""
+    by_class: bool = False
+    """Whether the images of each class are also compared with the real ones of their class."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.by_class:
+            return
+        classes, labels = self.spec.classes, self._real_labels
+        if not classes or NO_CLASS in classes:
+            raise UsageError(f"{parameter('classes')} needs a model that is conditional on classes, and draws them")
+        fewest = min(self.n // len(classes), *(int((labels == one).sum()) for one in classes))
+        if fewest < LEAST_IMAGES:
+            raise UsageError(
+                f"{parameter('classes')} needs {LEAST_IMAGES} images of each class, drawn and real ones, and there are "
+                f"{fewest} of one; draw more with {parameter('n')}"
+            )
+
+    @cached_property
+    def _real_labels(self) -> Tensor:
+        """Labels of the reference's sample. Raises UsageError where they aren't known."""
+        if self.reference.sample_labels is None:
+            raise UsageError(f"{parameter('classes')} needs labelled real images, and {self.reference.name} has none")
+        return self.reference.sample_labels()
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
@@ -80,12 +106,26 @@ class Distance(Measure):
     def refusal(self, metric: Metric) -> str | None:
         """Why a metric can't be measured here; None if it can."""
         sample = None if self.reference.sample is None else len(self.reference.sample)
-        return metric.refusal(features=self.features.name, sample=sample, has_logits=self.features.has_logits)
+        features, model = self.features, self.spec.model
+        known = features.facts.get("classes") if not features.facts.get("of_clusters") else None
+        has_classes = model is not None and model.classes > 0 and known == model.classes
+        return metric.refusal(
+            features=features.name,
+            sample=sample,
+            has_logits=features.has_logits,
+            has_classes=has_classes and NO_CLASS not in self.spec.classes,
+        )
 
     @property
     def quantities(self) -> list[Quantity]:
         every = [quantity for one in self.metrics for quantity in one.quantities]
-        return [*map(self._named, every), Quantity("evaluations", decimals=0)]
+        return [*map(self._named, every), *self._of_classes(), Quantity("evaluations", decimals=0)]
+
+    def _of_classes(self) -> Iterator[Quantity]:
+        """The distances of the classes, in the order of the asked classes."""
+        names = self.spec.space.class_names
+        for place, one in enumerate(self.spec.classes if self.by_class else ()):
+            yield Quantity("by_class", printable(names[one]) if one < len(names) else str(one), place=place)
 
     def _named(self, quantity: Quantity) -> Quantity:
         features, title, named = self.features.name, quantity.title, quantity.of_inception
@@ -109,6 +149,7 @@ class Distance(Measure):
             "features": unnamed(self.features.facts),
             "reference": unnamed(self.reference.facts),
             **({} if self.spec.space.bounded else {"window": str(self.spec.space.pictures)}),
+            **({"by_class": True} if self.by_class else {}),
         }
 
     def words(self) -> dict[str, str]:
@@ -175,7 +216,19 @@ class Distance(Measure):
         row = measured_by(self.metrics, self._sets(subject, tensors))
         save_features(self._kept(subject), tensors)
         make_room(self.run)
-        return row | {"evaluations": means(whole["each"])["evaluations"]}
+        by_class = {"by_class": self._by_class(whole["features"])} if self.by_class else {}
+        return row | by_class | {"evaluations": means(whole["each"])["evaluations"]}
+
+    def _by_class(self, features: Tensor) -> list[float]:
+        """The Fréchet distance of the images of each class to the real images of the class in the sample."""
+        sample, classes, found = self.reference.sample, self.spec.classes, list[float]()
+        assert sample is not None
+        for place, one in enumerate(classes):
+            real = Moments.empty(sample.shape[1])
+            real.add(sample[self._real_labels == one])
+            drawn = features[place :: len(classes)]
+            found.append(frechet_distance_of_images(drawn, real.mean, real.covariance))
+        return found
 
     # --------------------------------------------------------------------------------------------- missing numbers
 
@@ -193,9 +246,16 @@ class Distance(Measure):
     def notes(self) -> list[str]:
         lacking = sum(bool(self._lacking(entry)) for entry in self.entries())
         perfect, name = self.perfect_model, self.recorded.metric
+        by_class = (
+            f"by class: {self.n // len(self.spec.classes):,} images each, against the real images of the class among "
+            f"{len(self._real_labels):,}; the fewer images, the larger the distance, of a perfect model too"
+            if self.by_class
+            else None
+        )
         unknown = f"newer metrics are unknown for {counted(lacking, 'checkpoint')}, whose features were not kept"
         return [
             f"perfect model: {self.reference.why_unknown if perfect is None else f'{name} {perfect}'}",
+            *filter(None, [by_class]),
             *([unknown] if lacking else []),
         ]
 
@@ -211,6 +271,7 @@ class Distance(Measure):
         return FeatureSets(
             features=tensors["features"],
             logits=tensors.get("logits"),
+            classes=in_turn(self.spec.classes, torch.arange(self.n)) if self.spec.classes else None,
             mean=self.reference.mean,
             covariance=self.reference.covariance,
             sample=self.reference.sample,

@@ -126,7 +126,9 @@ class HeldOutLoss(Measure):
         for start in range(0, len(indices), self.batch_size):
             batch = torch.tensor(indices[start : start + self.batch_size])
             positions = batch.to(device)
-            x = preprocessing.held_out(held_out.read(batch).pixels.to(device), positions)
+            images = held_out.read(batch)
+            x = preprocessing.held_out(images.pixels.to(device), positions)
+            cond = model.network.class_cond(images.labels.to(device))
             losses = []
             for number in range(self.effective_passes):
                 work.check_stop()
@@ -134,7 +136,7 @@ class HeldOutLoss(Measure):
                 # step 0 is the noise of the held-out batch that training evaluates
                 noise = stream.normal(positions, self.experiment.data.shape, step=number + 1)
                 with torch.no_grad():
-                    loss = score_matching_loss(model.network, x, model.network.sigmas[seen], noise, weight)
+                    loss = score_matching_loss(model.network, x, model.network.sigmas[seen], noise, weight, cond)
                 losses.append(loss.cpu())
                 advance(len(batch))
             table = torch.stack(losses, dim=1)

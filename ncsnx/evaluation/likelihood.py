@@ -173,8 +173,10 @@ class Likelihood(Measure):
         for start in range(0, len(indices), self.batch_size):
             batch = torch.tensor(indices[start : start + self.batch_size])
             watch = _progress(_UNITS * len(batch), self.ends, work, advance)
-            pixels = self.source.splits().held_out.read(places[batch]).pixels
-            cond = model.inputs(self.seed, places[batch].to(self.runtime.device))
+            images = self.source.splits().held_out.read(places[batch])
+            pixels, device = images.pixels, self.runtime.device
+            own_classes = model.network.class_cond(images.labels.to(device))
+            cond = own_classes or model.inputs(self.seed, places[batch].to(device))
             flow = ProbabilityFlow(
                 model.network.scaled_score, *self.ends, tolerance=self.tolerance, cond=cond, watch=watch
             )

@@ -15,6 +15,8 @@ With fewer it is too small, by up to 15 % for N = D and by 40 % for N = D/4, if 
 import math
 import os
 import statistics
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -175,6 +177,8 @@ class Reference:
     """JSON for protocols: name, kind, images, fingerprint, split, sha256 of the statistics …; no path in the cache."""
     path: Path
     """Folder or file of the statistics."""
+    sample_labels: Callable[[], Tensor] | None = None
+    """Reads the labels of the sample, (m,) int64; None where they aren't known."""
 
     def perfect_model(self, n: int, work: Work) -> PerfectModel | None:
         """The score of n images of a perfect model, measured once for each n and saved beside the statistics.
@@ -233,7 +237,20 @@ def _of_images(images: RealImages, features: FeatureNetwork, cache: Path, work: 
         "sample": len(tensors["sample"]),
         "statistics_sha256": record.sha256,
     }
-    return Reference(count=record.images, **tensors, name=name, facts=facts, path=folder)
+    labels = partial(_sample_labels, images, record.images) if isinstance(images, SplitImages) else None
+    return Reference(count=record.images, **tensors, name=name, facts=facts, path=folder, sample_labels=labels)
+
+
+def _sample_labels(images: SplitImages, count: int) -> Tensor:
+    """Labels of the sample of `count` images, in order."""
+    return images.labels(_chosen(count).nonzero().flatten())
+
+
+def _chosen(count: int) -> Tensor:
+    """(count,) bool: the images of the sample."""
+    chosen = torch.zeros(count, dtype=torch.bool)
+    chosen[Stream(0, Purpose.SUBSETS).permutation(count, _CHOICE)[:SAMPLE]] = True
+    return chosen
 
 
 def check_reference(wanted: str | None, source: DataSource | None) -> None:
@@ -282,8 +299,7 @@ def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> dict[
     count = len(images)
     if count < LEAST_IMAGES:
         raise NcsnxError(f"{images.title}: expected at least {counted(LEAST_IMAGES, 'image')}, found {count}")
-    chosen = torch.zeros(count, dtype=torch.bool)
-    chosen[Stream(0, Purpose.SUBSETS).permutation(count, _CHOICE)[:SAMPLE]] = True
+    chosen = _chosen(count)
     moments, sample = Moments.empty(features.dimensions), list[Tensor]()
     with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
         for batch in images.batches(_BATCH, work.check_stop):

@@ -8,7 +8,7 @@ import torch
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.exchange.card import CardScore, Picture, card
 from ncsnx.exchange.recorded_scores import recorded_scores
-from ncsnx.images import grid, png_bytes, square_columns, to_uint8
+from ncsnx.images import arranged, grid, png_bytes, to_uint8
 from ncsnx.runs.exported import Export, ExportConfig, export_config, write_export
 from ncsnx.runs.folder import Run
 from ncsnx.sampling.drawing import Drawing
@@ -50,7 +50,7 @@ def draw_samples(model: Model, count: int, data: Path | None = None, work: Work 
         raise NcsnxError(
             error.message, *hints, Hint("or export without a picture", adds=argument("grid", 0))
         ) from error
-    png = png_bytes(grid(images, square_columns(count)))
+    png = png_bytes(grid(*arranged(images, len(model.spec().classes))))
     return Picture(images=count, seed=_SEED, png=png, precision=model.precision_in_words)
 
 

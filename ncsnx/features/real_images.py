@@ -105,6 +105,9 @@ class DataSource:
         return self._splits
 
 
+_CHUNK = 256
+
+
 class RealImages(Protocol):
     """Images in a fixed order, opened only when needed."""
 
@@ -152,6 +155,11 @@ class SplitImages:
         for first in range(0, len(self), size):
             check_stop()
             yield self.at(torch.arange(first, min(first + size, len(self)))).pixels
+
+    def labels(self, indices: Tensor) -> Tensor:
+        """Labels of the images at `indices`, (n,) int64 in [0, len)."""
+        chunks = indices.split(_CHUNK)  # type: ignore[no-untyped-call]
+        return torch.cat([self._dataset.read(some).labels for some in chunks])
 
     def at(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, (n,) int64 in [0, len), with pixels (n, C, H, W) uint8, as in the data's window."""

@@ -74,7 +74,7 @@ def posterior_means(task: Task, model: Model) -> Tensor | None:
     It is D(y, σ), the mean of p(x_0 | y) of the model's data (Tweedie's formula). None for another rule, and for a
     model with further inputs, such as classes, which each image has its own of.
     """
-    if task.rule != REVERSE or model.cond is not None:
+    if task.rule != REVERSE or model.has_inputs:
         return None
     sigma, given = task.sigma(model.space), model.to_network(task.shown() * model.space.span)
     means = [model.denoise(given[place : place + 1], sigma) for place in range(task.count)]

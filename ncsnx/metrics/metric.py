@@ -24,15 +24,15 @@ from ncsnx.runs.ledger import value
 if TYPE_CHECKING:
     from torch import Tensor
 
-Need: TypeAlias = Literal["sample", "logits"]
-"""Optional inputs of a metric: features of single real images, which statistics files lack, and logits of generated
-images, which feature networks without classes lack."""
+Need: TypeAlias = Literal["sample", "logits", "classes"]
+"""Optional inputs of a metric: features of single real images, which statistics files lack, logits of generated images,
+which feature networks without classes lack, and the classes that these were drawn for, numbered as the logits are."""
 
 VERSIONS = "metrics"
 """Key in a row of the version of each metric in it, by tag."""
 _RESERVED = ("step", "weights_sha256", "evaluations", "made", VERSIONS)
 """Keys of a row that don't belong to metrics."""
-_NEEDS: tuple[Need | None, ...] = (None, "sample", "logits")
+_NEEDS: tuple[Need | None, ...] = (None, "sample", "logits", "classes")
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -43,6 +43,8 @@ class FeatureSets:
     """(n, D) float32, of the generated images."""
     logits: "Tensor | None"
     """(n, K) float32, of the generated images."""
+    classes: "Tensor | None" = None
+    """(n,) int64, the classes that the generated images were drawn for, numbered as the logits are."""
     mean: "Tensor"
     """(D,) float64, of the reference."""
     covariance: "Tensor"
@@ -103,11 +105,14 @@ class Metric:
         _metrics[self.tag] = self
         return compute
 
-    def refusal(self, *, features: str, sample: int | None, has_logits: bool) -> str | None:
+    def refusal(self, *, features: str, sample: int | None, has_logits: bool, has_classes: bool = False) -> str | None:
         """Why it can't be measured; None if it can.
 
         features: name of the feature network. sample: number of single real images; None for a statistics file.
+        has_classes: whether the images are drawn for classes that the logits know.
         """
+        if "classes" in self.needs and not has_classes:
+            return f"{self.tag} takes a model and features (classifier) that know the classes of the data"
         if "logits" in self.needs and not has_logits:
             return f"{self.tag} takes logits, which {features} does not give"
         if "sample" in self.needs and sample is None:

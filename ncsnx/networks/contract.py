@@ -90,6 +90,10 @@ class Network(nn.Module, ABC):
     """Pixels whose multiples are the places and sides of tiles (`ncsnx.networks.tiling`). None: what it gives at a
     pixel depends on all of an image."""
 
+    classes: int = 0
+    """Number of classes that images are conditional on; 0: none. With classes, cond has `classes`, (B,) int64, each
+    from 0 to classes − 1, or NO_CLASS; without that key, images are of no class."""
+
     sigmas: Tensor
     """Noise levels, (L,) float32, descending. Not in the state, since they follow from the configuration."""
 
@@ -111,7 +115,7 @@ class Network(nn.Module, ABC):
     def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         """The network itself: σ · s(x, σ), (B, C, H, W) float32, the shape and type of x. sigma: (B,) float32.
 
-        cond: `training_cond` in training, else empty.
+        cond: `training_cond` in training, else `class_cond`.
         """
 
     def scaled_score(self, x: Tensor, sigma: Tensor, cond: Cond = NO_COND) -> Tensor:
@@ -122,7 +126,7 @@ class Network(nn.Module, ABC):
         return at_least_float32(out).contiguous()
 
     def training_cond(self, positions: Tensor, labels: Tensor | None) -> Cond:
-        """Further inputs of `forward` in training, such as masks of dropout; by default none.
+        """Further inputs of `forward` in training beside the class, such as masks of dropout; by default none.
 
         positions: those of the images in the training stream, (B,) int64, by which they are drawn. labels: of their
         augmentation, (B, spec.labels) float32.
@@ -130,6 +134,10 @@ class Network(nn.Module, ABC):
         if labels is not None:
             raise TypeError(f"{type(self).__name__} takes labels, so it has to override training_cond")
         return NO_COND
+
+    def class_cond(self, classes: Tensor) -> Cond:
+        """The further input of images of these classes, (B,) int64; none for a network without classes."""
+        return {"classes": classes} if self.classes else NO_COND
 
     def level_of(self, sigma: Tensor) -> Tensor:
         """The level nearest to the σ of each image, (B,) int64; 0 is the largest."""

@@ -52,7 +52,7 @@ class UNetNetwork(Network):
         self.tile_unit = 2**self.halvings if is_local else None
         self.sigma_data = spec.space.known_sigma_data
         self.is_preconditioned = model.preconditioning == "edm"
-        self.dropout, self.seed = model.dropout, spec.seed
+        self.dropout, self.seed, self.classes = model.dropout, spec.seed, model.classes
         embedded, widths = 4 * model.width, [multiple * model.width for multiple in model.multipliers]
         self.embedding = NoiseEmbedding(model, embedded, spec.labels)
         self.begin = glorot(Convolution(spec.channels, model.width))

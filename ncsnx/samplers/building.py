@@ -13,6 +13,7 @@ from ncsnx.quantities import counted
 from ncsnx.samplers.contract import Definition, DenoisingModel, Draw, Steps, definition_of, sampler_code
 from ncsnx.samplers.driver import drive
 from ncsnx.samplers.grids import levels_of
+from ncsnx.samplers.guidance import Guidance
 from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, ScaledScore, State
 
 _GUESSED_EVALUATIONS = 100
@@ -60,7 +61,16 @@ def run(
         return definition.start(config, x, levels, draw, evaluate)
 
     adaptive = definition.adaptive is not None
-    return drive(start, model, x, noise=noise, cond=cond, constrain=constrain, adaptive=adaptive)
+    return drive(
+        start,
+        model,
+        x,
+        noise=noise,
+        cond=cond,
+        constrain=constrain,
+        class_guidance=Guidance.of(config),
+        adaptive=adaptive,
+    )
 
 
 def sampler_levels(config: Sampler, trained: Sequence[float]) -> Sequence[float]:
@@ -76,9 +86,15 @@ def first_sigma(config: Sampler, trained: Sequence[float]) -> float:
 def evaluations(config: Sampler, levels: int) -> int | None:
     """The exact number of network evaluations per image (NFE) of a sampler at `levels` noise levels.
 
-    None for adaptive solvers, where only sampling shows it. Raises NcsnxError for a configuration without a registered
-    sampler, and for any exception of the sampler.
+    With guidance in an interval of σ, it is the largest possible one. None for adaptive solvers, where only sampling
+    shows it. Raises NcsnxError for a configuration without a registered sampler, and for any exception of the sampler.
     """
+    calls = _calls(config, levels)
+    return None if calls is None else calls * (1 if Guidance.of(config) is None else 2)
+
+
+def _calls(config: Sampler, levels: int) -> int | None:
+    """The number of times that a sampler asks for a score; None for adaptive solvers."""
     definition = definition_of(type(config))
     if definition.adaptive is not None:
         return None
@@ -90,7 +106,7 @@ def evaluations(config: Sampler, levels: int) -> int | None:
 
 def state_count(config: Sampler, levels: int) -> int:
     """Number of states that a sampler yields: one per evaluation and the result; fewer for an adaptive sampler."""
-    count = evaluations(config, levels)
+    count = _calls(config, levels)
     return dry_run(config, _dry_levels(config, levels)).states if count is None else count + 1
 
 
@@ -108,14 +124,14 @@ class DryRun:
 
 @lru_cache(maxsize=4096)
 def dry_run(config: Sampler, sigmas: tuple[float, ...]) -> DryRun:
-    """Runs a sampler at these levels and counts. Raises NcsnxError if it rejects them or fails."""
+    """Runs a sampler without guidance at these levels and counts. Raises NcsnxError if it rejects them or fails."""
     seen, x = list[float](), torch.zeros(1, 1, 1, 1, dtype=torch.float64)
 
     def model(x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         seen.append(float(sigma))
         return torch.zeros_like(x)
 
-    definition = definition_of(type(config))
+    definition, config = definition_of(type(config)), config.unguided
     with sampler_code(type(config)):
         states = sum(1 for _ in run(definition, config, model, x, sigmas, noise=lambda k: x))
     return DryRun(len(seen), states, tuple(seen), set(seen) <= set(sigmas))

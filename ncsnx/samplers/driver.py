@@ -15,6 +15,7 @@ from torch import Tensor
 from ncsnx.errors import NcsnxError
 from ncsnx.networks.contract import NO_COND, Cond
 from ncsnx.samplers.contract import DenoisingModel, Draw, Reply, Steps
+from ncsnx.samplers.guidance import Guidance
 from ncsnx.samplers.state import Constrain, Noise, ScaledScore, State, score_of, tweedie
 
 
@@ -27,6 +28,7 @@ def drive(
     noise: Noise,
     cond: Cond = NO_COND,
     constrain: Constrain | None = None,
+    class_guidance: Guidance | None = None,
     adaptive: bool = False,
 ) -> Iterator[State]:
     """Yields a state per evaluation, and the result.
@@ -34,7 +36,7 @@ def drive(
     start: calls the sampler with its initial x. adaptive: images have steps of their own; evaluations inside a step
     yield no state, since they are at a σ of their own for each image, and some are of a part of the images.
     """
-    batch = _Batch(model, cond, constrain, len(x))
+    batch = _Batch(model, cond, constrain, class_guidance, len(x))
     inner: list[State] = []
     draw = partial(next, map(noise, count()))
     routine = start(x.clone(), draw, batch.inside_adaptive if adaptive else partial(batch.inside, inner))
@@ -71,6 +73,7 @@ class _Batch:
     model: ScaledScore
     cond: Cond
     constrain: Constrain | None
+    class_guidance: Guidance | None
     images: int
     states: int = 0
     """Number of states yielded so far."""
@@ -126,9 +129,12 @@ class _Batch:
     def _scored(
         self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None, rows: Tensor | slice = slice(None)
     ) -> tuple[Tensor, Tensor | float]:
-        """(score, likelihood score) of the images `rows`: one evaluation."""
-        self.evaluated += len(x)
-        score = partial(score_of, self.model, cond={name: one[rows] for name, one in self.cond.items()})
+        """(score, likelihood score) of the images `rows`: one evaluation, or two with guidance."""
+        model, evaluated = self.model, len(x)
+        if self.class_guidance is not None and self.class_guidance.applies(sigma):
+            model, evaluated = self.class_guidance.applied(model), 2 * evaluated
+        self.evaluated += evaluated
+        score = partial(score_of, model, cond={name: one[rows] for name, one in self.cond.items()})
         return (score(x, sigma), 0.0) if constrain is None else constrain.guided(score, x, sigma)
 
     def evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor, Tensor | float]:

@@ -201,7 +201,7 @@ def _draws(drawing: Drawing) -> Draws:
         raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")
     images = _training_images(model, drawing.data, request.seed) if sampler.start == "data" else None
     draws = sampler_draws(sampler, levels, space, request.seed, images, compiled=compiled)
-    if model.cond is not None:
+    if model.has_inputs or model.sampler.guidance != 1:
         draws = attrs.evolve(draws, cond=partial(model.inputs, request.seed))
     if task is not None:
         condition = task.conditions(space, levels[-1], request.seed, request.n // task.count)

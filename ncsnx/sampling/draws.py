@@ -33,6 +33,11 @@ class Draws:
     """Images per index; more than one for interpolation, where an index is a row."""
 
 
+def in_turn(classes: Sequence[int], indices: Tensor) -> Tensor:
+    """The classes of images, (B,) int64: image i is of class i mod their number."""
+    return torch.tensor(classes, device=indices.device)[indices % len(classes)]
+
+
 def seeded_draws(seed: int, space: Space, *, compiled: bool = False) -> Draws:
     """Draws of plain sampling: the uniform initial x and the noise of image i are functions of (seed, i).
 

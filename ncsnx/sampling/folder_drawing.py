@@ -93,6 +93,7 @@ class FolderDrawing:
             shape=model.shape,
             frames=len(drawing.frame_steps),
             window=model.space.pictures,
+            classes=len(model.spec().classes) if task is None else 0,
             made={**provenance, **pictures},
         )
 

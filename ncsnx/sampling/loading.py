@@ -20,11 +20,10 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment, Precision
-from ncsnx.config.model import UNet
 from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError, UsageError, quoted
-from ncsnx.networks import Cond, empty_network, load_weights, prepare
+from ncsnx.networks import empty_network, load_weights, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.exported import MODEL, Export, Weights
@@ -197,10 +196,4 @@ def _trained(
             data_fingerprint=source.data_fingerprint(),
         ),
         runtime=runtime,
-        cond=classes_in_turn(declared.model.classes) if isinstance(declared.model, UNet) else None,
     )
-
-
-def classes_in_turn(count: int) -> Callable[[int, Tensor], Cond] | None:
-    """The classes of images at positions: each in turn; None for a network without classes."""
-    return (lambda seed, positions: {"classes": positions % count}) if count else None

@@ -39,6 +39,7 @@ from ncsnx.runs.selection import Source
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.samplers.state import score_of, tweedie
+from ncsnx.sampling.draws import in_turn
 from ncsnx.sampling.function_model import check_function, device_of, space_of
 from ncsnx.sampling.probability_flow import ProbabilityFlow, Probes, log_normal, require_flow
 from ncsnx.sampling.request import shape_at
@@ -369,8 +370,16 @@ class Model:
         prior = log_normal(end.x, self.space.center, flow.sigma_max)
         return prior + end.log_volume + self.space.log_slope(values)
 
+    @property
+    def has_inputs(self) -> bool:
+        """Whether the network has further inputs, which are an image's own."""
+        return self.cond is not None or self.network.classes > 0
+
     def inputs(self, seed: int, positions: Tensor) -> Cond:
-        """Further inputs of the network for images at positions, (B,) int64. Raises NcsnxError for others."""
+        """Further inputs of the network for images at positions, (B,) int64: those of the function, and the class that
+        the sampler draws there. Raises UsageError for classes that the network doesn't know, NcsnxError for others."""
+        if classes := self.spec().classes:
+            return self.network.class_cond(in_turn(classes, positions))
         found: Any = NO_COND if self.cond is None else self.cond(seed, positions)
         for name, one in found.items() if isinstance(found, Mapping) else [("cond", found)]:
             if not isinstance(one, Tensor) or one.dim() == 0 or len(one) != len(positions):
@@ -402,7 +411,7 @@ class Model:
 
         Raises NcsnxError for a model of logits, and for one with further inputs.
         """
-        if self.cond is not None:
+        if self.has_inputs:
             raise NcsnxError(f"{self.origin.where} needs further inputs, which a denoiser of images alone has not")
         return Denoiser(self.network, self.denoise, self.space)
 

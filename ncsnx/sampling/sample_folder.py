@@ -25,7 +25,7 @@ from torch import Tensor
 from ncsnx import reading
 from ncsnx.config.codec import canonical, flatten, shown
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.images import UNIT, Window, grid, png_bytes, save_film, square_columns, to_uint8
+from ncsnx.images import UNIT, Window, arranged, grid, png_bytes, save_film, square_columns, to_uint8
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.runs.result_records import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
@@ -60,6 +60,8 @@ class SampleFolder:
     """Number of frames of a batch."""
     window: Window = UNIT
     """Values that pictures show as black and white."""
+    classes: int = 0
+    """Number of classes that the images take in turn, each of which gets a row of the grid."""
     made: dict[str, Any] = attrs.field(factory=dict)
     """Provenance (machine, note, pictures), which may differ when sampling is resumed."""
     complete: bool = attrs.field(default=False, init=False)
@@ -278,11 +280,15 @@ class SampleFolder:
                     self._write_picture(f"images/{index * self.request.columns + column:05d}.png", image)
                     progress()
             shown[part.indices[kept]] = images[kept]
-        columns = self.request.columns if self.request.columns > 1 else square_columns(self.shown)
-        self._write_picture("grid.png", grid(shown.flatten(0, 1), columns))
-        self._write_frames(shown, columns, check_stop)
+        self._write_picture("grid.png", self._grid(shown))
+        self._write_frames(shown, check_stop)
 
-    def _write_frames(self, shown: Tensor, columns: int, check_stop: Callable[[], None]) -> None:
+    def _grid(self, shown: Tensor) -> Tensor:
+        """The grid of the shown images, (N, columns, C, H, W)."""
+        columns = self.request.columns
+        return grid(shown.flatten(0, 1), columns) if columns > 1 else grid(*arranged(shown[:, 0], self.classes))
+
+    def _write_frames(self, shown: Tensor, check_stop: Callable[[], None]) -> None:
         """Writes the frames' grids as files and as an animation; with rows, that of `shown` (N, columns, C, H, W)."""
 
         def frames() -> Iterator[Tensor]:
@@ -291,7 +297,7 @@ class SampleFolder:
                 frame = torch.empty_like(shown)
                 for indices, images in read_row(self._parts, "frames", number, below=self.shown):
                     frame[indices[indices < self.shown]] = images.to(torch.uint8)
-                yield grid(frame.flatten(0, 1), columns)
+                yield self._grid(frame)
 
         if self.protocol["frame_files"]:
             self._make("frames")

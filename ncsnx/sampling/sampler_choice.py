@@ -155,5 +155,7 @@ def chosen_sampler(
 
 
 def _say_bias(work: Work, sampler: Sampler, spec: ModelSpec) -> None:
-    if bias := known_bias(sampler, spec.levels, spec.space.shape):
+    """Says how a sampler is known to be biased. Raises UsageError for classes that the network doesn't know."""
+    _ = attrs.evolve(spec, sampler=sampler).classes
+    if bias := known_bias(sampler.unguided, spec.levels, spec.space.shape):
         work.info(bias)

@@ -52,8 +52,6 @@ def initial_weights(experiment: Experiment, source: Source) -> InitialWeights:
             f"{experiment.data.shape}",
             Hint("choose an experiment with such images"),
         )
-    if getattr(declared.model, "classes", 0):
-        raise NcsnxError(f"{source.where} is conditional on classes, which training does not know yet")
     data = dict[str, Any]()
     changes: dict[str, Any] = {"model": declared.model, "initial_weights": saved.weights_sha256}
     if declared.model.uses_sigma_data:

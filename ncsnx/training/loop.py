@@ -104,7 +104,8 @@ class _Training:
         if self.state.step < self.experiment.steps:
             self.observer.phase(TRAINING)
         for batch in self._batches():
-            loss = self.step(batch.images.pixels, batch.positions, lambda: self.stop.requested)
+            images = batch.images
+            loss = self.step(images.pixels, batch.positions, images.labels, lambda: self.stop.requested)
             if loss is None:
                 break
             self.losses.add(loss)
@@ -127,11 +128,11 @@ class _Training:
         self.observer.phase(COMPILING)
         with self.stop.at_once():  # compilation takes a minute
             batch = self.batches.at(self.state.step)
-            pixels, positions = (
+            pixels, positions, labels = (
                 tensor.to(self.device).tensor_split(self.experiment.accumulation)[0]
-                for tensor in (batch.images.pixels, batch.positions)
+                for tensor in (batch.images.pixels, batch.positions, batch.images.labels)
             )
-            difference = require_equal_gradient(self.state, lambda: self.step.loss(pixels, positions))
+            difference = require_equal_gradient(self.state, lambda: self.step.loss(pixels, positions, labels))
         self.observer.note(f"compiled; its gradient differs from the eager one by {difference:.1g} of its norm")
 
     def _batches(self) -> Iterator[Batch]:

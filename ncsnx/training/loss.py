@@ -93,10 +93,11 @@ class HeldOutBatch:
         if self._is_empty:  # fewer images than ranks
             return
         positions = shared.to(device)
-        pixels = dataset.read(shared).pixels.to(device)
+        images = dataset.read(shared)
         preprocessing = Preprocessing(experiment.data, space, dataset.value_range, experiment.seed)
         self._weight = loss_weight(experiment, space)
-        self._x = preprocessing.held_out(pixels, positions)
+        self._x = preprocessing.held_out(images.pixels.to(device), positions)
+        self._labels = images.labels.to(device)
         self._noise = Stream(experiment.seed, Purpose.HELD_OUT_NOISE).normal(positions, experiment.data.shape)
         # image j is at level j mod L or, with fewer images than levels, at evenly spaced levels from first to last
         self._levels = positions % levels if size >= levels else positions * (levels - 1) // max(1, size - 1)
@@ -113,7 +114,8 @@ class HeldOutBatch:
         """(losses, levels) of this rank's images, on the CPU."""
         if self._is_empty:
             return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
-        losses = score_matching_loss(network, self._x, network.sigmas[self._levels], self._noise, self._weight)
+        sigma, cond = network.sigmas[self._levels], network.class_cond(self._labels)
+        losses = score_matching_loss(network, self._x, sigma, self._noise, self._weight, cond)
         return losses.cpu().double(), self._levels.cpu()
 
 

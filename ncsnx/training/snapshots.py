@@ -9,11 +9,12 @@ from torch import Tensor
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, Preprocessing
-from ncsnx.images import grid, square_columns, to_uint8
+from ncsnx.images import arranged, grid, to_uint8
+from ncsnx.model_spec import ModelSpec
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.samplers.building import build_sampler, state_count, visited
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import TrainingImages, sampler_draws
+from ncsnx.sampling.draws import TrainingImages, in_turn, sampler_draws
 from ncsnx.sampling.generate import generate
 from ncsnx.training.training_state import TrainingState
 
@@ -61,13 +62,17 @@ def sample_grid(
     space, window = state.space, state.space.pictures
     preprocessing = Preprocessing(experiment.data, space, training_data.value_range, experiment.seed)
     images = TrainingImages(training_data, preprocessing)
+    draws = sampler_draws(
+        experiment.sampler, network.noise_levels, space, experiment.seed, images, compiled=runtime.compile
+    )
+    classes = ModelSpec.of(experiment, space).classes
+    if classes:
+        draws = attrs.evolve(draws, cond=lambda positions: network.class_cond(in_turn(classes, positions)))
     batches = generate(
         build_sampler(experiment.sampler),
         network.scaled_score,
         network.noise_levels,
-        sampler_draws(
-            experiment.sampler, network.noise_levels, space, experiment.seed, images, compiled=runtime.compile
-        ),
+        draws,
         indices,
         batch_size=BATCH_SIZE,
         device=runtime.device,
@@ -75,4 +80,4 @@ def sample_grid(
         on_state=report,
     )
     drawn = ranks.gather(lambda: [to_uint8(window.picture(space.decode(x))).cpu() for _, x in batches])
-    return grid(torch.cat([image for share in drawn for image in share]), square_columns(n))
+    return grid(*arranged(torch.cat([image for share in drawn for image in share]), len(classes)))

@@ -20,7 +20,9 @@ from ncsnx.data import Preprocessing
 from ncsnx.data.augmentation import WORDS as AUGMENTATION_WORDS
 from ncsnx.data.augmentation import augmented
 from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.model_spec import NO_CLASS
 from ncsnx.networks import Cond, Network
+from ncsnx.networks.contract import NO_COND
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream, drawn_together
 from ncsnx.ranks.rank_group import ALONE, RankGroup
@@ -52,25 +54,27 @@ class TrainingStep:
         self._gradients = BatchGradients(state.network, self.loss_at, ranks, experiment.accumulation)
         self.total_loss = self._gradients.total
 
-    def __call__(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
+    def __call__(
+        self, pixels: Tensor, positions: Tensor, classes: Tensor, stopped: Callable[[], bool]
+    ) -> Tensor | None:
         """Takes a step on one batch, on the device. Returns its mean loss, 0-dim on the device.
 
         With several ranks each gives its share of the batch, and gets the share of the loss.
 
-        pixels: (B, C, H, W) as stored. positions: (B,) int64 in the training stream. stopped: whether a stop was
-        requested, asked before each forward pass; then the result is None and nothing is changed.
+        pixels: (B, C, H, W) as stored. positions: (B,) int64 in the training stream. classes: (B,) int64. stopped:
+        whether a stop was requested, asked before each forward pass; then the result is None and nothing is changed.
         """
-        total = self._accumulated(pixels, positions, stopped)
+        total = self._accumulated(pixels, positions, classes, stopped)
         if total is not None:
             self.update()
             self._state.step += 1
         return total
 
-    def loss(self, pixels: Tensor, positions: Tensor) -> Tensor:
+    def loss(self, pixels: Tensor, positions: Tensor, classes: Tensor) -> Tensor:
         """The contribution of these images to the batch's mean loss."""
-        return self.loss_at(*self.inputs(pixels, positions))
+        return self.loss_at(*self.inputs(pixels, positions, classes))
 
-    def inputs(self, pixels: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Cond]:
+    def inputs(self, pixels: Tensor, positions: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor, Cond]:
         """Arguments of `loss_at`."""
         experiment, network = self._experiment, self._state.network
         streams = self._streams(positions)
@@ -79,7 +83,16 @@ class TrainingStep:
             x, labels = augmented(x, positions, streams(Purpose.AUGMENTATION), experiment.augmentation.probability)
         sigma = draw_sigmas(experiment.schedule, network.sigmas, streams(Purpose.NOISE_LEVEL), positions)
         noise = (self._compiled_noise or streams(Purpose.TRAINING_NOISE)).normal(positions, experiment.data.shape)
-        return x, sigma, noise, network.training_cond(positions, labels)
+        cond = {**network.training_cond(positions, labels), **self._class_cond(classes, positions, streams)}
+        return x, sigma, noise, cond
+
+    def _class_cond(self, classes: Tensor, positions: Tensor, streams: Callable[[Purpose], Stream]) -> Cond:
+        """The classes of the images, a share of which are withheld, so that the network learns images of any class."""
+        if not self._state.network.classes:
+            return NO_COND
+        drawn = streams(Purpose.CLASS_DROPOUT).uniform(positions, (1,))[:, 0]
+        withheld = drawn < self._experiment.model.class_dropout
+        return self._state.network.class_cond(torch.where(withheld, NO_CLASS, classes))
 
     def _streams(self, positions: Tensor) -> Callable[[Purpose], Stream]:
         """The streams of a batch, with all draws of `inputs` but those of dequantization, dropout, and compiled
@@ -87,6 +100,8 @@ class TrainingStep:
         counts = {(Purpose.FLIP, 0): 1, (Purpose.CROP, 0): 2, (Purpose.NOISE_LEVEL, 0): 2}
         if self._experiment.augmentation is not None:
             counts |= AUGMENTATION_WORDS
+        if self._state.network.classes:
+            counts[Purpose.CLASS_DROPOUT, 0] = 1
         if self._compiled_noise is None:
             counts[Purpose.TRAINING_NOISE, 0] = math.prod(self._experiment.data.shape)
         return drawn_together(self._experiment.seed, positions, counts)
@@ -105,7 +120,9 @@ class TrainingStep:
         update_weights(state.network, state.optimizer, state.average, self._experiment.clip_norm)
         state.optimizer.zero_grad(set_to_none=True)
 
-    def _accumulated(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
+    def _accumulated(
+        self, pixels: Tensor, positions: Tensor, classes: Tensor, stopped: Callable[[], bool]
+    ) -> Tensor | None:
         """Computes the batch's gradients in `accumulation` passes. Returns its mean loss, or this rank's share of it;
         None after a stop."""
         passes = self._experiment.accumulation
@@ -113,12 +130,12 @@ class TrainingStep:
         buffers = self._state.saved_buffers() if passes > 1 else []
         before = [buffer.clone() for buffer in buffers]
         total = torch.zeros((), device=pixels.device)
-        parts = zip(pixels.tensor_split(passes), positions.tensor_split(passes), strict=True)
-        for number, (part, places) in enumerate(parts, start=1):
+        parts = zip(*(whole.tensor_split(passes) for whole in (pixels, positions, classes)), strict=True)
+        for number, part in enumerate(parts, start=1):
             if stopped():
                 self._state.take_back(buffers, before)
                 return None
-            total += self._gradients.add(*self.inputs(part, places), is_last=number == passes)
+            total += self._gradients.add(*self.inputs(*part), is_last=number == passes)
         return total
 
 

@@ -89,7 +89,7 @@ def ours(
 
     def train() -> None:
         state.network.train()
-        step(on_device, positions, lambda: False)
+        step(on_device, positions, positions, lambda: False)
 
     return evaluate, train
 

@@ -95,7 +95,7 @@ def counted_step(experiment: Experiment, *, plain: bool = False) -> dict[str, Co
             return work()
 
     for _ in range(2):
-        inputs = part("inputs", lambda: step.inputs(pixels, positions))
+        inputs = part("inputs", lambda: step.inputs(pixels, positions, positions))
         loss = part("forward", lambda inputs=inputs: step.loss_at(*inputs))
         part("backward", loss.backward)
         part("update", step.update)

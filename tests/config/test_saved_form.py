@@ -21,6 +21,7 @@ from ncsnx.config import (
     Experiment,
     Exponential,
     Grid,
+    Heun,
     Images,
     Model,
     Optimizer,
@@ -34,7 +35,6 @@ from ncsnx.config import (
     ScoreMatching,
     Snapshots,
     TrainedLevels,
-    UNet,
     Volumes,
 )
 from ncsnx.config.codec import ConfigError, flatten, identity, to_json
@@ -109,9 +109,10 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
     parts = [Experiment, Augmentation, Snapshots, Retention, Ema, ScoreMatching]
     for cls in [*(cls for family in families for cls in family.values()), *parts]:
         assert cls in written, cls
-        # phantoms are unbounded, so that one has one value; only imported networks have classes
-        fixed = {Phantoms: {"dequantization"}, UNet: {"classes", "class_dropout"}}.get(cls, set())
+        fixed = {Phantoms: {"dequantization"}}.get(cls, set())  # which are unbounded, so that one has one value
         shared = {"sigma_data"} & written[Digits] if issubclass(cls, Data) else set()
+        if issubclass(cls, Sampler):
+            shared = {field.name for field in attrs.fields(Sampler)} & written[Heun]
         assert {field.name for field in attrs.fields(cls)} == written[cls] | fixed | shared, cls
 
 

@@ -27,7 +27,13 @@ def sets(seed: int = 0, shift: float = 0.4) -> FeatureSets:
     features = normal(seed, N, D) + shift
     logits = 2 * torch.cat([normal(seed, N, CLASSES - 1), torch.full((N, 1), shift)], dim=1)
     return FeatureSets(
-        features=features, logits=logits, mean=real.mean(dim=0), covariance=real.T.cov(), sample=real, seed=0
+        features=features,
+        logits=logits,
+        classes=torch.arange(N) % (CLASSES - 1),  # an error of the model makes images of the last class
+        mean=real.mean(dim=0),
+        covariance=real.T.cov(),
+        sample=real,
+        seed=0,
     )
 
 
@@ -121,12 +127,14 @@ def test_names_that_are_taken_are_refused() -> None:
 
 def test_what_it_needs_is_asked_before_anything_is_measured() -> None:
     for one in all_metrics():
-        assert one.refusal(features="X", sample=100, has_logits=True) is None
+        assert one.refusal(features="X", sample=100, has_logits=True, has_classes=True) is None
         if "sample" in one.needs:
             few = one.refusal(features="X", sample=one.least_sample - 1, has_logits=True)
             assert few is not None
             assert re.search(r"needs \d+ real images?, and the reference has", few)
             assert one.refusal(features="X", sample=None, has_logits=True) is not None
         if "logits" in one.needs:
-            refusal = one.refusal(features="X", sample=100, has_logits=False)
+            refusal = one.refusal(features="X", sample=100, has_logits=False, has_classes=True)
             assert refusal == f"{one.tag} takes logits, which X does not give"
+        if "classes" in one.needs:
+            assert one.refusal(features="X", sample=100, has_logits=True) is not None

@@ -67,7 +67,7 @@ def steps_of_training(
     batches = TrainingBatches(data.train, config.batch_size, config.seed).between(0, count)
     losses = []
     for batch in prefetched(batches, device):
-        loss = step(batch.images.pixels, batch.positions, lambda: False)
+        loss = step(batch.images.pixels, batch.positions, batch.images.labels, lambda: False)
         assert loss is not None
         losses.append(loss)
     return state, losses
@@ -158,9 +158,9 @@ def test_nothing_crosses_devices_in_a_training_step(kind: str) -> None:
     step = TrainingStep(state, (0, 16))
     pixels = torch.empty(config.batch_size, *config.data.shape, dtype=torch.uint8, device=META)
     positions = torch.empty(config.batch_size, dtype=torch.int64, device=META)
-    step(pixels, positions, lambda: False)  # makes what is kept: optimizer state, constants of the generator
+    step(pixels, positions, positions, lambda: False)  # makes what is kept: optimizer state, constants of the generator
     with _Crossings() as crossings, _FromPython() as made:
-        assert step(pixels, positions, lambda: False) is not None
+        assert step(pixels, positions, positions, lambda: False) is not None
     assert (crossings.found, made.found) == ([], [])
     with _Crossings() as crossings:  # as a step would, if its learning rate were on the CPU
         torch.zeros(3, device=META) * torch.tensor(0.1)
@@ -193,7 +193,7 @@ def test_the_inputs_of_a_step_are_drawn_together(
     positions, counted = torch.arange(config.batch_size), list[None]()
     philox = randomness._philox
     monkeypatch.setattr(randomness, "_philox", lambda *given: counted.append(None) or philox(*given))  # type: ignore[func-returns-value]
-    TrainingStep(state, data.value_range).inputs(data.read(positions).pixels, positions)
+    TrainingStep(state, data.value_range).inputs(data.read(positions).pixels, positions, positions)
     assert len(counted) == calls
 
 
@@ -244,7 +244,7 @@ def test_steps_on_cuda_wait_for_nothing_and_train_as_the_cpu_does(kind: str) -> 
     for batch in prefetched(batches, device):
         torch.cuda.set_sync_debug_mode("error" if state.step > 3 else "default")  # kept tensors exist
         try:
-            loss = step(batch.images.pixels, batch.positions, lambda: False)
+            loss = step(batch.images.pixels, batch.positions, batch.images.labels, lambda: False)
             assert loss is not None
             losses.add(loss)
             losses.end_interval(state.step)
@@ -294,7 +294,7 @@ def test_an_optimizer_may_take_weights_as_vectors(plain: bool) -> None:
     step = TrainingStep(state, data.value_range)
     before = {name: tensor.detach().clone() for name, tensor in state.network.named_parameters()}
     positions = torch.arange(config.batch_size)
-    loss = step(data.read(positions).pixels, positions, lambda: False)
+    loss = step(data.read(positions).pixels, positions, positions, lambda: False)
     assert loss is not None
     for name, weight in state.network.named_parameters():
         assert float((weight.detach() - before[name]).norm()) == pytest.approx(1e-3, rel=1e-3), name

@@ -18,6 +18,7 @@ from ncsnx.data import Splits, cache_in_memory, open_data
 from ncsnx.data.memory_cache import CachedImages
 from ncsnx.data.value_statistics import measured_space
 from ncsnx.errors import Hint, NcsnxError, Stopped, UsageError
+from ncsnx.model_spec import ModelSpec
 from ncsnx.networks import meta_network
 from ncsnx.planning.budget import RESERVE
 from ncsnx.planning.timing import steps_within, time_experiment
@@ -62,7 +63,9 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
         meta_network(job.experiment)  # refuses early what it can't take
         splits = open_data(job.experiment.data, job.data, work)
         require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
+        _require_classes(job.experiment, splits)
         space = work.ranks.first(lambda: _space(job, splits, work))
+        _ = ModelSpec.of(job.experiment, space).classes  # refuses early what its sampler can't draw
         splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
         job = _ending_in_time(job, end_s, runtime, work)
         state = TrainingState(job.experiment, runtime, space)
@@ -100,6 +103,15 @@ def _space(job: TrainingJob, splits: Splits, work: Work) -> Space:
     if (run := job.existing()) is None:
         return measured_space(job.experiment, splits, job.name, work)
     return run.space().shown_as(job.experiment.data)
+
+
+def _require_classes(experiment: Experiment, splits: Splits) -> None:
+    """Raises UsageError if a network is conditional on other classes than the data has."""
+    declared, found = experiment.model.classes, len(splits.class_names)
+    if declared and declared != found:
+        has = f"has {counted(found, 'class')}" if found else "has no classes"
+        suggested = Hint("set", adds=f"model.classes={found}")
+        raise UsageError(f"model.classes={declared}, but the data {has}", suggested)
 
 
 def _ending_in_time(job: TrainingJob, end_s: float, runtime: Runtime, work: Work) -> TrainingJob:

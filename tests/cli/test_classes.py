@@ -1,0 +1,148 @@
+"""Models that are conditional on classes, from training to scores, as people use them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import ncsnx
+from ncsnx.config.discovery import resolve
+from ncsnx.data import open_data
+from ncsnx.networks.unet import UNetNetwork
+from ncsnx.runtime import Runtime
+from ncsnx.training.training_step import TrainingStep
+from tests.cli.command import run
+from tests.spaces import state_of
+
+TINY = (
+    *("digits_edm", "model.width=8", "model.multipliers=1,2", "model.blocks=1", "model.classes=10", "steps=40"),
+    *("checkpoint_every=40", "snapshots.n=20", "batch_size=16", "sampler.steps=3", "--threads", "1"),
+)
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run digits_edm, conditional on the ten digits."""
+    folder = tmp_path_factory.mktemp("conditional")
+    trained = run("train", *TINY, "--runs", str(folder / "runs"))
+    assert trained.code == 0, trained.err
+    return folder
+
+
+@pytest.fixture
+def place(conditional: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(conditional / "runs", tmp_path / "runs")
+    return tmp_path
+
+
+def test_images_take_the_classes_in_turn_and_are_the_same_alone_and_in_any_batch(place: Path) -> None:
+    model = ncsnx.load("digits_edm")
+    assert model.space.class_names == tuple("0123456789")
+    whole = ncsnx.draw(model, n=12)
+    assert torch.allclose(whole, ncsnx.draw(model, n=12, batch_size=5), atol=1e-5)
+    assert model.inputs(0, torch.arange(12))["classes"].tolist() == [*range(10), 0, 1]
+    asked = ncsnx.draw(model, n=4, sampler=_drawing(model, "2", "0"))
+    assert torch.allclose(asked[0], ncsnx.draw(model, n=1, sampler=_drawing(model, "2"))[0], atol=1e-5)
+    assert not torch.allclose(asked[0], whole[0], atol=1e-3)
+
+
+def _drawing(model: ncsnx.Model, *classes: str, guidance: float = 1.0) -> ncsnx.config.Heun:
+    return ncsnx.config.Heun(steps=3, grid=model.sampler.grid, classes=classes, guidance=guidance)  # type: ignore[attr-defined]
+
+
+def test_guided_images_are_the_same_in_any_batch_and_others_than_unguided_ones(place: Path) -> None:
+    model = ncsnx.load("digits_edm")
+    guided = ncsnx.draw(model, n=7, sampler=_drawing(model, guidance=3.0))
+    assert torch.allclose(
+        guided, ncsnx.draw(model, n=7, batch_size=3, sampler=_drawing(model, guidance=3.0)), atol=1e-5
+    )
+    assert not torch.allclose(guided, ncsnx.draw(model, n=7, sampler=_drawing(model)), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["sampler.classes=3,12"], "sampler.classes: expected numbers from 0 to 9, or names such as '0', found '12'"),
+        (["sampler.classes=cat"], "found 'cat'"),
+        (["sampler.classes=none", "sampler.guidance=2"], "sampler.guidance goes towards a class"),
+        (["sampler.guidance=2", "sampler.guidance_interval=2,1"], "must be two numbers, 0 <= low < high"),
+        (["sampler.guidance_interval=1,2"], "needs a guidance other than 1"),
+        (["sampler.guidance=-1"], "sampler.guidance: must be"),
+    ],
+)
+def test_classes_that_are_not_there_are_refused_in_one_sentence(place: Path, changes: list[str], said: str) -> None:
+    refused = run("sample", "digits_edm", "--n", "4", *changes)
+    assert refused.code == 2
+    assert said in refused.err.replace("\n", " ")
+    assert not (place / "runs/digits_edm/samples").exists()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes", "said"),
+    [
+        ("digits", ["model.classes=10"], "model.classes: no such field in ncsnv2"),
+        ("digits_edm", ["model.classes=7"], "model.classes=7, but the data has 10 classes"),
+        ("digits_edm", ["sampler.classes=3"], "the network is not conditional on classes"),
+        ("digits_edm", ["model.classes=10", "model.class_dropout=0", "sampler.guidance=2"], "trained without any"),
+    ],
+)
+def test_training_refuses_classes_that_network_or_data_lack(
+    place: Path, experiment: str, changes: list[str], said: str
+) -> None:
+    refused = run("train", experiment, *changes, "steps=1", "--run", "another")
+    assert refused.code == 2
+    assert said in refused.err.replace("\n", " ")
+    assert not (place / "runs/another").exists()
+
+
+def test_a_score_tells_of_asked_classes_and_of_each_class(place: Path) -> None:
+    scored = run("fid", "digits_edm", "--range", "latest", "--n", "60", "--classes", "--json")
+    assert scored.code == 0, scored.err
+    (row,) = json.loads(scored.out)["rows"]
+    assert 0 <= row["class_accuracy"] <= 1
+    assert len(row["by_class"]) == 10
+    assert "6 images each" in scored.err.replace("\n", " ")
+    few = run("fid", "digits_edm", "--range", "latest", "--n", "30", "--classes")
+    assert few.code == 2
+    assert "needs 4 images of each class" in few.err.replace("\n", " ")
+
+
+def test_images_of_no_class_have_no_asked_class(place: Path) -> None:
+    scored = run("fid", "digits_edm", "--range", "latest", "--n", "20", "sampler.classes=none", "--json")
+    assert scored.code == 0, scored.err
+    assert "class_accuracy" not in scored.out
+
+
+@pytest.mark.parametrize("measure", ["loss", "likelihood"])
+def test_losses_and_likelihoods_are_of_images_in_their_own_class(
+    measure: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ["--range", "latest", "--json", *(["--n", "3"] if measure == "likelihood" else ["--passes", "1"])]
+
+    def score() -> float:
+        Path("runs/digits_edm/measurements.jsonl").unlink(missing_ok=True)
+        return float(json.loads(run(measure, "digits_edm", *few).out)["rows"][0]["score"])
+
+    of_classes = score()
+    monkeypatch.setattr(UNetNetwork, "class_cond", lambda self, classes: {"classes": (classes + 1) % 10})
+    assert score() != pytest.approx(of_classes, rel=1e-6)
+
+
+def test_a_share_of_the_classes_is_withheld_by_position(tmp_path: Path) -> None:
+    config = resolve("digits_edm", ["model.classes=10", "model.class_dropout=0.25", "model.width=8"]).experiment
+    state, train = (
+        state_of(config, Runtime(device=torch.device("cpu"), threads=1)),
+        open_data(config.data, tmp_path).train,
+    )
+    step, positions = TrainingStep(state, train.value_range), torch.arange(1_000, 1_000 + 1_400)
+    images = train.read(torch.arange(1_400))
+    *_, cond = step.inputs(images.pixels, positions, images.labels)
+    withheld = cond["classes"] == -1
+    # four standard errors of a share of 1/4 of 1,400
+    assert float(withheld.double().mean()) == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 1_400) ** 0.5)
+    assert torch.equal(cond["classes"][~withheld], images.labels[~withheld])
+    *_, part = step.inputs(images.pixels[7:9], positions[7:9], images.labels[7:9])
+    assert torch.equal(part["classes"], cond["classes"][7:9])
