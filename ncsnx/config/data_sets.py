@@ -135,6 +135,27 @@ class CIFAR10(DataOnDisk):
         return 32
 
 
+@variant(Data, "mnist")
+@attrs.frozen(kw_only=True)
+class MNIST(DataOnDisk):
+    """MNIST (LeCun et al. 1998), handwritten digits: 60,000 training and 10,000 held-out images of 28×28 pixels, grey,
+    of the classes 0 to 9."""
+
+    @property
+    def image_size(self) -> int:
+        return 28
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+
+@variant(Data, "fashion_mnist")
+@attrs.frozen(kw_only=True)
+class FashionMNIST(MNIST):
+    """Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747), clothes: as many images as in MNIST, in ten classes."""
+
+
 @variant(Data, "celeba")
 @attrs.frozen(kw_only=True)
 class CelebA(DataOnDisk):

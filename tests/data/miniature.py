@@ -1,7 +1,9 @@
 """Miniatures of the published data sets: their formats with a few images, written without ncsnx."""
 
+import gzip
 import io
 import random
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +38,23 @@ def write_cifar10(folder: Path, per_file: int = PER_FILE) -> list[tuple[int, byt
         images = [(generator.randrange(10), generator.randbytes(3072)) for _ in range(per_file)]
         (folder / f"{name}.bin").write_bytes(b"".join(bytes([label]) + pixels for label, pixels in images))
         written += images
+    return written
+
+
+def write_mnist(folder: Path, *, gzipped: bool = True, count: int = 5) -> list[tuple[int, bytes]]:
+    """Writes the four files; returns (label, 784 pixel bytes) of each image, the two test images last."""
+    generator = random.Random(9)
+    folder.mkdir(parents=True)
+    written = []
+    for part, images in (("train", count), ("t10k", 2)):
+        pairs = [(generator.randrange(10), generator.randbytes(28 * 28)) for _ in range(images)]
+        labels, pixels = bytes(label for label, _ in pairs), b"".join(pixels for _, pixels in pairs)
+        for name, content in (
+            (f"{part}-images-idx3-ubyte", struct.pack(">4I", 0x803, images, 28, 28) + pixels),
+            (f"{part}-labels-idx1-ubyte", struct.pack(">2I", 0x801, images) + labels),
+        ):
+            (folder / (f"{name}.gz" if gzipped else name)).write_bytes(gzip.compress(content) if gzipped else content)
+        written += pairs
     return written
 
 
