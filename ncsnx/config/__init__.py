@@ -10,6 +10,7 @@ from ncsnx.config.data_sets import Data as Data
 from ncsnx.config.data_sets import DataOnDisk as DataOnDisk
 from ncsnx.config.data_sets import Digits as Digits
 from ncsnx.config.data_sets import FashionMNIST as FashionMNIST
+from ncsnx.config.data_sets import Hub as Hub
 from ncsnx.config.data_sets import Images as Images
 from ncsnx.config.data_sets import NumericData as NumericData
 from ncsnx.config.data_sets import OwnData as OwnData

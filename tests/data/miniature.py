@@ -5,7 +5,7 @@ import io
 import random
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import lmdb
@@ -70,6 +70,40 @@ def encoded(mode: str, size: tuple[int, int], kind: str, seed: int) -> bytes:
     content = io.BytesIO()
     Image.merge(mode, layers).save(content, kind)
     return content.getvalue()
+
+
+def write_hub(
+    root: Path,
+    form: str,
+    *,
+    labels: Sequence[int | None] | None = None,
+    columns: Mapping[str, str] | None = None,
+    **splits: Sequence[bytes],
+) -> None:
+    """Writes splits of encoded pictures of cats and dogs in turn, by `save_to_disk` or as Parquet.
+
+    labels: other ones. columns: types of further columns, with the same values, or of the pictures.
+    """
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+    from datasets import Image as Picture
+
+    kinds = {"image": "Image", "label": "ClassLabel", **(columns or {})}
+    types = {"Image": Picture(), "ClassLabel": ClassLabel(names=["cat", "dog"]), "Value": Value("string")}
+    made = {}
+    for name, pictures in splits.items():
+        values = {
+            "Image": [{"bytes": content, "path": None} for content in pictures],
+            "ClassLabel": labels or [n % 2 for n in range(len(pictures))],
+            "Value": ["x"] * len(pictures),
+        }
+        features = Features({column: types[kind] for column, kind in kinds.items()})
+        made[name] = Dataset.from_dict({column: values[kind] for column, kind in kinds.items()}, features=features)
+    if form == "parquet":
+        (root / "data").mkdir(parents=True)
+        for name, split in made.items():
+            split.to_parquet(root / "data" / f"{name}-00000-of-00001.parquet")
+    else:
+        (DatasetDict(made) if form == "saved" else made["train"]).save_to_disk(root)
 
 
 def write_celeba(folder: Path, *, packed: bool) -> dict[str, bytes]:

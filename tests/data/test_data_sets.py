@@ -24,6 +24,7 @@ from ncsnx.config.data_sets import (
     Data,
     Digits,
     FashionMNIST,
+    Hub,
     Images,
     Packed,
     Phantoms,
@@ -36,7 +37,17 @@ from ncsnx.data.readers.packed import pack
 from ncsnx.errors import NcsnxError
 from ncsnx.features.real_images import DataSource
 from ncsnx.work import Work
-from tests.data.miniature import FOLDER, PER_FILE, write_celeba, write_cifar10, write_ffhq, write_lsun, write_mnist
+from tests.data.miniature import (
+    FOLDER,
+    PER_FILE,
+    encoded,
+    write_celeba,
+    write_cifar10,
+    write_ffhq,
+    write_hub,
+    write_lsun,
+    write_mnist,
+)
 from tests.data.pictures import mixed, save, zip_of
 
 BUILT_IN: dict[type[Data], Data] = {
@@ -44,6 +55,7 @@ BUILT_IN: dict[type[Data], Data] = {
     CelebA: CelebA(),
     LSUN: LSUN(category="bedroom", image_size=16),
     FFHQ: FFHQ(image_size=16),
+    Hub: Hub(root="hub", image_size=4),
     Images: Images(root="pictures", image_size=4, held_out=0.4),
     Arrays: Arrays(path="images.npy", image_size=4, channels=3, held_out=0.4),
     Packed: Packed(path="digits.pack", image_size=8, channels=1),
@@ -62,6 +74,7 @@ def miniatures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_celeba(folder / "celeba", packed=True)
     write_lsun(folder / "lsun")
     write_ffhq(folder / "ffhq", 10)
+    write_hub(folder / "hub", "saved", train=[encoded("RGB", (6, 5), "PNG", seed) for seed in range(12)])
     mixed(folder / "pictures", 12)
     values = np.random.default_rng(0).integers(0, 256, (12, 3, 4, 4), dtype=np.uint8)
     np.save(folder / "images.npy", values)

@@ -32,7 +32,6 @@ CLASSES: dict[type[MNIST], str] = {
     FashionMNIST: "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot",
 }
 """Names of the labels 0 to 9."""
-_PARTS = ("train", "t10k")
 _IMAGES, _LABELS = "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte"
 _MOST_IMAGES = 60_000
 _SIDE = 28
@@ -54,12 +53,12 @@ def download_mnist(data: MNIST, folder: Path, work: Work) -> Path:
 def read_mnist(data: MNIST, folder: Path, work: Work = SILENT) -> Splits:
     """The images from `data.root` or the data folder. Raises DataMissingError; NcsnxError for damaged files."""
     root, tag = _root(data, folder), str(tag_of(type(data)))
-    for path in (_path(root, name.format(part)) for part in _PARTS for name in (_IMAGES, _LABELS)):
+    for path in (_path(root, name.format(part)) for part in ("train", "t10k") for name in (_IMAGES, _LABELS)):
         if not path.exists():
             command = f"ncsnx data download {tag} {shlex.quote(f'data.root={root}')}"
             raise missing_data(f"The data set {tag}", path, Hint("download it (11 to 30 MB)", command))
-    train = _split(root, _PARTS[0], first_id=0)
-    held_out = _split(root, _PARTS[1], first_id=len(train))
+    train = _split(root, "train", first_id=0)
+    held_out = _split(root, "t10k", first_id=len(train))
     values = [of for split in (train, held_out) for of in (split.images.pixels, split.images.labels)]
     mark = fingerprint_of_bytes(tag, *(of.numpy().tobytes() for of in values))  # the same whether gzipped or not
     return Splits(train, held_out, mark, tuple(CLASSES[type(data)].split(",")))
