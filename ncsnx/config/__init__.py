@@ -3,11 +3,14 @@
 from ncsnx.config.data_sets import CIFAR10 as CIFAR10
 from ncsnx.config.data_sets import FFHQ as FFHQ
 from ncsnx.config.data_sets import LSUN as LSUN
+from ncsnx.config.data_sets import MNIST as MNIST
 from ncsnx.config.data_sets import Arrays as Arrays
 from ncsnx.config.data_sets import CelebA as CelebA
 from ncsnx.config.data_sets import Data as Data
 from ncsnx.config.data_sets import DataOnDisk as DataOnDisk
 from ncsnx.config.data_sets import Digits as Digits
+from ncsnx.config.data_sets import FashionMNIST as FashionMNIST
+from ncsnx.config.data_sets import Hub as Hub
 from ncsnx.config.data_sets import Images as Images
 from ncsnx.config.data_sets import NumericData as NumericData
 from ncsnx.config.data_sets import OwnData as OwnData

@@ -1,5 +1,6 @@
 """Configuration of data sets. Their readers are in `ncsnx.data`."""
 
+import re
 from typing import Literal
 
 import attrs
@@ -133,6 +134,27 @@ class CIFAR10(DataOnDisk):
     @property
     def image_size(self) -> int:
         return 32
+
+
+@variant(Data, "mnist")
+@attrs.frozen(kw_only=True)
+class MNIST(DataOnDisk):
+    """MNIST (LeCun et al. 1998), handwritten digits: 60,000 training and 10,000 held-out images of 28×28 pixels, grey,
+    of the classes 0 to 9."""
+
+    @property
+    def image_size(self) -> int:
+        return 28
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+
+@variant(Data, "fashion_mnist")
+@attrs.frozen(kw_only=True)
+class FashionMNIST(MNIST):
+    """Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747), clothes: as many images as in MNIST, in ten classes."""
 
 
 @variant(Data, "celeba")
@@ -278,6 +300,46 @@ class Images(OwnData):
             raise checks.FieldError("scales", "must have at least one number")
         if value != attribute.default and not self.patches:
             raise checks.FieldError("scales", "needs patches=true; leave it out")
+
+
+_repository = checks.Check("USER/SET", re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII).fullmatch, str)
+_revision = checks.Check("a branch, tag or commit", re.compile(r"(?!.*\.\.)\w[\w./+-]*", re.ASCII).fullmatch, str)
+
+
+@variant(Data, "hub")
+@attrs.frozen(kw_only=True)
+class Hub(OwnData):
+    """Pictures of a data set on the Hugging Face Hub, in Parquet, or of a folder that the package `datasets` wrote: the
+    short side resized, then cropped. Needs the extra `datasets`."""
+
+    repository: str | None = attrs.field(default=None, validator=_repository)
+    """Repository on the Hub, USER/SET, whose Parquet files are downloaded into the cache. None: `root` has them."""
+    revision: str | None = attrs.field(default=None, validator=_revision)
+    """Branch, tag or commit of the repository; a branch may change. None: the newest commit of its main branch."""
+    root: str | None = attrs.field(default=None, validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
+    """Folder of Parquet files, or one written by `save_to_disk`. A relative path is looked up in the current folder,
+    then in the data folder."""
+    subset: str | None = attrs.field(default=None, validator=checks.one_line)
+    """Name of the configuration, for a data set that has several. None: its default."""
+    split: str = attrs.field(default="train", validator=checks.one_line)
+    """Name of the split that is trained on."""
+    held_out_split: str | None = attrs.field(default=None, validator=checks.one_line)
+    """Name of the split that is held out, such as test. None: `held_out` decides."""
+    held_out: float = attrs.field(default=0.1, validator=checks.fraction)
+    """Share of the split that is held out, at least 0 and below 1. A hash of each picture's index decides."""
+    image: str | None = attrs.field(default=None, validator=checks.one_line)
+    """Column of the pictures. None: the only one of type Image."""
+    label: str | None = attrs.field(default=None, validator=checks.one_line)
+    """Column of the classes. None: the only one of type ClassLabel, if there is one."""
+    channels: int = attrs.field(default=3, validator=checks.one_of(1, 3))
+    """Number of channels that pictures are converted to: 1 for grey, 3 for colour."""
+    background: str = attrs.field(default="white", validator=checks.colour)
+    """Colour behind transparent pixels: white, black, grey or #rrggbb."""
+
+    @root.validator
+    def _is_one_place(self, attribute: "attrs.Attribute[str | None]", value: str | None) -> None:
+        if (value is None) == (self.repository is None):
+            raise checks.FieldError("repository", "must be given, or root, and not both")
 
 
 def _suits_the_window(data: "NumericData", attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:

@@ -1,9 +1,11 @@
 """Miniatures of the published data sets: their formats with a few images, written without ncsnx."""
 
+import gzip
 import io
 import random
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import lmdb
@@ -39,6 +41,23 @@ def write_cifar10(folder: Path, per_file: int = PER_FILE) -> list[tuple[int, byt
     return written
 
 
+def write_mnist(folder: Path, *, gzipped: bool = True, count: int = 5) -> list[tuple[int, bytes]]:
+    """Writes the four files; returns (label, 784 pixel bytes) of each image, the two test images last."""
+    generator = random.Random(9)
+    folder.mkdir(parents=True)
+    written = []
+    for part, images in (("train", count), ("t10k", 2)):
+        pairs = [(generator.randrange(10), generator.randbytes(28 * 28)) for _ in range(images)]
+        labels, pixels = bytes(label for label, _ in pairs), b"".join(pixels for _, pixels in pairs)
+        for name, content in (
+            (f"{part}-images-idx3-ubyte", struct.pack(">4I", 0x803, images, 28, 28) + pixels),
+            (f"{part}-labels-idx1-ubyte", struct.pack(">2I", 0x801, images) + labels),
+        ):
+            (folder / (f"{name}.gz" if gzipped else name)).write_bytes(gzip.compress(content) if gzipped else content)
+        written += pairs
+    return written
+
+
 def encoded(mode: str, size: tuple[int, int], kind: str, seed: int) -> bytes:
     """The file content of a picture of coarse and fine noise."""
     generator = np.random.default_rng(seed)
@@ -51,6 +70,40 @@ def encoded(mode: str, size: tuple[int, int], kind: str, seed: int) -> bytes:
     content = io.BytesIO()
     Image.merge(mode, layers).save(content, kind)
     return content.getvalue()
+
+
+def write_hub(
+    root: Path,
+    form: str,
+    *,
+    labels: Sequence[int | None] | None = None,
+    columns: Mapping[str, str] | None = None,
+    **splits: Sequence[bytes],
+) -> None:
+    """Writes splits of encoded pictures of cats and dogs in turn, by `save_to_disk` or as Parquet.
+
+    labels: other ones. columns: types of further columns, with the same values, or of the pictures.
+    """
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+    from datasets import Image as Picture
+
+    kinds = {"image": "Image", "label": "ClassLabel", **(columns or {})}
+    types = {"Image": Picture(), "ClassLabel": ClassLabel(names=["cat", "dog"]), "Value": Value("string")}
+    made = {}
+    for name, pictures in splits.items():
+        values = {
+            "Image": [{"bytes": content, "path": None} for content in pictures],
+            "ClassLabel": labels or [n % 2 for n in range(len(pictures))],
+            "Value": ["x"] * len(pictures),
+        }
+        features = Features({column: types[kind] for column, kind in kinds.items()})
+        made[name] = Dataset.from_dict({column: values[kind] for column, kind in kinds.items()}, features=features)
+    if form == "parquet":
+        (root / "data").mkdir(parents=True)
+        for name, split in made.items():
+            split.to_parquet(root / "data" / f"{name}-00000-of-00001.parquet")
+    else:
+        (DatasetDict(made) if form == "saved" else made["train"]).save_to_disk(root)
 
 
 def write_celeba(folder: Path, *, packed: bool) -> dict[str, bytes]:

@@ -1,8 +1,11 @@
 """Every registered data set, built in or from a package, and the readers of digits and CIFAR-10."""
 
+import gzip
 import pickle
 import re
-from collections.abc import Sequence
+import shutil
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +14,22 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, Arrays, CelebA, Data, Digits, Images, Packed, Phantoms, Volumes
+from ncsnx.config.data_sets import (
+    CIFAR10,
+    FFHQ,
+    LSUN,
+    MNIST,
+    Arrays,
+    CelebA,
+    Data,
+    Digits,
+    FashionMNIST,
+    Hub,
+    Images,
+    Packed,
+    Phantoms,
+    Volumes,
+)
 from ncsnx.config.variants import variants
 from ncsnx.data import DataMissingError, Splits, TrainingBatches, data_set, data_set_of, open_data
 from ncsnx.data.dataset import held_out_by_hash
@@ -19,7 +37,17 @@ from ncsnx.data.readers.packed import pack
 from ncsnx.errors import NcsnxError
 from ncsnx.features.real_images import DataSource
 from ncsnx.work import Work
-from tests.data.miniature import FOLDER, PER_FILE, write_celeba, write_cifar10, write_ffhq, write_lsun
+from tests.data.miniature import (
+    FOLDER,
+    PER_FILE,
+    encoded,
+    write_celeba,
+    write_cifar10,
+    write_ffhq,
+    write_hub,
+    write_lsun,
+    write_mnist,
+)
 from tests.data.pictures import mixed, save, zip_of
 
 BUILT_IN: dict[type[Data], Data] = {
@@ -27,6 +55,7 @@ BUILT_IN: dict[type[Data], Data] = {
     CelebA: CelebA(),
     LSUN: LSUN(category="bedroom", image_size=16),
     FFHQ: FFHQ(image_size=16),
+    Hub: Hub(root="hub", image_size=4),
     Images: Images(root="pictures", image_size=4, held_out=0.4),
     Arrays: Arrays(path="images.npy", image_size=4, channels=3, held_out=0.4),
     Packed: Packed(path="digits.pack", image_size=8, channels=1),
@@ -40,9 +69,12 @@ def miniatures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the files of all built-in data sets."""
     folder = tmp_path_factory.mktemp("data")
     write_cifar10(folder / FOLDER)
+    write_mnist(folder / "mnist")
+    write_mnist(folder / "fashion_mnist" / "FashionMNIST" / "raw", gzipped=False)
     write_celeba(folder / "celeba", packed=True)
     write_lsun(folder / "lsun")
     write_ffhq(folder / "ffhq", 10)
+    write_hub(folder / "hub", "saved", train=[encoded("RGB", (6, 5), "PNG", seed) for seed in range(12)])
     mixed(folder / "pictures", 12)
     values = np.random.default_rng(0).integers(0, 256, (12, 3, 4, 4), dtype=np.uint8)
     np.save(folder / "images.npy", values)
@@ -95,6 +127,11 @@ def test_every_reader_gives_the_declared_images_in_any_order_and_process(kind: t
         (Digits(), "0123456789"),
         (Packed(path="digits.pack", image_size=8, channels=1), "0123456789"),
         (CIFAR10(), ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]),
+        (MNIST(), "0123456789"),
+        (
+            FashionMNIST(),
+            ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"],
+        ),
         (Images(root="pets", image_size=4), ("ape", "cat\x1b")),
         (Images(root="pets.zip", image_size=4), ("ape", "cat\x1b")),
         (Images(root="pets", image_size=4, patches=True), ("ape", "cat\x1b")),
@@ -154,6 +191,66 @@ def test_cifar10_is_read_pixel_by_pixel(tmp_path: Path) -> None:
     assert numbers == list(range(6 * PER_FILE))
 
 
+@pytest.mark.parametrize(
+    ("place", "data"),
+    [
+        ("mnist", MNIST()),
+        ("x", MNIST(root="x")),
+        ("x/MNIST/raw", MNIST(root="x")),
+        ("x/FashionMNIST/raw", FashionMNIST(root="x")),
+    ],
+    ids=str,
+)
+def test_mnist_is_read_pixel_by_pixel_whether_gzipped_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, data: Data
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fingerprints = []
+    for gzipped in (True, False):
+        written = write_mnist(tmp_path / place, gzipped=gzipped)
+        splits = open_data(data, tmp_path)
+        assert (len(splits.train), len(splits.held_out)) == (5, 2)
+        for split in (splits.train, splits.held_out):
+            images = split.read(torch.arange(len(split)))
+            for pixels, label, number in zip(images.pixels, images.labels, images.ids.tolist(), strict=True):
+                assert (int(label), pixels.numpy().tobytes()) == written[number]
+        fingerprints.append(splits.fingerprint)
+        shutil.rmtree(tmp_path / place)
+    assert fingerprints[0] == fingerprints[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "found"),
+    [
+        ("train-images-idx3", lambda content: content[:-1], "found 5×28×28 of them in 3,935 bytes; get it again"),
+        ("train-images-idx3", lambda content: content + b"x", "found 5×28×28 of them in 3,937 bytes"),
+        ("train-images-idx3", lambda content: b"", "found another file"),
+        ("train-images-idx3", lambda content: content[:9], r"found 5×0×0 of them in 9 bytes"),
+        ("train-images-idx3", lambda content: b"\x89PNG" + content[4:], "found another file"),
+        ("t10k-labels-idx1", lambda content: content[:4] + b"\xff" * 4, "up to 60,000 unsigned .* 4294967295 of them"),
+        ("t10k-labels-idx1", lambda content: content[:8] + b"\n\n", "found 2 labels of up to 10 for 2 images"),
+        ("t10k-labels-idx1", lambda content: struct.pack(">2I", 0x801, 1) + b"\0", "found 1 label of up to 0 for 2"),
+        ("t10k-labels-idx1", lambda content: struct.pack(">2I", 0x801, 0), "found 0 of them in 8 bytes"),
+    ],
+)
+@pytest.mark.parametrize("gzipped", [True, False])
+def test_a_damaged_file_of_mnist_is_named(
+    tmp_path: Path, name: str, change: Callable[[bytes], bytes], found: str, gzipped: bool
+) -> None:
+    write_mnist(tmp_path / "mnist", gzipped=False)
+    path = tmp_path / "mnist" / f"{name}-ubyte"
+    content = change(path.read_bytes())
+    path.unlink()
+    path = path.with_suffix(".gz") if gzipped else path
+    path.write_bytes(gzip.compress(content) if gzipped else content)
+    with pytest.raises(NcsnxError, match=rf"{path}: expected .*{found}"):
+        open_data(MNIST(), tmp_path)
+    if gzipped:
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(NcsnxError, match=rf"{path}: cannot be read: Compressed file ended .*; get it again"):
+            open_data(MNIST(), tmp_path)
+
+
 @pytest.mark.parametrize("root", ["", FOLDER])
 def test_a_declared_root_may_be_the_folder_or_the_one_that_holds_it(tmp_path: Path, root: str) -> None:
     write_cifar10(tmp_path / "elsewhere" / FOLDER)
@@ -194,6 +291,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, change: "type[bytes]", found: s
 
 MISSING = [
     (CIFAR10(), "ncsnx data download cifar10 data.root=", "cifar-10-batches-bin/data_batch_1.bin"),
+    (MNIST(), "ncsnx data download mnist data.root=", "mnist/train-images-idx3-ubyte.gz"),
     (CelebA(), "get img_align_celeba.zip (1.4 GB, unpacked or not) from https://", "celeba/img_align_celeba.zip"),
     (LSUN(category="bedroom", image_size=128), "wget -c -P", "lsun/bedroom_train_lmdb/data.mdb"),
     (FFHQ(), "an LMDB of 256-px images", "ffhq/data.mdb"),

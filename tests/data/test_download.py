@@ -7,16 +7,18 @@ from typing import Any
 
 import attrs
 import pytest
+import torchvision
 
-from ncsnx.config.data_sets import CIFAR10, LSUN, Digits
+from ncsnx.config.data_sets import CIFAR10, LSUN, MNIST, Digits
 from ncsnx.data.download import PublishedFile, download
 from ncsnx.data.places import DataMissingError
 from ncsnx.data.readers.cifar10 import download_cifar10, read_cifar10
 from ncsnx.data.readers.lsun import read_lsun
+from ncsnx.data.readers.mnist import download_mnist
 from ncsnx.data.registry import download_data
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.work import Work
-from tests.data.miniature import FOLDER, PER_FILE, write_cifar10, write_lsun
+from tests.data.miniature import FOLDER, PER_FILE, write_cifar10, write_lsun, write_mnist
 from tests.data.serving import Server, serving
 from tests.data.watching import Watcher
 
@@ -132,6 +134,24 @@ def test_cifar10_is_downloaded_unpacked_and_read(tmp_path: Path) -> None:
     for path in (tmp_path / "source" / FOLDER).iterdir():
         if path.name != "test_batch.bin":
             assert (folder / path.name).read_bytes() == path.read_bytes()
+
+
+def test_what_mnist_lacks_is_downloaded_as_torchvision_knows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mnist(tmp_path / "source")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "source").iterdir()}
+    with serving(Server(files)) as served:
+        known = [(name, hashlib.md5(content).hexdigest()) for name, content in files.items()]
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"{served.address}/"])
+        monkeypatch.setattr(torchvision.datasets.MNIST, "resources", known)
+        folder = download_mnist(MNIST(), tmp_path, Work())
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+        assert download_mnist(MNIST(), tmp_path, Work()) == folder
+        assert served.requests == 4
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(NcsnxError, match=rf"cannot download t10k-labels-idx1-ubyte\.gz .* put it into {folder}"):
+        download_mnist(MNIST(), tmp_path, Work())
 
 
 @pytest.mark.skipif(shutil.which("unzip") is None, reason="needs unzip")

@@ -23,7 +23,7 @@ _LARGE = (".safetensors", ".png", ".bin")
 
 @attrs.define
 class Repository:
-    """A model repository."""
+    """A repository of a model or a data set."""
 
     private: bool = False
     commits: dict[str, dict[str, bytes]] = attrs.Factory(dict)
@@ -97,14 +97,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self, method: str, parts: list[str]) -> None:
         match method, parts:
-            case "GET", ["api", "models", owner, name, *revision]:
+            case "GET", ["api", "models" | "datasets", owner, name, *revision] if "tree" not in revision:
                 repository = self._found(owner, name)
                 commit = self._commit(repository, "/".join(revision[1:]) or "main")
                 answer = json.dumps(self.hub.change(_described(f"{owner}/{name}", repository, commit)))
                 self._send(200, answer.encode(), **{"Content-Type": "application/json"})
+            case "GET", ["api", "datasets", owner, name, "tree", commit]:
+                files = self._found(owner, name).commits[commit]
+                rows = [{"type": "file", "path": path, **_stored(path, files[path])} for path in files]
+                self._send(200, json.dumps(rows).encode(), **{"Content-Type": "application/json"})
             case "GET", ["cdn", oid]:
                 self._send(200, self.hub.objects[oid], ETag=f'"{oid}"')
-            case "GET" | "HEAD", [owner, name, "resolve", commit, *file]:
+            case "GET" | "HEAD", [owner, name, "resolve", commit, *file] | [
+                "datasets",
+                owner,
+                name,
+                "resolve",
+                commit,
+                *file,
+            ]:
                 self._resolve(self._found(owner, name), commit, "/".join(file))
             case _:
                 raise _Refused(404, "EntryNotFound")
@@ -165,7 +176,12 @@ def _described(name: str, repository: Repository, commit: str) -> dict[str, Any]
 
 
 def _sibling(name: str, content: bytes) -> dict[str, Any]:
-    found = {"rfilename": name, "size": len(content)}
+    return {"rfilename": name, **_stored(name, content)}
+
+
+def _stored(name: str, content: bytes) -> dict[str, Any]:
+    """Facts about the stored content of a file."""
+    found = {"size": len(content), "oid": hashlib.sha1(content).hexdigest()}
     if name.endswith(_LARGE):
         return {**found, "lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 9}}
     return found

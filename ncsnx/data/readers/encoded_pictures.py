@@ -6,7 +6,7 @@ to rotate.)
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.data.dataset import NO_LABEL, StoredImages
-from ncsnx.data.decoding import opened_picture
+from ncsnx.data.decoding import BrokenImageError, opened_picture
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.lmdb_store import LmdbStore, damaged
 
@@ -71,10 +71,35 @@ class LmdbPictures:
 
 
 @attrs.frozen(eq=False)
+class ArrowPictures:
+    """The pictures of a split of the package `datasets`, mapped into memory."""
+
+    title: str
+    """Name of the split, for messages."""
+    split: Any
+    """A `datasets.Dataset` of one column, undecoded."""
+
+    def read(self, place: int) -> bytes:
+        """The bytes of one picture. Raises BrokenImageError."""
+        (picture,) = self.split[place].values()
+        if picture is None or picture["bytes"] is None:
+            raise BrokenImageError(self.name(place), "is not in the file itself, but elsewhere or missing")
+        return bytes(picture["bytes"])
+
+    def name(self, place: int) -> str:
+        """The picture's name, for messages."""
+        return f"{self.title}: {self.short_name(place)}"
+
+    def short_name(self, place: int) -> str:
+        """The picture's number in the split."""
+        return f"picture {place:,}"
+
+
+@attrs.frozen(eq=False)
 class EncodedPictures:
     """One split of a data set of encoded pictures."""
 
-    encoded: FilePictures | LmdbPictures
+    encoded: FilePictures | LmdbPictures | ArrowPictures
     places: Tensor
     """(N,) int64: places of this split's pictures in `encoded`."""
     decode: Decode
