@@ -80,7 +80,7 @@ class New(Planned, InData, Command["NewExperiment"]):
         with work.at_once():
             assert found.distances is not None
             data, images = found.experiment.data, found.distances.images
-            experiment = propose(self.name, data, found.plan, images, fit.scale, network)
+            experiment = propose(self.name, data, found.plan, images, fit.scale, network, found.classes)
             found = attrs.evolve(found, experiment=experiment, timing=fit.timing, fit=fit)
             atomic.make_folder(path.parent)
             atomic.write_new(path, experiment_source(found).encode())

@@ -52,6 +52,8 @@ UNET_UP_TO = 32
 at 32 its published FID on CIFAR-10 is 1.97 (Karras et al. 2022), that of NCSNv2 10.87."""
 MUCH_LARGER = 8
 """Ratio of the sides of pictures to those of images above which patches are suggested."""
+MOST_CLASSES, FEWEST_OF_CLASS = 1_000, 100
+"""Most classes that a network is made conditional on, and fewest training images of each on average."""
 _NARROW_UNET = 32
 """Largest width of a U-Net with few blocks."""
 
@@ -179,9 +181,18 @@ def usual_scale(data: Data, images: int) -> Scale:
 
 
 def propose(
-    name: str, data: Data, plan: NoisePlan, images: int, scale: Scale | None = None, network: Network = "ncsnv2"
+    name: str,
+    data: Data,
+    plan: NoisePlan,
+    images: int,
+    scale: Scale | None = None,
+    network: Network = "ncsnv2",
+    classes: int = 0,
 ) -> Experiment:
-    """The proposed experiment for a data set of `images` training images. scale: by default `usual_scale`."""
+    """The proposed experiment for a data set of `images` training images. scale: by default `usual_scale`.
+
+    classes: number of classes of the data; the U-Net is conditional on them, if each has enough images.
+    """
     size, scale = long_side(data), scale or usual_scale(data, images)
     experiment = attrs.evolve(
         draft(name, data, network, width=scale.width, batch_size=scale.batch_size),
@@ -194,6 +205,9 @@ def propose(
     )
     if network == "unet":
         experiment = _preconditioned(experiment, plan)
+        if 2 <= classes <= MOST_CLASSES and images >= FEWEST_OF_CLASS * classes and not cuts_patches(data):
+            assert isinstance(experiment.model, UNet)
+            experiment = attrs.evolve(experiment, model=attrs.evolve(experiment.model, classes=classes))
     return attrs.evolve(experiment, snapshots=_affordable_snapshots(experiment))
 
 

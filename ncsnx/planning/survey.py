@@ -165,6 +165,8 @@ class Survey:
     """None if the data isn't available."""
     held_out: int = 0
     """Number of held-out images."""
+    classes: int = 0
+    """Number of classes of the data; 0 without labels."""
     unread: str = ""
     """Files in a folder or zip that aren't read, in words."""
     timing: Timing | None = None
@@ -199,6 +201,8 @@ class Survey:
             f"training: {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}{network}",
             *([] if self.timing is None else self._times(self.timing)),
         ]
+        if experiment.model.classes:
+            lines.append(f"conditional on {counted(experiment.model.classes, 'class')}; without: model.classes=0")
         bias = bias_of(experiment)
         return lines if bias is None else [*lines, bias]
 
@@ -256,12 +260,13 @@ def survey(
     noise levels suit it.
     """
     data, sigma_max = experiment.data, experiment.schedule.sigma_max
-    distances, held_out, unread = None, 0, ""
+    distances, held_out, classes, unread = None, 0, 0, ""
     try:
         splits = open_data(data, folder, work)
         space = values_space(data, splits, str(tag_of(type(data))), work)
         distances = measure_distances(splits.train, data, space, seed=seed, work=work)
         sigma_max, held_out = rounded_up(distances.largest, 4), len(splits.held_out)
+        classes = len(splits.class_names)
         pictures = splits.train.encoded if isinstance(splits.train, EncodedPictures) else splits.train
         unread = unread_in_words(pictures.files) if isinstance(pictures, FilePictures | Patches) else ""
         if isinstance(data, NumericData):
@@ -279,7 +284,9 @@ def survey(
         overlap=overlap,
         steps_per_level=steps_per_level,
     )
-    return Survey(experiment=experiment, plan=plan, distances=distances, held_out=held_out, unread=unread)
+    return Survey(
+        experiment=experiment, plan=plan, distances=distances, held_out=held_out, classes=classes, unread=unread
+    )
 
 
 def image_name(dataset: Dataset, number: int) -> str:

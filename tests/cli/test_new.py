@@ -385,6 +385,16 @@ def test_small_images_get_a_preconditioned_unet_unless_the_published_network_is_
     assert isinstance(made("large", "--from", "large").model, NCSNv2)
 
 
+def test_folders_become_classes_where_each_has_enough_pictures(here: Path) -> None:
+    for name in ("cats", "dogs"):
+        write_pictures(here / "photos" / name, 120, size=8)
+        write_pictures(here / "few" / name, 12, size=8)
+    outcome = new("photos", "--from", "photos")
+    assert resolve("photos").experiment.model.classes == 2
+    assert "conditional on 2 classes; without: model.classes=0" in outcome.err
+    assert made("few", "--from", "few").model.classes == 0
+
+
 @pytest.mark.parametrize("width", [4, 48])
 @pytest.mark.parametrize("size", [(1, 1), (12, 20), (31, 32), (64, 48)])
 def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int], width: int) -> None:
