@@ -148,6 +148,8 @@ class Diffusers(Model):
     """Configuration of the network as JSON, with every default of the version of diffusers that read it."""
     prediction: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
     """Quantity that it predicts: the noise ε, v of Salimans & Ho 2022 (arXiv 2202.00512), or the image."""
+    classes: int = attrs.field(default=0, validator=checks.between(0, 100_000), metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Number of classes that images are conditional on (`num_class_embeds`), 0 to 100,000; 0: none."""
 
 
 @variant(Model, "deepinv")

@@ -67,7 +67,7 @@ class DiffusersNetwork(Network):
 
     def __init__(self, model: Diffusers, spec: NetworkSpec) -> None:
         super().__init__(spec)
-        self.prediction = model.prediction
+        self.prediction, self.classes = model.prediction, model.classes
         try:
             unet = json.loads(model.unet)
         except ValueError as error:
@@ -97,8 +97,10 @@ class DiffusersNetwork(Network):
         sigma = sigma.to(x.dtype).view(-1, 1, 1, 1)
         size = (1 + sigma**2).sqrt()
         x = x - self.center  # of images in [−1, 1], which the network was trained on, 0
+        if self.classes and "classes" not in cond:
+            raise NcsnxError("this network needs the class of each image, cond={'classes': …}")
         with self.autocast(x):
-            out: Tensor = self.unet(x / size, self.step_at(sigma.flatten())).sample
+            out: Tensor = self.unet(x / size, self.step_at(sigma.flatten()), class_labels=cond.get("classes")).sample
         out = out[:, : self.channels].to(x.dtype)  # learned variances follow
         if self.prediction == "epsilon":
             return -out

@@ -41,7 +41,7 @@ def initial_weights(experiment: Experiment, source: Source) -> InitialWeights:
 
     The experiment takes the model's network and what its weights depend on: the range of its numbers, σ_data, noise
     levels that it is made for, with its sampler, and the labels of augmentation. Raises NcsnxError for images of
-    another shape and for a network with classes.
+    another shape.
     """
     model = model_of(source, source.checkpoint(), Runtime.choose(device="cpu"))
     saved, space = model.checkpoint, model.space

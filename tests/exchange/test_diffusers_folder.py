@@ -97,6 +97,22 @@ def test_a_trajectory_of_50_steps_is_that_of_its_ddim_scheduler(name: str, tmp_p
     assert (last.x - theirs).abs().max() <= 1e-5 * theirs.abs().max()
 
 
+@torch.no_grad()
+def test_a_network_of_classes_draws_them_and_is_not_guided(tmp_path: Path) -> None:
+    model, network = imported(saved(tmp_path / "tiny", {}, num_class_embeds=3)), unet(num_class_embeds=3)
+    z, classes = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([2, 0, 2])
+    sigma = model.levels[::-1][500]
+    expected = network(z, torch.tensor([500]), class_labels=classes).sample
+    ours = model.network.scaled_score(z * (1 + sigma**2) ** 0.5, torch.full((3,), sigma), {"classes": classes})
+    assert (ours + expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert model.inputs(0, torch.arange(4))["classes"].tolist() == [0, 1, 2, 0]
+    refused = command("sample", "tiny", "--n", "2", "sampler.guidance=2", folder=tmp_path)
+    assert refused.code == 2
+    assert "trained without any (model.class_dropout=0)" in refused.err
+    with pytest.raises(NcsnxError, match="needs the class of each image"):
+        model.denoise(z, 1.0)
+
+
 def test_older_folders_give_the_same_model(folder: Path, tmp_path: Path) -> None:
     old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
     flat, weights = tmp_path / "tiny", "diffusion_pytorch_model.safetensors"
@@ -217,7 +233,7 @@ def test_its_license_goes_with_it_and_its_export_is_the_same_model(folder: Path,
     ("change", "told"),
     [
         ("text encoder", "is a 'StableDiffusionPipeline' with text_encoder, vae, and only unconditional models"),
-        ("classes", "is conditional on classes, and only unconditional models are imported"),
+        ("class_embed_type=\"timestep\"", "embeds its classes by 'timestep', and only numbers of classes are read"),
         ("pickle", "has diffusion_pytorch_model.bin, pickles, which are not read"),
         ("scheduler", "has a scheduler of class 'ScoreSdeVeScheduler', and only those with betas are read"),
         ("nan", "holds NaN, infinity"),
@@ -233,7 +249,7 @@ def test_its_license_goes_with_it_and_its_export_is_the_same_model(folder: Path,
     ],
 )
 def test_what_it_cannot_take_is_refused_and_leaves_no_run(change: str, told: str, tmp_path: Path) -> None:
-    folder = saved(tmp_path / "tiny", {}, **({"num_class_embeds": 3} if change == "classes" else {}))
+    folder = saved(tmp_path / "tiny", {})
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     if change == "text encoder":
         index = json.loads((folder / "model_index.json").read_text())

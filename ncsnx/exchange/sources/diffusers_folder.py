@@ -97,8 +97,8 @@ def read_folder(folder: Path, name: str, address: str) -> FoundModel:
     place = _place(folder)
     _require_unconditional(folder, place)
     unet = read_json_object(place / CONFIG)
-    if unet.get("class_embed_type") or unet.get("num_class_embeds"):
-        raise NcsnxError(f"{folder} is conditional on classes, and only unconditional models are imported")
+    if (kind := unet.get("class_embed_type")) is not None:
+        raise NcsnxError(f"{folder} embeds its classes by {quoted(kind)}, and only numbers of classes are read")
     places = [one for one in _marks(folder)[2:] if one.is_file()]
     if not places:
         raise NcsnxError(
@@ -107,7 +107,8 @@ def read_folder(folder: Path, name: str, address: str) -> FoundModel:
     scheduler = read_json_object(places[0])
     sigmas = _sigmas(folder, scheduler)
     content, sha256 = _read_weights(place)
-    model = Diffusers(unet=completed(unet), prediction=_prediction(folder, scheduler))
+    classes = {} if (count := unet.get("num_class_embeds")) is None else {"classes": count}
+    model = Diffusers(unet=completed(unet), prediction=_prediction(folder, scheduler), **classes)
     is_clipping = str(scheduler.get("_class_name")).startswith(_CLIPPING)
     clips = is_clipping and scheduler.get("clip_sample", True) and not scheduler.get("thresholding")
     declared = Pretrained(
