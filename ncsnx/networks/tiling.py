@@ -34,7 +34,7 @@ class TiledNetwork(Network):
                 "its normalization or attention, so that its tiles would show seams"
             )
         self.network, self.unit = network, network.tile_unit
-        self.tile_unit = network.tile_unit
+        self.tile_unit, self.classes = network.tile_unit, network.classes
         self.side, self.margin = (-(-pixels // self.unit) * self.unit for pixels in (side, MARGIN))
         self.memory_format, self.precision = network.memory_format, network.precision
 

@@ -146,3 +146,16 @@ def test_a_share_of_the_classes_is_withheld_by_position(tmp_path: Path) -> None:
     assert torch.equal(cond["classes"][~withheld], images.labels[~withheld])
     *_, part = step.inputs(images.pixels[7:9], positions[7:9], images.labels[7:9])
     assert torch.equal(part["classes"], cond["classes"][7:9])
+
+
+@pytest.mark.slow
+def test_digits_are_of_the_class_that_is_asked_for_and_with_guidance_nearly_all(here: Path) -> None:
+    assert run("train", "digits_edm", "model.classes=10", "--threads", "1").code == 0
+
+    def share(*changes: str) -> float:
+        scored = run("fid", "digits_edm", "--range", "latest", "--n", "500", "--json", *changes)
+        return float(json.loads(scored.out)["rows"][0]["class_accuracy"])
+
+    # 95.2 % and 99.8 % were measured; the standard error is at most 1.1 %
+    assert share() >= 0.93
+    assert share("sampler.guidance=2") >= 0.98

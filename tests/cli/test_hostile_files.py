@@ -81,7 +81,7 @@ REFUSED = {
     ("data", "check", "/dev/zero"): f"/dev/zero: cannot be read: {IRREGULAR}",
     (*INPAINT, "zeros.npy"): IRREGULAR,
     ("restore", *SAMPLE, "--measure", "link.npz"): IRREGULAR,
-    ("import", "pipe.zip", "digits", "--run=mine"): "cannot read pipe.zip",
+    ("import", "pipe.zip", "digits", "--run=mine"): "'pipe.zip' is no model that can be imported",
     ("fid", "digits", "--features=torchscript:zeros.npy"): "zeros.npy",
     (*TRAIN, "data=arrays", "data.image_size=8", "data.channels=1", "data.path=link.npz"): IRREGULAR,
     (*TRAIN, "data=packed", "data.image_size=8", "data.channels=1", "data.path=zeros.npy"): "zeros.npy",

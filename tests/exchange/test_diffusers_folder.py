@@ -233,7 +233,7 @@ def test_its_license_goes_with_it_and_its_export_is_the_same_model(folder: Path,
     ("change", "told"),
     [
         ("text encoder", "is a 'StableDiffusionPipeline' with text_encoder, vae, and only unconditional models"),
-        ("class_embed_type=\"timestep\"", "embeds its classes by 'timestep', and only numbers of classes are read"),
+        ('class_embed_type="timestep"', "embeds its classes by 'timestep', and only numbers of classes are read"),
         ("pickle", "has diffusion_pytorch_model.bin, pickles, which are not read"),
         ("scheduler", "has a scheduler of class 'ScoreSdeVeScheduler', and only those with betas are read"),
         ("nan", "holds NaN, infinity"),

@@ -13,7 +13,7 @@ from ncsnx.networks.tiling import MARGIN, TiledNetwork, mirrored
 from tests.config.examples import minimal
 from tests.spaces import space_of, untrained
 
-LOCAL = UNet(width=8, multipliers=(1, 1), blocks=1, attention=(), normalization="pixel")
+LOCAL = UNet(width=8, multipliers=(1, 1), blocks=1, attention=(), normalization="pixel", classes=3)
 
 
 def network(model: UNet = LOCAL) -> Network:
@@ -49,8 +49,11 @@ def test_tiles_of_a_picture_are_the_whole_picture(size: tuple[int, int]) -> None
 @torch.no_grad()
 def test_a_picture_that_the_stages_can_halve_is_evaluated_as_it_is() -> None:
     x, sigma = noisy(60, 80)
-    inner = network()
-    assert torch.equal(tiled(256, inner).scaled_score(x, sigma, NO_COND), inner.scaled_score(x, sigma, NO_COND))
+    inner, classes = network(), torch.tensor([2, 0])
+    ours = tiled(256, inner)
+    assert torch.equal(
+        ours.scaled_score(x, sigma, ours.class_cond(classes)), inner.scaled_score(x, sigma, {"classes": classes})
+    )
 
 
 def test_sides_are_mirrored_to_a_multiple() -> None:
