@@ -18,7 +18,9 @@ FROZEN = {
     "cifar10_edm": "add8c72ac4bd854133b574fc16d3342e65c2e4f3a5e61e39169b8f3b186e924b",
     "digits": "3567db96ffe5b76d075cf779253ba052f4b29076569c08b0ca5204347ce10949",
     "digits_edm": "f5e8f68d0006abe7b8485e5991ff6a741317559d1b54346883cbbc9ec0d9c51a",
+    "fashion_mnist": "bff34615eeff4e050b0a827c0f711e15412c6d90be9e13bf9d36eeb908ecab90",
     "ffhq256": "c9f78e09413b7cf3f9c04f4be18edc98c630f5e9029c07436a546a8809108a70",
+    "mnist": "db6cd39ee4684188c49be73d22a124a0223a143d18869cc7852fe138a4bc921e",
     "phantom64x48": "bd8e8cb83dffa03cee4286d7c889bd7636d499abbc7d3f3940ef666db2dd21ad",
     "photographs": "75e8d7ec21d6c27084e0daf65781035dd694033615c59a2fd2ae79a60ed15a67",
     "tower128": "f085f08c41578ab9638f3e690ebef2c2b2984f3dc64b7530d6469a16a5365e2a",
@@ -114,6 +116,6 @@ def test_the_original_ncsn_has_its_published_values() -> None:
 
 def test_each_file_registers_one_experiment_of_its_own_name() -> None:
     files = sorted(built_in_folder().glob("*.py"))
-    assert len(files) == 12
+    assert len(files) == 14
     for file in files:
         assert [registered.experiment.name for registered in load_file(file).registered] == [file.stem]
