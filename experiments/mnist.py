@@ -23,7 +23,7 @@ mnist = register(
         name="mnist",
         data=MNIST(transform="rescaled"),
         schedule=LogNormal(sigma_max=30.0, sigma_min=0.01, levels=50),
-        model=UNet(width=32, multipliers=(1, 2, 2), blocks=1, attention=(7,)),
+        model=UNet(width=32, multipliers=(1, 2, 2), blocks=1, attention=(7,), classes=10),
         optimizer=Adam(lr=2e-3),
         decay=CosineDecay(steps=2_500),
         loss=ScoreMatching(weighting="edm"),

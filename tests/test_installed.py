@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 EXPERIMENTS = {
-    "bedroom128", "celeba64", "church96", "cifar10", "cifar10_edm", "cifar10_ncsn", "digits", "digits_edm",
-    "fashion_mnist", "ffhq256", "mnist", "phantom64x48", "photographs", "tower128",
+    "bedroom128", "celeba64", "church96", "cifar10", "cifar10_edm", "cifar10_edm_cond", "cifar10_ncsn", "digits",
+    "digits_edm", "fashion_mnist", "ffhq256", "mnist", "phantom64x48", "photographs", "tower128",
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_list_has_the_own_and_the_built_in_experiments_and_the_runs(own: Path, u
 
 def test_list_as_json_has_the_same(own: Path, unfinished: Run) -> None:
     listed = shown("list")
-    assert len(listed["experiments"]) == 15
+    assert len(listed["experiments"]) == 16
     expected = {"name": "own", "image_size": 8, "levels": 24, "where": line_of(own, "= register("), "error": None}
     assert expected.items() <= listed["experiments"][0].items()
     (row,) = listed["runs"]
@@ -70,7 +70,7 @@ def test_a_name_of_a_higher_rank_is_listed_once(here: Path) -> None:
     """A clone of the repository has copies of the installed package's files."""
     shutil.copytree(built_in_folder(), here / "experiments")
     names = [row["name"] for row in shown("list")["experiments"]]
-    assert len(names) == len(set(names)) == 14
+    assert len(names) == len(set(names)) == 15
 
 
 def test_list_says_running_while_a_writer_holds_the_lock_and_complete_after_the_last_step(unfinished: Run) -> None:

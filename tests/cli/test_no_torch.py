@@ -111,7 +111,7 @@ def test_looking_and_mistyping_import_no_torch(first: Path, without_torch: Path)
         (
             "import ncsnx, ncsnx.config, ncsnx.noise.levels, ncsnx.cli, ncsnx.errors\n"
             "from ncsnx.config.discovery import discover\n"
-            "assert len([r for source in discover() for r in source.file.registered]) == 14\n"
+            "assert len([r for source in discover() for r in source.file.registered]) == 15\n"
             "assert ncsnx.Experiment and ncsnx.register and ncsnx.__version__",
             {"torch", "numpy"},
         ),

@@ -71,7 +71,7 @@ def ncsnx(here: Path, *arguments: str) -> Result:
 def test_an_installed_experiment_is_listed_and_shown_with_its_file(here: Path, lion: Path) -> None:
     rows = {row["name"]: row for row in json.loads(ncsnx(here, "list", "--json").out)["experiments"]}
     assert rows["roaring"]["where"] == "site/lion_experiments.py:4"
-    assert len(rows) == 15
+    assert len(rows) == 16
     shown = json.loads(ncsnx(here, "show", "roaring", "--origins", "--json").out)
     assert shown["experiment"]["optimizer"] == {
         "type": "lion",
@@ -168,7 +168,7 @@ def test_broken_plug_ins_are_one_clear_row_each_and_break_nothing(here: Path) ->
     listed = ncsnx(here, "list", "--json")
     assert (listed.code, listed.err) == (0, "")
     rows = json.loads(listed.out)["experiments"]
-    assert sum(row["error"] is None for row in rows) == 14
+    assert sum(row["error"] is None for row in rows) == 15
     broken = [row["error"] for row in rows if row["error"] is not None]
     assert len(broken) == len(BROKEN)
     assert all(len(error.splitlines()) == 1 for error in broken)
