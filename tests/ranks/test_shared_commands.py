@@ -50,13 +50,23 @@ IMAGES = {
     "frames": ("sample", "digits", "--n", "10", "--batch-size", "4", "--frames", "3"),
     "restored": ("restore", "digits", "--super-resolve", "small.png", "--factor", "2", "--n", "6", "--batch-size", "2"),
     "rows": ("sample", "digits", "--n", "3", "--interpolate", "3", "--batch-size", "3"),
+    "by class": (
+        *("sample", "digits-by-class", "--n", "10", "--batch-size", "4"),
+        *("sampler.classes=3,1,4", "sampler.guidance=2", "sampler.steps=3"),
+    ),
 }
+CONDITIONAL = (
+    *("train", "digits_edm", "model.width=4", "model.multipliers=1,2", "model.classes=10", "batch_size=16"),
+    *("steps=2", "checkpoint_every=2", "snapshots=none", "--run", "digits-by-class"),
+)
 
 
 @pytest.mark.parametrize("kind", IMAGES)
 def test_images_are_those_of_one_process(kind: str, workplace: Path, sharing: Path) -> None:
     for folder in (workplace, sharing):
         Image.new("L", (4, 4), 128).save(folder / "small.png")
+        if kind == "by class":
+            succeeded(command(*CONDITIONAL, *CPU, folder=folder))
     words = (*IMAGES[kind], "--out", "out", *CPU)
     succeeded(command(*words, folder=workplace))
     if kind == "rows":  # with a process for each GPU, instead of a launcher
