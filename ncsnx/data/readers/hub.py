@@ -27,9 +27,6 @@ from ncsnx.errors import Hint, NcsnxError, printable
 from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Work
 
-_KINDS = {"image": "Image", "label": "ClassLabel"}
-"""Type of the column that each field means."""
-
 
 @data_set(Hub)
 def open_hub(data: Hub, folder: Path, work: Work) -> Splits:
@@ -111,7 +108,8 @@ def _pictures(title: str, found: dict[str, Any], name: str, data: Hub) -> tuple[
     if name not in found:
         raise NcsnxError(f"{title}: expected a split {name}, found {', '.join(found)}")
     split, title = found[name], f"{title}, {name}"
-    image, label = _column(title, split, data.image, "image"), _column(title, split, data.label, "label")
+    image = _column(title, split, data.image, "image", "Image")
+    label = _column(title, split, data.label, "label", "ClassLabel")
     names, labels = (), torch.full((len(split),), NO_LABEL)
     if label is not None:
         names = tuple(split.features[label].names)
@@ -124,13 +122,13 @@ def _pictures(title: str, found: dict[str, Any], name: str, data: Hub) -> tuple[
     return whole, names if (labels != NO_LABEL).all() else ()
 
 
-def _column(title: str, split: Any, given: str | None, field: str) -> str | None:
-    """The column that a field means; None if there are no labels. Raises NcsnxError for others."""
+def _column(title: str, split: Any, given: str | None, field: str, kind: str) -> str | None:
+    """The column of a type that a field means; None if there are no labels. Raises NcsnxError for others."""
     kinds = {name: type(feature).__name__ for name, feature in split.features.items()}
-    fitting = [name for name, kind in kinds.items() if kind == _KINDS[field] and given in (None, name)]
+    fitting = [name for name in kinds if kinds[name] == kind and given in (None, name)]
     if len(fitting) == 1 or (field == "label" and not fitting and given is None):
         return fitting[0] if fitting else None
     wanted = "one column" if given is None else f"a column {given}"
-    found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+    found = ", ".join(f"{name} ({kinds[name]})" for name in kinds)
     say = Hint("say which", adds=f"data.{field}=NAME")
-    raise NcsnxError(f"{title}: expected {wanted} of type {_KINDS[field]}, found {found}", say)
+    raise NcsnxError(f"{title}: expected {wanted} of type {kind}, found {found}", say)
