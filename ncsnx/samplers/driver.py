@@ -130,10 +130,10 @@ class _Batch:
         self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None, rows: Tensor | slice = slice(None)
     ) -> tuple[Tensor, Tensor | float]:
         """(score, likelihood score) of the images `rows`: one evaluation, or two with guidance."""
-        model, evaluated = self.model, len(x)
-        if self.class_guidance is not None and self.class_guidance.applies(sigma):
-            model, evaluated = self.class_guidance.applied(model), 2 * evaluated
-        self.evaluated += evaluated
+        model, times = self.model, 1
+        if self.class_guidance is not None:
+            model, times = self.class_guidance.at(model, sigma)
+        self.evaluated += times * len(x)
         score = partial(score_of, model, cond={name: one[rows] for name, one in self.cond.items()})
         return (score(x, sigma), 0.0) if constrain is None else constrain.guided(score, x, sigma)
 

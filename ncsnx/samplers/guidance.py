@@ -29,21 +29,25 @@ class Guidance:
         """The guidance of a sampler; None without."""
         return None if config.guidance == 1 else cls(config.guidance, *(config.guidance_interval or ()))
 
-    def applies(self, sigma: float | Tensor) -> bool:
-        """Whether a σ is inside the interval; of tensors, one of each image, it is not looked at."""
-        return isinstance(sigma, Tensor) or self.low < sigma <= self.high
+    def at(self, model: ScaledScore, sigma: float | Tensor) -> tuple[ScaledScore, int]:
+        """The model at σ, and how often it evaluates each image: once outside the interval, else twice.
 
-    def applied(self, model: ScaledScore) -> ScaledScore:
-        """The guided model: one evaluation of twice as many images. Its `cond` must have classes."""
+        sigma: of all images, or of each, (B, 1, 1, 1), which isn't looked at here. The further inputs of the model must
+        have classes.
+        """
+        if not isinstance(sigma, Tensor) and not self.low < sigma <= self.high:
+            return model, 1
 
-        def guided(x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        def guided(x: Tensor, each: Tensor, cond: Cond) -> Tensor:
             if "classes" not in cond:
                 raise NcsnxError("guidance needs a model that is conditional on classes")
             without = {**cond, "classes": torch.full_like(cond["classes"], NO_CLASS)}
             both = {name: torch.cat([cond[name], without[name]]) for name in cond}
-            with_class, without_class = model(torch.cat([x, x]), torch.cat([sigma, sigma]), both).chunk(2)
-            inside = ((self.low < sigma) & (sigma <= self.high)).view(-1, 1, 1, 1)
+            with_class, without_class = model(torch.cat([x, x]), torch.cat([each, each]), both).chunk(2)
             # σ s = (D − x)/σ is combined as D is
-            return torch.where(inside, without_class + self.weight * (with_class - without_class), with_class)
+            combined = without_class + self.weight * (with_class - without_class)
+            if not isinstance(sigma, Tensor):
+                return combined
+            return torch.where((self.low < sigma) & (sigma <= self.high), combined, with_class)
 
-        return guided
+        return guided, 2

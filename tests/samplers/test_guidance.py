@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config import Digits, Heun, ProbabilityFlowODE, Sampler, UNet
+from ncsnx.config import Digits, Exponential, Heun, ProbabilityFlowODE, Sampler, UNet
 from ncsnx.model_spec import NO_CLASS
 from ncsnx.networks.contract import Cond
 from ncsnx.samplers.building import build_sampler, evaluations
@@ -90,6 +90,18 @@ def test_guidance_takes_two_evaluations_where_it_is_and_one_elsewhere() -> None:
     within = Heun(steps=9, guidance=2.0, guidance_interval=(0.1, 1.0))
     assert 17 < taken(within) < 34
     assert taken(attrs.evolve(within, guidance_interval=(100.0, 200.0))) == 17
+
+
+def test_an_end_of_the_interval_is_not_rounded() -> None:
+    """σ = 0.3 is above 0.3 in float32."""
+    x, given = torch.zeros(1, 1, 2, 2), {"classes": torch.tensor([1])}
+
+    def first(config: Sampler) -> Tensor:
+        sampler = build_sampler(attrs.evolve(config, grid=Exponential(sigma_max=0.3, sigma_min=0.1)))
+        return next(sampler(exact, x, (0.3, 0.1), noise=torch.zeros_like, cond=given)).denoised  # type: ignore[arg-type]
+
+    guided = Heun(steps=2, guidance=2.0)
+    assert torch.equal(first(attrs.evolve(guided, guidance_interval=(0.1, 0.3))), first(guided))
 
 
 def test_guidance_in_an_interval_is_none_outside_for_images_with_steps_of_their_own_too() -> None:
