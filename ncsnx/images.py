@@ -171,11 +171,11 @@ def grid(images: Tensor, columns: int, *, padding: int = 2, scale: int | None = 
 def arranged(images: Tensor, classes: int) -> tuple[Tensor, int]:
     """(images in the order of a grid, its columns). images: (N, …), where image i is of class i mod `classes`.
 
-    Each of two or more classes gets a row, if there are two images of each; images that don't fill a column are left
-    out. Other images keep their order, in a square grid.
+    Each class gets a row, unless the grid would be a strip; images that don't fill a column are left out. Other images
+    keep their order, in a square grid.
     """
     columns = len(images) // max(1, classes)
-    if classes < 2 or columns < 2:
+    if not 2 <= columns <= 4 * classes:
         return images, square_columns(len(images))
     return images[: columns * classes].reshape(columns, classes, *images.shape[1:]).transpose(0, 1).flatten(
         0, 1

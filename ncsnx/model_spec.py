@@ -9,14 +9,17 @@ from ncsnx.config.experiment import Precision
 from ncsnx.config.model import Model
 from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import Sampler
-from ncsnx.errors import UsageError, quoted
+from ncsnx.errors import Hint, UsageError, printable, quoted
 from ncsnx.noise.levels import sigmas
 from ncsnx.space import Space
 from ncsnx.work import SILENT, Work
 
 NO_CLASS = -1
 """The class of images of any class."""
-_NONE = "none"
+OF_ANY_CLASS = "none"
+"""The text of `sampler.classes` for images of any class."""
+_NAMED = 20
+"""Most classes in a message."""
 
 
 @attrs.frozen(kw_only=True)
@@ -55,36 +58,49 @@ class ModelSpec:
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Classes of the images that the sampler draws, which take them in turn; NO_CLASS (−1) for images of any.
+        """Classes of the images that the sampler draws, in turn; NO_CLASS (−1) for images of any class.
 
         Empty for a network that isn't conditional on classes. Raises UsageError for classes that it doesn't know, and
-        for "no class" or guidance where that was never trained.
+        for guidance or images of any class where no class was ever withheld in training.
         """
         asked, guided = self.sampler.classes, self.sampler.guidance != 1
         if self.model is None or self.model.classes == 0:
             if asked or (guided and self.model is not None):
-                raise UsageError("sampler.classes and sampler.guidance: the network is not conditional on classes")
+                raise UsageError(
+                    "sampler.classes and sampler.guidance need a network that is conditional on classes",
+                    Hint("train one", "ncsnx train EXPERIMENT model=unet model.classes=K"),
+                )
             return ()
-        is_of_any = asked == (_NONE,)
+        is_of_any = asked == (OF_ANY_CLASS,) and OF_ANY_CLASS not in self.space.class_names
         if (guided or is_of_any) and self.model.class_dropout == 0:
             raise UsageError(
-                f"sampler.{'guidance' if guided else 'classes=none'} needs images of no class, and the network was "
-                "trained without any (model.class_dropout=0)"
+                f"sampler.{'guidance' if guided else 'classes=none'} needs a network that also knows images of any "
+                "class, and this one was trained with model.class_dropout=0"
             )
         if guided and is_of_any:
-            raise UsageError("sampler.guidance goes towards a class, and sampler.classes=none has none")
+            raise UsageError("sampler.guidance needs a class to guide towards, and sampler.classes is none")
         if is_of_any:
             return (NO_CLASS,)
         return tuple(self._class(name, self.model.classes) for name in asked) or tuple(range(self.model.classes))
 
+    def require_classes(self) -> None:
+        """Raises UsageError for classes that the network doesn't know."""
+        _ = self.classes
+
     def _class(self, name: str, count: int) -> int:
+        """The number of a class. Numbers stand for themselves, unless they are names of other classes."""
         names = self.space.class_names
         if name in names:
             return names.index(name)
-        if name.isdecimal() and int(name) < count:
+        are_clear = not any(other.isdecimal() for other in names)
+        if are_clear and name.isascii() and name.isdecimal() and int(name) < count:
             return int(name)
-        known = f", or names such as {quoted(names[0])}" if names else ""
-        raise UsageError(f"sampler.classes: expected numbers from 0 to {count - 1:,}{known}, found {quoted(name)}")
+        known = [
+            f"{number} {printable(other)}" if are_clear else printable(other) for number, other in enumerate(names)
+        ]
+        listed = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
+        expected = f"expected {listed}" if known else f"expected numbers from 0 to {count - 1:,}"
+        raise UsageError(f"sampler.classes: {expected}; found {quoted(name)}")
 
 
 class HasSampler(Protocol):

@@ -1,14 +1,14 @@
 """`ncsnx compare`: quality against evaluations for every sampler, on one checkpoint of a run."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import BatchSize, Compared, Execution, FeatureChanges, OneCheckpoint, split_changes
-from ncsnx.errors import UsageError, require_between
+from ncsnx.errors import UsageError, quoted, require_between
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
     """all, or some separated by commas: cas,dpmpp-sde."""
     guidance: Annotated[
         float | Sequence[float] | None,
-        option(Panel.MEASUREMENT, "W,…", default="none", parse=values.numbers),
+        option(Panel.MEASUREMENT, "W,…", default="that of the run's own sampler", parse=values.numbers),
     ] = None
-    """Guidance that each sampler is tried with, for networks that are conditional on classes: 1,1.5,2."""
+    """Guidance that each sampler is tried with, for networks that are conditional on classes, such as 1,1.5,2."""
     evaluations: Annotated[
         int | Sequence[int] | None,
         option(
@@ -81,10 +81,10 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
             from ncsnx.evaluation.comparison_candidates import comparison_candidates
 
             tried = comparison_candidates(
-                run.declared(), self._tags(), self._counts(), work.warning, weights=self._weights()
+                run.declared(), self._tags(), self._counts(), work.warning, guidance=self._weights()
             )
             for one in tried:
-                _ = attrs.evolve(run.spec(), sampler=one).classes  # refuses guidance that the network doesn't know
+                attrs.evolve(run.spec(), sampler=one).require_classes()
             trials = self._trials(run, step, settings, work)
         following = f"ncsnx sample {run.typed} sampler=fast{self.runs_option()}"
         compared = compare_samplers(trials, tried, self.seeds, work, following)
@@ -103,12 +103,15 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
             require_between("evaluations", count, 1, 100_000)
         return None if counts is None else sorted(set(counts))
 
-    def _weights(self) -> Sequence[float]:
-        """Weights of guidance; 1 is none."""
-        given = [self.guidance] if isinstance(self.guidance, int | float) else self.guidance
-        if wrong := [weight for weight in given or () if not 0 <= weight <= 100]:
-            raise UsageError(f"{parameter('guidance')} must be between 0 and 100, not {wrong[0]}")
-        return tuple(dict.fromkeys(map(float, given or (1.0,))))
+    def _weights(self) -> Sequence[float] | None:
+        """The guidance to try; None for that of the run's own sampler. Raises UsageError."""
+        if self.guidance is None:
+            return None
+        given: list[Any] = list(self.guidance) if isinstance(self.guidance, list | tuple) else [self.guidance]
+        for weight in given:  # Python code may give anything
+            if not isinstance(weight, int | float) or not 0 <= weight <= 100:
+                raise UsageError(f"{parameter('guidance')} must be numbers from 0 to 100, not {quoted(weight)}")
+        return tuple(dict.fromkeys(map(float, given)))
 
     def _trials(self, run: "Run", step: int, settings: "Sequence[Override]", work: "Work") -> "Trials":
         from ncsnx.data import data_set_of

@@ -2,7 +2,7 @@
 
 The order doesn't matter: variants are applied first, then fields. Each text is parsed by the declared type of its
 field. A new variant starts from its defaults; a value without a default that both variants have is kept, such as σ_1
-when the spacing of the levels changes.
+when the spacing of the levels changes, and so are the classes that another sampler draws.
 """
 
 import re
@@ -262,7 +262,10 @@ def _swapped(family: type[Config], tag: str, before: dict[str, Any] | None) -> d
     kept = {
         field.name: before[field.name]
         for field in attrs.fields(new)
-        if field.default is attrs.NOTHING and (same := _field(old, field.name)) and same.type == field.type
+        if (field.default is attrs.NOTHING or "omitted" in field.metadata)
+        and (same := _field(old, field.name))
+        and same.type == field.type
+        and field.name in before
     }
     return {TAG: tag, **kept}
 

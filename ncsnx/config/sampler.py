@@ -1,6 +1,6 @@
 """Configuration of samplers. The algorithms are in `ncsnx.samplers`."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import attrs
 
@@ -47,13 +47,20 @@ class Karras(FreeGrid):
     """ρ, 0.1 to 1,000: 1 gives a constant difference; larger values put more steps at small σ."""
 
 
+def _as_names(value: Any) -> Any:
+    """Classes as text, which may be given as numbers."""
+    return (
+        tuple(str(one) if checks.is_whole(one) else one for one in value) if isinstance(value, tuple | list) else value
+    )
+
+
 @attrs.frozen(kw_only=True)
 class Sampler(Config):
     """A method that turns noise into images by the scores of the network."""
 
-    classes: tuple[str, ...] = attrs.field(default=(), validator=checks.one_line, metadata=OMITTED)
-    """Classes of the images, by number or name, for a network that is conditional on them: image i is of class
-    i mod their number. 'none': of any class. Empty: each class in turn."""
+    classes: tuple[str, ...] = attrs.field(default=(), converter=_as_names, validator=checks.one_line, metadata=OMITTED)
+    """Classes of the images, by number or name, for a network that is conditional on them. The images take them in
+    turn. 'none': images of any class. Empty: all classes."""
     guidance: float = attrs.field(default=1.0, validator=checks.between(0, 100), metadata=OMITTED)
     """w in D_u + w (D_c − D_u) of the denoised images without and with the class, 0 to 100 (Ho & Salimans 2022, arXiv
     2207.12598, where w − 1 is called w). Above 1, images are more typical of their class and less diverse. Other values
@@ -63,10 +70,11 @@ class Sampler(Config):
     σ."""
 
     @guidance_interval.validator
-    def _ascends(self, attribute: "attrs.Attribute[tuple[float, ...] | None]", value: tuple[float, ...] | None) -> None:
+    def _ascends(self, attribute: "attrs.Attribute[tuple[float, ...] | None]", value: Any) -> None:
         if value is None:
             return
-        if len(value) != 2 or not 0 <= value[0] < value[1]:
+        numbers = [one for one in value if isinstance(one, int | float)] if isinstance(value, tuple | list) else []
+        if len(numbers) != 2 or not 0 <= numbers[0] < numbers[1]:
             raise checks.FieldError("guidance_interval", f"must be two numbers, 0 <= low < high, not {value}")
         if self.guidance == 1:
             raise checks.FieldError("guidance_interval", "needs a guidance other than 1")

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.quantities import counted
 
 NO_LABEL = -1
@@ -83,6 +83,16 @@ class Splits:
     """sha256 (hexadecimal) of names, sizes and a sample of the bytes; no path is in it."""
     class_names: tuple[str, ...] = ()
     """Names of the labels 0 … K − 1, as untrusted text; () for data without a label for every image."""
+
+    def require_classes(self, count: int, names: Sequence[str] = (), *hints: Hint) -> None:
+        """Raises UsageError if the data hasn't the classes of a network: so many, and of these names if known."""
+        found = f"{counted(len(self.class_names), 'class')}" if self.class_names else "no classes"
+        if count and count != len(self.class_names):
+            raise UsageError(f"the network knows {counted(count, 'class')}, and the data has {found}", *hints)
+        if count and names and tuple(names) != self.class_names:
+            pairs = enumerate(zip(names, self.class_names, strict=True))
+            first, (theirs, ours) = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
+            raise UsageError(f"class {first} is {quoted(theirs)} in the network, and {quoted(ours)} in the data")
 
 
 def numbered_classes(labels: Tensor) -> tuple[str, ...]:

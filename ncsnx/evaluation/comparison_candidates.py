@@ -27,12 +27,13 @@ def comparison_candidates(
     counts: Sequence[int] | None = None,
     tell: Callable[[str], None] = lambda line: None,
     *,
-    weights: Sequence[float] = (1.0,),
+    guidance: Sequence[float] | None = None,
 ) -> list[Sampler]:
     """The model's own sampler, then the settings to try of each sampler in `tags`, adaptive solvers included.
 
     tags: None for all samplers. counts: numbers of evaluations per image; None for `default_counts`. A network that is
-    conditional on its trained levels is tried at those levels only. weights: of guidance, each of which is tried.
+    conditional on its trained levels is tried at those levels only. guidance: each is tried; None for the model's own.
+    The classes are those of the model's own sampler.
 
     Samplers that are named in `tags` raise UsageError if they have no settings to try, or need levels that the network
     doesn't take, and NcsnxError if they fail. With tags=None such samplers are left out; `tell` gets a line for each
@@ -45,7 +46,7 @@ def comparison_candidates(
     found: list[Sampler] = [declared.sampler]
     for tag in known if tags is None else tags:
         try:
-            tried = _possible(declared, tag, counts, weights)
+            tried = _possible(declared, tag, counts, guidance or (declared.sampler.guidance,))
         except NcsnxError as error:
             if tags is not None:
                 raise
@@ -62,13 +63,15 @@ def default_counts(declared: Declared) -> list[int]:
     return sorted({*_EVALUATIONS, max(most_evaluations(own), _EVALUATIONS[0])})
 
 
-def _possible(declared: Declared, tag: str, counts: Sequence[int] | None, weights: Sequence[float]) -> list[Sampler]:
+def _possible(declared: Declared, tag: str, counts: Sequence[int] | None, guidance: Sequence[float]) -> list[Sampler]:
     """The settings of a sampler that stay within the counts of evaluations and that the network supports."""
     trained, any_sigma, cls = sigmas(declared.schedule), declared.model.any_sigma, variants(Sampler)[tag]
     assert issubclass(cls, Sampler)
     if counts is None:
         counts = [count for count in default_counts(declared) if count >= definition_of(cls).fewest]
-    settings = [(count, one) for count in counts for weight in weights for one in _guided(cls, declared, count, weight)]
+    settings = [
+        (count, one) for count in counts for weight in guidance for one in _guided(cls, declared, count, weight)
+    ]
     if not settings:
         raise UsageError(f"{parameter('samplers')} {tag}: there are no settings of it to try; leave it out")
     tried = [one for count, one in settings if (evaluations(one, len(trained)) or 0) <= count]
@@ -84,9 +87,13 @@ def _possible(declared: Declared, tag: str, counts: Sequence[int] | None, weight
 
 
 def _guided(cls: type[Sampler], declared: Declared, count: int, weight: float) -> Sequence[Sampler]:
-    """The settings of a sampler with guidance of this weight, which take two evaluations at each σ."""
-    calls = count if weight == 1 else max(1, count // 2)
-    return [attrs.evolve(one, guidance=weight) for one in _settings_of(cls, _grids(declared, calls), calls)]
+    """The settings of a sampler with guidance of this weight, which takes two evaluations at each σ."""
+    own, calls = declared.sampler, count if weight == 1 else max(1, count // 2)
+    interval = None if weight == 1 else own.guidance_interval
+    return [
+        attrs.evolve(one, classes=own.classes, guidance=weight, guidance_interval=interval)
+        for one in _settings_of(cls, _grids(declared, calls), calls)
+    ]
 
 
 def _grids(declared: Declared, count: int = max(_EVALUATIONS)) -> Grids:

@@ -83,13 +83,20 @@ class Distance(Measure):
             return
         classes, labels = self.spec.classes, self._real_labels
         if not classes or NO_CLASS in classes:
-            raise UsageError(f"{parameter('classes')} needs a model that is conditional on classes, and draws them")
-        fewest = min(self.n // len(classes), *(int((labels == one).sum()) for one in classes))
-        if fewest < LEAST_IMAGES:
             raise UsageError(
-                f"{parameter('classes')} needs {LEAST_IMAGES} images of each class, drawn and real ones, and there are "
-                f"{fewest} of one; draw more with {parameter('n')}"
+                f"{parameter('classes')} needs images of classes, from a network that is conditional on them"
             )
+        if self.n < LEAST_IMAGES * len(classes):
+            raise UsageError(
+                f"{parameter('classes')} needs at least {LEAST_IMAGES} images of each class, so {parameter('n')} "
+                f"{LEAST_IMAGES * len(classes):,} or more"
+            )
+        for label in classes:
+            if (found := int((labels == label).sum())) < LEAST_IMAGES:
+                raise UsageError(
+                    f"{parameter('classes')} needs at least {LEAST_IMAGES} real images of each class, and class "
+                    f"{label} has {found}"
+                )
 
     @cached_property
     def _real_labels(self) -> Tensor:
@@ -150,6 +157,7 @@ class Distance(Measure):
             "reference": unnamed(self.reference.facts),
             **({} if self.spec.space.bounded else {"window": str(self.spec.space.pictures)}),
             **({"by_class": True} if self.by_class else {}),
+            **({"classes": list(self.spec.classes)} if self.spec.sampler.classes else {}),
         }
 
     def words(self) -> dict[str, str]:
@@ -162,6 +170,17 @@ class Distance(Measure):
         }
 
     def caution(self) -> str | None:
+        cautions = [self._caution_of_classes(), self._caution_of_number()]
+        return "\n".join(filter(None, cautions)) or None
+
+    def _caution_of_classes(self) -> str | None:
+        """A warning about images that aren't of all classes, as the reference is."""
+        model, asked = self.spec.model, self.spec.sampler.classes
+        if not asked or model is None or set(self.spec.classes) in ({NO_CLASS}, set(range(model.classes))):
+            return None
+        return "the images are of some classes, and the reference is of all: the distance can't be compared with others"
+
+    def _caution_of_number(self) -> str | None:
         n, of_reference, dimensions = self.n, self.reference.count, self.features.dimensions
         if min(n, of_reference or n) > dimensions:
             return None
@@ -186,7 +205,7 @@ class Distance(Measure):
 
     def evaluations(self, subject: Subject) -> int | None:
         """Network evaluations per image, of all members together; None for adaptive solvers."""
-        count = evaluations(self.sampler(subject), len(self.spec.levels))
+        count = evaluations(self.sampler(subject), len(self.spec.levels), self.spec.levels)
         return None if count is None else count * max(1, len(subject.members))
 
     def units(self, subject: Subject) -> int:

@@ -54,6 +54,8 @@ class HeldOutLoss(Measure):
             raise UsageError(
                 f"{parameter('passes')} must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}"
             )
+        model = self.experiment.model
+        self.source.splits().require_classes(model.classes, self.spec.space.class_names)
         if self.count == 0:
             raise NcsnxError("the data set has no held-out images, so there is no held-out loss")
 

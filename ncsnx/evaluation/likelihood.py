@@ -72,6 +72,8 @@ class Likelihood(Measure):
         precision = "fp32" if self.given is None else self.given.precision  # of a run the runtime's
         require_flow(name, precision, self.tolerance, any_sigma=self.spec.any_sigma)
         held_out = len(self.source.splits().held_out)
+        if self.spec.model is not None:
+            self.source.splits().require_classes(self.spec.model.classes, self.spec.space.class_names)
         if held_out < 2:
             raise NcsnxError(f"a likelihood needs at least 2 held-out images, and the data set has {held_out}")
         if not 2 <= self.count <= held_out:
@@ -175,8 +177,10 @@ class Likelihood(Measure):
             watch = _progress(_UNITS * len(batch), self.ends, work, advance)
             images = self.source.splits().held_out.read(places[batch])
             pixels, device = images.pixels, self.runtime.device
-            own_classes = model.network.class_cond(images.labels.to(device))
-            cond = own_classes or model.inputs(self.seed, places[batch].to(device))
+            if model.network.classes:
+                cond = model.network.class_cond(images.labels.to(device))
+            else:
+                cond = model.inputs(self.seed, places[batch].to(device))
             flow = ProbabilityFlow(
                 model.network.scaled_score, *self.ends, tolerance=self.tolerance, cond=cond, watch=watch
             )

@@ -165,16 +165,24 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
         which = f"{weights} of step {config.step:,}"
     return (
         f"A noise-conditional score network ({network}, {counted(parameters, 'parameter')}) "
-        f"{_purpose(declared)} images of {height}×{width} pixels with {counted(channels, 'channel')}. "
+        f"{_purpose(declared, config.space)} images of {height}×{width} pixels with {counted(channels, 'channel')}. "
         f"Sampling takes {evaluations} per image. These are the {which}."
     )
 
 
-def _purpose(declared: Declared) -> str:
+_NAMED = 20
+"""Most classes that are named."""
+
+
+def _purpose(declared: Declared, space: Space) -> str:
     """The purpose of a network, as a clause before its images."""
     if isinstance(declared.model, Deepinv) and declared.schedule.sigma_max < 1:
         return "that denoises"
-    return "that generates, by class," if getattr(declared.model, "classes", 0) else "that unconditionally generates"
+    if count := declared.model.classes:
+        shown = [*map(text, space.class_names[:_NAMED]), *(["…"] if len(space.class_names) > _NAMED else [])]
+        names = ", ".join(shown)
+        return f"that generates, by {counted(count, 'class')}{f' ({names})' if names else ''},"
+    return "that unconditionally generates"
 
 
 def _sample_grid(picture: Picture, space: Space) -> Iterator[str]:

@@ -71,13 +71,15 @@ def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> N
 def posterior_means(task: Task, model: Model) -> Tensor | None:
     """The mean of the posterior of noisy pictures in one evaluation, (P, C, H, W).
 
-    It is D(y, σ), the mean of p(x_0 | y) of the model's data (Tweedie's formula). None for another rule, and for a
-    model with further inputs, such as classes, which each image has its own of.
+    It is D(y, σ), the mean of p(x_0 | y) of the model's data (Tweedie's formula). None for another rule, with guidance,
+    and for alternatives of several classes or other further inputs.
     """
-    if task.rule != REVERSE or model.has_inputs:
+    classes = model.spec().classes
+    if task.rule != REVERSE or model.cond is not None or len(classes) > 1 or model.sampler.guidance != 1:
         return None
+    cond = model.inputs(0, torch.zeros(1, dtype=torch.int64, device=model.runtime.device))
     sigma, given = task.sigma(model.space), model.to_network(task.shown() * model.space.span)
-    means = [model.denoise(given[place : place + 1], sigma) for place in range(task.count)]
+    means = [model.denoise(given[place : place + 1], sigma, cond) for place in range(task.count)]
     return model.from_network(torch.cat(means)).cpu()
 
 

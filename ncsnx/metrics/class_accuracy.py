@@ -3,7 +3,7 @@
 from ncsnx.features.moments import usable
 from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 
-CLASS_ACCURACY = Quantity("class_accuracy", "asked class", is_share=True, better="higher")
+CLASS_ACCURACY = Quantity("class_accuracy", "class accuracy", is_share=True, better="higher")
 
 
 @metric("class-accuracy", CLASS_ACCURACY, needs=("logits", "classes"), on_request=False)

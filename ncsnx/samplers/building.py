@@ -83,14 +83,19 @@ def first_sigma(config: Sampler, trained: Sequence[float]) -> float:
     return sampler_levels(config, trained)[0]
 
 
-def evaluations(config: Sampler, levels: int) -> int | None:
+def evaluations(config: Sampler, levels: int, trained: Sequence[float] = ()) -> int | None:
     """The exact number of network evaluations per image (NFE) of a sampler at `levels` noise levels.
 
-    With guidance in an interval of σ, it is the largest possible one. None for adaptive solvers, where only sampling
-    shows it. Raises NcsnxError for a configuration without a registered sampler, and for any exception of the sampler.
+    trained: the levels, by which guidance in an interval of σ is counted; without them, it counts as everywhere. None
+    for adaptive solvers, where only sampling shows it. Raises NcsnxError for a configuration without a registered
+    sampler, and for any exception of the sampler.
     """
-    calls = _calls(config, levels)
-    return None if calls is None else calls * (1 if Guidance.of(config) is None else 2)
+    calls, guidance = _calls(config, levels), Guidance.of(config)
+    if calls is None or guidance is None:
+        return calls
+    if trained and config.guidance_interval is not None:
+        return calls + sum(guidance.low < sigma <= guidance.high for sigma in visited(config, trained))
+    return 2 * calls
 
 
 def _calls(config: Sampler, levels: int) -> int | None:
@@ -151,14 +156,14 @@ def _dry_levels(config: Sampler, levels: int) -> tuple[float, ...]:
     return tuple((1 + 1e-6) ** -number for number in range(count))
 
 
-def expected_evaluations(config: Sampler, levels: int) -> int:
+def expected_evaluations(config: Sampler, levels: int, trained: Sequence[float] = ()) -> int:
     """`evaluations`, or a guess for adaptive samplers; for estimates of time."""
-    count = evaluations(config, levels)
+    count = evaluations(config, levels, trained)
     return _GUESSED_EVALUATIONS if count is None else count
 
 
-def evaluations_in_words(config: Sampler, levels: int) -> str:
+def evaluations_in_words(config: Sampler, levels: int, trained: Sequence[float] = ()) -> str:
     """Evaluations per image as text."""
     if (field := definition_of(type(config)).adaptive) is not None:
         return f"an adaptive number of evaluations ({field} {getattr(config, field):g})"
-    return counted(expected_evaluations(config, levels), "evaluation")
+    return counted(expected_evaluations(config, levels, trained), "evaluation")

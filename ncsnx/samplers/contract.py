@@ -47,6 +47,8 @@ DenoisingModel: TypeAlias = Callable[..., tuple[Tensor, Tensor]]
 """model(x, σ), and for an adaptive sampler model(x, σ, rows): (denoised, score) of the images `rows`, (B',) int64."""
 
 _GIVEN = ("x", "sigmas", "noise", "model")
+_OF_ALL = (*attrs.fields_dict(Sampler), "unguided")
+"""Fields and properties of every sampler, which the driver applies."""
 F = TypeVar("F", bound=Callable[..., Steps])
 
 
@@ -101,7 +103,10 @@ class Definition:
         if not inspect.isgeneratorfunction(function):
             raise TypeError(f"{where}: expected a generator function, with `x, denoised, score = yield x, sigma`")
         known = [*attrs.fields_dict(config), *(name for name in dir(config) if _is_property(config, name))]
-        own = [name for name in known if name not in _GIVEN]  # `start` passes other values by the names in _GIVEN
+        taken = [field.name for field in attrs.fields(config) if not field.inherited and field.name in _OF_ALL]
+        if taken:
+            raise TypeError(f"{where}: its field {taken[0]} is one that every sampler has")
+        own = [name for name in known if name not in (*_GIVEN, *_OF_ALL)]  # `start` passes other values by _GIVEN
         for name, parameter in inspect.signature(function).parameters.items():
             wanted = own if parameter.kind is parameter.KEYWORD_ONLY else _GIVEN
             if name not in wanted:

@@ -130,12 +130,14 @@ class _Batch:
         self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None, rows: Tensor | slice = slice(None)
     ) -> tuple[Tensor, Tensor | float]:
         """(score, likelihood score) of the images `rows`: one evaluation, or two with guidance."""
-        model, times = self.model, 1
-        if self.class_guidance is not None:
-            model, times = self.class_guidance.at(model, sigma)
-        self.evaluated += times * len(x)
+        model = self._counted if self.class_guidance is None else self.class_guidance.at(self._counted, sigma)
         score = partial(score_of, model, cond={name: one[rows] for name, one in self.cond.items()})
         return (score(x, sigma), 0.0) if constrain is None else constrain.guided(score, x, sigma)
+
+    def _counted(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        """The model itself; counts its evaluations."""
+        self.evaluated += len(x)
+        return self.model(x, sigma, cond)
 
     def evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor, Tensor | float]:
         """(state, score, likelihood score) for the sampler's x."""

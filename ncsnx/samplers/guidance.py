@@ -29,25 +29,26 @@ class Guidance:
         """The guidance of a sampler; None without."""
         return None if config.guidance == 1 else cls(config.guidance, *(config.guidance_interval or ()))
 
-    def at(self, model: ScaledScore, sigma: float | Tensor) -> tuple[ScaledScore, int]:
-        """The model at σ, and how often it evaluates each image: once outside the interval, else twice.
+    def at(self, model: ScaledScore, sigma: float | Tensor) -> ScaledScore:
+        """The guided model at σ, which evaluates images twice inside the interval, and once outside.
 
-        sigma: of all images, or of each, (B, 1, 1, 1), which isn't looked at here. The further inputs of the model must
-        have classes.
+        sigma: of all images, or of each, (B, 1, 1, 1). The further inputs of the model must have classes.
         """
-        if not isinstance(sigma, Tensor) and not self.low < sigma <= self.high:
-            return model, 1
+        if isinstance(sigma, Tensor):
+            inside = ((self.low < sigma) & (sigma <= self.high)).flatten()
+            return lambda x, each, cond: self._guided(model, x, each, cond, inside)
+        if self.low < sigma <= self.high:
+            return lambda x, each, cond: self._guided(model, x, each, cond, slice(None))
+        return model
 
-        def guided(x: Tensor, each: Tensor, cond: Cond) -> Tensor:
-            if "classes" not in cond:
-                raise NcsnxError("guidance needs a model that is conditional on classes")
-            without = {**cond, "classes": torch.full_like(cond["classes"], NO_CLASS)}
-            both = {name: torch.cat([cond[name], without[name]]) for name in cond}
-            with_class, without_class = model(torch.cat([x, x]), torch.cat([each, each]), both).chunk(2)
-            # σ s = (D − x)/σ is combined as D is
-            combined = without_class + self.weight * (with_class - without_class)
-            if not isinstance(sigma, Tensor):
-                return combined
-            return torch.where((self.low < sigma) & (sigma <= self.high), combined, with_class)
-
-        return guided, 2
+    def _guided(self, model: ScaledScore, x: Tensor, sigma: Tensor, cond: Cond, rows: Tensor | slice) -> Tensor:
+        """σ s of the images x, guided for some of them; σ s = (D − x)/σ is combined as D is."""
+        if "classes" not in cond:
+            raise NcsnxError("guidance needs a model that is conditional on classes")
+        some = {name: one[rows] for name, one in cond.items()}
+        without = {**some, "classes": torch.full_like(some["classes"], NO_CLASS)}
+        both = {name: torch.cat([cond[name], without[name]]) for name in cond}
+        scores = model(torch.cat([x, x[rows]]), torch.cat([sigma, sigma[rows]]), both)
+        with_class, without_class = scores[: len(x)].clone(), scores[len(x) :]
+        with_class[rows] = without_class + self.weight * (with_class[rows] - without_class)
+        return with_class

@@ -299,12 +299,12 @@ class Model:
     @property
     def evaluations(self) -> int | None:
         """Network evaluations per image; None for adaptive samplers."""
-        return evaluations(self.sampler, len(self.levels))
+        return evaluations(self.sampler, len(self.levels), self.levels)
 
     @property
     def evaluations_in_words(self) -> str:
         """`evaluations` as text."""
-        return evaluations_in_words(self.sampler, len(self.levels))
+        return evaluations_in_words(self.sampler, len(self.levels), self.levels)
 
     @property
     def states(self) -> int:

@@ -21,7 +21,7 @@ from ncsnx.config.sampler import (
 )
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, UsageError, quoted
-from ncsnx.model_spec import HasSampler, ModelSpec
+from ncsnx.model_spec import OF_ANY_CLASS, HasSampler, ModelSpec
 from ncsnx.runs.fast_sampler import find_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger
@@ -109,16 +109,31 @@ def restoring_sampler(
     is_own = tag_of(type(spec.sampler)) in named and not isinstance(spec.sampler, GridSampler)
     is_chosen = sampler is not None or FAST_OVERRIDE in overrides or is_own
     if is_chosen or not spec.any_sigma or rule == "langevin":
-        return chosen_sampler(work, source, overrides, sampler)
+        return of_any_class(chosen_sampler(work, source, overrides, sampler), spec)
     paths = {override.path for override in overrides}
     default = DENOISING if rule == "reverse" else RESTORING
-    chosen = apply_sampler_overrides(default, list(overrides))
+    drawn = {name: getattr(spec.sampler, name) for name in ("classes", "guidance", "guidance_interval")}
+    chosen = of_any_class(apply_sampler_overrides(attrs.evolve(default, **drawn), list(overrides)), spec)
     if isinstance(chosen, GridSampler) and "sampler.steps" not in paths:
         chosen = attrs.evolve(chosen, steps=_PREVIEW_STEPS if quick else default.steps)
     if isinstance(chosen, ConsistentAnnealed) and chosen.steps < FEWEST_STEPS and "sampler.eta" not in paths:
         chosen = attrs.evolve(chosen, eta=1.0)
-    _say_bias(work, chosen, spec)
-    return chosen
+    return _checked(work, chosen, spec)
+
+
+def of_any_class(sampler: Sampler, spec: ModelSpec) -> Sampler:
+    """The sampler that restores: of images of any class, unless classes are asked for.
+
+    Raises UsageError for a network that knows images of a class only.
+    """
+    if spec.model is None or spec.model.classes == 0 or sampler.classes:
+        return sampler
+    if spec.model.class_dropout == 0:
+        raise UsageError(
+            "this network draws images of a class, which the picture doesn't say",
+            Hint("say it", adds="sampler.classes=0"),
+        )
+    return attrs.evolve(sampler, classes=(OF_ANY_CLASS,))
 
 
 def chosen_sampler(
@@ -143,8 +158,7 @@ def chosen_sampler(
         )
     else:
         begun = sampler or spec.sampler
-    changed = apply_sampler_overrides(begun, others)
-    _say_bias(work, changed, spec)
+    changed = _checked(work, apply_sampler_overrides(begun, others), spec)
     is_own = sampler is None and not overrides
     if is_own and isinstance(spec.sampler, AnnealedLangevin) and isinstance(source, Run):
         if find_fast(Ledger.read(source, ["compare"])) is not None:
@@ -154,8 +168,10 @@ def chosen_sampler(
     return changed
 
 
-def _say_bias(work: Work, sampler: Sampler, spec: ModelSpec) -> None:
-    """Says how a sampler is known to be biased. Raises UsageError for classes that the network doesn't know."""
-    _ = attrs.evolve(spec, sampler=sampler).classes
+def _checked(work: Work, sampler: Sampler, spec: ModelSpec) -> Sampler:
+    """The sampler itself; says how it is known to be biased. Raises UsageError for classes that the network doesn't
+    know."""
+    attrs.evolve(spec, sampler=sampler).require_classes()
     if bias := known_bias(sampler.unguided, spec.levels, spec.space.shape):
         work.info(bias)
+    return sampler

@@ -26,6 +26,8 @@ class InitialWeights:
     """The experiment of the new training, with the network of the model."""
     changed: tuple[str, ...]
     """Dotted paths of what the model changed in it."""
+    class_names: tuple[str, ...]
+    """Names of the classes that the network knows, if they are known."""
     tensors: Mapping[str, Tensor]
     record: ImportedFrom
     """Origin of the weights, for the new checkpoints."""
@@ -71,6 +73,7 @@ def initial_weights(experiment: Experiment, source: Source) -> InitialWeights:
     return InitialWeights(
         experiment=changed,
         changed=tuple(one.path for one in differences(experiment, changed)),
+        class_names=space.class_names,
         tensors=model.network.state_dict(),
         record=ImportedFrom(
             file=source.name,

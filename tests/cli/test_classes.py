@@ -4,14 +4,21 @@ import json
 import shutil
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
 import ncsnx
+from ncsnx.config import Heun, UNet
 from ncsnx.config.discovery import resolve
+from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.data import open_data
+from ncsnx.errors import UsageError
+from ncsnx.evaluation.comparison_candidates import comparison_candidates
 from ncsnx.networks.unet import UNetNetwork
+from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
+from ncsnx.sampling.sampler_choice import of_any_class
 from ncsnx.training.training_step import TrainingStep
 from tests.cli.command import run
 from tests.spaces import state_of
@@ -65,9 +72,9 @@ def test_guided_images_are_the_same_in_any_batch_and_others_than_unguided_ones(p
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["sampler.classes=3,12"], "sampler.classes: expected numbers from 0 to 9, or names such as '0', found '12'"),
+        (["sampler.classes=3,12"], "sampler.classes: expected 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; found '12'"),
         (["sampler.classes=cat"], "found 'cat'"),
-        (["sampler.classes=none", "sampler.guidance=2"], "sampler.guidance goes towards a class"),
+        (["sampler.classes=none", "sampler.guidance=2"], "sampler.guidance needs a class to guide towards"),
         (["sampler.guidance=2", "sampler.guidance_interval=2,1"], "must be two numbers, 0 <= low < high"),
         (["sampler.guidance_interval=1,2"], "needs a guidance other than 1"),
         (["sampler.guidance=-1"], "sampler.guidance: must be"),
@@ -84,9 +91,10 @@ def test_classes_that_are_not_there_are_refused_in_one_sentence(place: Path, cha
     ("experiment", "changes", "said"),
     [
         ("digits", ["model.classes=10"], "model.classes: no such field in ncsnv2"),
-        ("digits_edm", ["model.classes=7"], "model.classes=7, but the data has 10 classes"),
-        ("digits_edm", ["sampler.classes=3"], "the network is not conditional on classes"),
-        ("digits_edm", ["model.classes=10", "model.class_dropout=0", "sampler.guidance=2"], "trained without any"),
+        ("digits_edm", ["model.classes=7"], "the network knows 7 classes, and the data has 10 classes"),
+        ("digits_edm", ["sampler.classes=3"], "need a network that is conditional on classes"),
+        ("digits_edm", ["model.classes=10", "model.class_dropout=0", "sampler.guidance=2"], "model.class_dropout=0"),
+        ("digits_edm", ["model.classes=10", "snapshots.sampler=heun", "snapshots.sampler.classes=99"], "found '99'"),
     ],
 )
 def test_training_refuses_classes_that_network_or_data_lack(
@@ -107,7 +115,38 @@ def test_a_score_tells_of_asked_classes_and_of_each_class(place: Path) -> None:
     assert "6 images each" in scored.err.replace("\n", " ")
     few = run("fid", "digits_edm", "--range", "latest", "--n", "30", "--classes")
     assert few.code == 2
-    assert "needs 4 images of each class" in few.err.replace("\n", " ")
+    assert "needs at least 4 images of each class, so --n 40 or more" in few.err.replace("\n", " ")
+
+
+def test_scores_of_other_classes_are_other_series_and_say_so(place: Path) -> None:
+    few = run("fid", "digits_edm", "--range", "latest", "--n", "20", "--classes", "sampler.classes=7,3", "--json")
+    other = run("fid", "digits_edm", "--range", "latest", "--n", "20", "--classes", "sampler.classes=3,7", "--json")
+    assert "the images are of some classes, and the reference is of all" in few.err.replace("\n", " ")
+    (first, second) = (json.loads(found.out) for found in (few, other))
+    assert first["protocol"]["classes"] == [7, 3]
+    assert first["protocol"] != second["protocol"]
+
+
+def test_another_sampler_draws_the_same_classes_and_a_restoration_any(place: Path) -> None:
+    run_ = ncsnx.load("digits_edm").origin.source
+    assert isinstance(run_, Run)
+    own = attrs.evolve(run_.spec(), sampler=_drawing(ncsnx.load("digits_edm"), "3", "7", guidance=2.0))
+    changed = apply_sampler_overrides(own.sampler, parse_overrides(["sampler=dpmpp"]))
+    assert (changed.classes, changed.guidance) == (("3", "7"), 2.0)
+    found = comparison_candidates(attrs.evolve(run_.declared(), sampler=own.sampler), ["cas"], [10])
+    assert {(one.classes, one.guidance) for one in found} == {(("3", "7"), 2.0)}
+    assert of_any_class(Heun(), run_.spec()).classes == ("none",)
+    with pytest.raises(UsageError, match="which the picture doesn't say"):
+        of_any_class(Heun(), attrs.evolve(run_.spec(), model=UNet(classes=10, class_dropout=0.0)))
+
+
+def test_numbers_that_are_names_of_other_classes_are_names(place: Path) -> None:
+    spec = ncsnx.load("digits_edm").spec()
+    named = attrs.evolve(spec, space=attrs.evolve(spec.space, class_names=("1", "2", "cat")))
+    three = attrs.evolve(named, model=UNet(classes=3))
+    assert attrs.evolve(three, sampler=Heun(classes=(1, "cat"))).classes == (0, 2)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="expected 1, 2, cat; found '0'"):
+        attrs.evolve(three, sampler=Heun(classes=("0",))).require_classes()
 
 
 def test_images_of_no_class_have_no_asked_class(place: Path) -> None:

@@ -88,7 +88,7 @@ def test_guidance_takes_two_evaluations_where_it_is_and_one_elsewhere() -> None:
     assert taken(Heun(steps=9)) == evaluations(Heun(steps=9), 5) == 17
     assert taken(Heun(steps=9, guidance=2.0)) == evaluations(Heun(steps=9, guidance=2.0), 5) == 34
     within = Heun(steps=9, guidance=2.0, guidance_interval=(0.1, 1.0))
-    assert 17 < taken(within) < 34
+    assert 17 < taken(within) == evaluations(within, len(levels), levels) < 34
     assert taken(attrs.evolve(within, guidance_interval=(100.0, 200.0))) == 17
 
 
@@ -107,9 +107,12 @@ def test_an_end_of_the_interval_is_not_rounded() -> None:
 def test_guidance_in_an_interval_is_none_outside_for_images_with_steps_of_their_own_too() -> None:
     x, levels = torch.full((2, 1, 2, 2), 0.5), levels_of_plan(PLAN)
 
+    evaluated = dict[Sampler, float]()
+
     def result(config: Sampler) -> Tensor:
         cond = {"classes": torch.tensor([0, 1])}
         *_, last = build_sampler(config)(exact, x, levels, noise=torch.zeros_like, cond=cond)  # type: ignore[arg-type]
+        evaluated[config] = last.evaluations
         return last.x
 
     plain = ProbabilityFlowODE(steps=3)
@@ -118,3 +121,4 @@ def test_guidance_in_an_interval_is_none_outside_for_images_with_steps_of_their_
     assert torch.equal(result(outside), result(plain))
     assert torch.equal(result(everywhere), result(attrs.evolve(plain, guidance=3.0)))
     assert not torch.allclose(result(everywhere), result(plain), atol=0.05)
+    assert evaluated[outside] == evaluated[plain] < evaluated[everywhere]

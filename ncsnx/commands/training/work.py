@@ -39,6 +39,7 @@ from ncsnx.training.loop import AgreedStop, train_steps
 from ncsnx.training.observer import TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.run_files import TENSORBOARD_HINT, has_tensorboard
+from ncsnx.training.snapshots import snapshot_sampler
 from ncsnx.training.start import load_newest, record_start, require_same_identity
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import require_shareable
@@ -63,9 +64,13 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
         meta_network(job.experiment)  # refuses early what it can't take
         splits = open_data(job.experiment.data, job.data, work)
         require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
-        _require_classes(job.experiment, splits)
+        suggested = [] if initial else [Hint("set", adds=f"model.classes={len(splits.class_names)}")]
+        names = initial.class_names if initial else ()
+        splits.require_classes(job.experiment.model.classes, names, *suggested)
         space = work.ranks.first(lambda: _space(job, splits, work))
-        _ = ModelSpec.of(job.experiment, space).classes  # refuses early what its sampler can't draw
+        spec = ModelSpec.of(job.experiment, space)
+        for sampler in (job.experiment.sampler, snapshot_sampler(job.experiment)):
+            attrs.evolve(spec, sampler=sampler).require_classes()
         splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
         job = _ending_in_time(job, end_s, runtime, work)
         state = TrainingState(job.experiment, runtime, space)
@@ -103,15 +108,6 @@ def _space(job: TrainingJob, splits: Splits, work: Work) -> Space:
     if (run := job.existing()) is None:
         return measured_space(job.experiment, splits, job.name, work)
     return run.space().shown_as(job.experiment.data)
-
-
-def _require_classes(experiment: Experiment, splits: Splits) -> None:
-    """Raises UsageError if a network is conditional on other classes than the data has."""
-    declared, found = experiment.model.classes, len(splits.class_names)
-    if declared and declared != found:
-        has = f"has {counted(found, 'class')}" if found else "has no classes"
-        suggested = Hint("set", adds=f"model.classes={found}")
-        raise UsageError(f"model.classes={declared}, but the data {has}", suggested)
 
 
 def _ending_in_time(job: TrainingJob, end_s: float, runtime: Runtime, work: Work) -> TrainingJob:
