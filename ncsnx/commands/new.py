@@ -87,6 +87,10 @@ class New(Planned, InData, Command["NewExperiment"]):
         for line in found.lines():
             work.info(line)
         _say_budget(found, fit, work)
+        if found.classes > 1 and not experiment.model.classes:
+            work.info(
+                f"the data has {found.classes} classes, not used; a U-Net takes them: model.classes={found.classes}"
+            )
         self._suggest_patches(experiment.data, work)
         return NewExperiment(survey=found, path=path)
 

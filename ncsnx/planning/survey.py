@@ -203,11 +203,6 @@ class Survey:
         ]
         if experiment.model.classes:
             lines.append(f"conditional on {counted(experiment.model.classes, 'class')}; without: model.classes=0")
-        elif self.classes > 1:
-            lines.append(
-                f"{counted(self.classes, 'class')}, not used; a U-Net is conditional on them with: "
-                f"model.classes={self.classes}"
-            )
         bias = bias_of(experiment)
         return lines if bias is None else [*lines, bias]
 

@@ -130,7 +130,11 @@ class _Batch:
         self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None, rows: Tensor | slice = slice(None)
     ) -> tuple[Tensor, Tensor | float]:
         """(score, likelihood score) of the images `rows`: one evaluation, or two with guidance."""
-        model = self._counted if self.class_guidance is None else self.class_guidance.at(self._counted, sigma)
+        model = self.model
+        if self.class_guidance is None:
+            self.evaluated += len(x)
+        else:
+            model = self.class_guidance.at(self._counted, sigma)
         score = partial(score_of, model, cond={name: one[rows] for name, one in self.cond.items()})
         return (score(x, sigma), 0.0) if constrain is None else constrain.guided(score, x, sigma)
 

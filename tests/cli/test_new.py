@@ -392,7 +392,8 @@ def test_folders_become_classes_where_each_has_enough_pictures(here: Path) -> No
     outcome = new("photos", "--from", "photos")
     assert resolve("photos").experiment.model.classes == 2
     assert "conditional on 2 classes; without: model.classes=0" in outcome.err
-    assert made("few", "--from", "few").model.classes == 0
+    assert "the data has 2 classes, not used" in new("few", "--from", "few").err
+    assert resolve("few").experiment.model.classes == 0
 
 
 @pytest.mark.parametrize("width", [4, 48])

@@ -17,6 +17,7 @@ from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.data_sets import Dequantization, Transform
 from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import parse_overrides
+from ncsnx.data import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.distance import Distance
 from ncsnx.evaluation.held_out import HeldOutLoss
@@ -53,7 +54,8 @@ def measured(experiment: Experiment, scale: float = 2.0, sigma_data: float = 0.2
 def source(experiment: Experiment, space: Space) -> DataSource:
     found = DataSource(data=experiment.data, folder=Path(), recorded="f" * 64, space=space)
     held_out: Any = [*range(299)]
-    found._splits = SimpleNamespace(held_out=held_out)  # type: ignore[assignment]
+    names = tuple(map(str, range(experiment.model.classes)))
+    found._splits = Splits(train=held_out, held_out=held_out, fingerprint="f" * 64, class_names=names)
     return found
 
 
@@ -109,6 +111,8 @@ def is_in_likelihood(path: str, experiment: Experiment) -> bool:
 
 
 def is_in_distance(path: str, experiment: Experiment) -> bool:
+    if path == "sampler.classes":
+        return True
     others = ("data.sigma_data", "data.dequantization", "data.transform", "data.scale")  # the window is declared too
     is_image = path.startswith("data.") and path not in others
     return is_image and (path.partition(".")[2] in PICTURES or is_in_loss(path, experiment))
@@ -128,7 +132,10 @@ def others(path: str, value: object) -> Iterator[object]:
     elif isinstance(value, str):
         yield from (f"{value}x", "black", "skip", "refuse", "bf16", "fp32")
     elif isinstance(value, list):
-        yield [2 * item if isinstance(item, int) else item + 0.25 for item in value]
+        if value and isinstance(value[0], str):
+            yield value[::-1]
+        else:
+            yield [2 * item if isinstance(item, int) else item + 0.25 for item in value]
 
 
 def varied(experiment: Experiment) -> Iterator[tuple[str, Experiment]]:
