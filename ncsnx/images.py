@@ -177,9 +177,8 @@ def arranged(images: Tensor, classes: int) -> tuple[Tensor, int]:
     columns = len(images) // max(1, classes)
     if not 2 <= columns <= 4 * classes:
         return images, square_columns(len(images))
-    return images[: columns * classes].reshape(columns, classes, *images.shape[1:]).transpose(0, 1).flatten(
-        0, 1
-    ), columns
+    by_column = images[: columns * classes].reshape(columns, classes, *images.shape[1:])
+    return by_column.transpose(0, 1).flatten(0, 1), columns
 
 
 def square_columns(n: int) -> int:

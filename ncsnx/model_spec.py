@@ -11,6 +11,7 @@ from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import Hint, UsageError, printable, quoted
 from ncsnx.noise.levels import sigmas
+from ncsnx.quantities import listed
 from ncsnx.space import Space
 from ncsnx.work import SILENT, Work
 
@@ -18,8 +19,6 @@ NO_CLASS = -1
 """The class of images of any class."""
 OF_ANY_CLASS = "none"
 """The text of `sampler.classes` for images of any class."""
-_NAMED = 20
-"""Most classes in a message."""
 
 
 @attrs.frozen(kw_only=True)
@@ -98,9 +97,8 @@ class ModelSpec:
         known = [
             f"{number} {printable(other)}" if are_clear else printable(other) for number, other in enumerate(names)
         ]
-        listed = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
-        expected = f"expected {listed}" if known else f"expected numbers from 0 to {count - 1:,}"
-        raise UsageError(f"sampler.classes: {expected}; found {quoted(name)}")
+        expected = listed(known) or f"numbers from 0 to {count - 1:,}"
+        raise UsageError(f"sampler.classes: expected {expected}; found {quoted(name)}")
 
 
 class HasSampler(Protocol):

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 _HISSING = re.compile("(s|x|ch|sh)$")
@@ -17,6 +17,15 @@ def counted(count: float, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count:,.0f} {plural(noun)}"
+
+
+_MOST_NAMED = 20
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas between them: the first 20, and the number of the others."""
+    more = [f"… and {len(names) - _MOST_NAMED:,} more"] if len(names) > _MOST_NAMED else []
+    return ", ".join([*names[:_MOST_NAMED], *more])
 
 
 def plural(noun: str) -> str:

@@ -12,7 +12,7 @@ from ncsnx.commands.command import Command, Panel, argument, command, option
 from ncsnx.commands.groups import DataChanges, InData, Place, changed_words
 from ncsnx.commands.sources import READING_PANEL, InSource, ReadFully, meant, own, refuse_reading
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.quantities import byte_size, counted, number, product
+from ncsnx.quantities import byte_size, counted, listed, number, product
 from ncsnx.results import Column, Lines, Result, Table
 from ncsnx.spelling import argument as typed
 from ncsnx.spelling import parameter
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _SHEET_PANEL = "Contact sheet"
 _WORTH_WORKERS = 256
 """Fewer images are decoded before the processes have started."""
-_MOST_NAMED = 20
 
 
 @attrs.frozen
@@ -294,7 +293,7 @@ class DataFacts(Result):
         rows = {
             "training images": f"{summary.train:,}",
             "held out": f"{summary.held_out:,}",
-            "labels": _listed([f"{label}: {count:,}" for label, count in summary.labels.items()]) or "none",
+            "labels": listed([f"{label}: {count:,}" for label, count in summary.labels.items()]) or "none",
             "shape": product(summary.shape),
             "values": f"{summary.dtype} from {summary.least:g} to {summary.most:g}; {self._range_in_words()}",
             "mean": "  ".join(map(number, summary.mean)),
@@ -332,11 +331,6 @@ class DataFacts(Result):
             facts |= {"broken": len(scan.broken), "smallest": scan.sizes[0][:2], "largest": scan.sizes[-1][:2]}
         data, summary = unstructure(self.data.data), attrs.asdict(self.summary)
         return {"name": self.data.name, "data": data, **summary, "files": facts, "contact_sheet": str(self.sheet)}
-
-
-def _listed(names: list[str]) -> str:
-    more = [f"… and {len(names) - _MOST_NAMED:,} more"] if len(names) > _MOST_NAMED else []
-    return ", ".join([*names[:_MOST_NAMED], *more])
 
 
 @command("data download", panel=Panel.DATA, place=100)

@@ -86,8 +86,8 @@ class Splits:
 
     def require_classes(self, count: int, names: Sequence[str] = (), *hints: Hint) -> None:
         """Raises UsageError if the data hasn't the classes of a network: so many, and of these names if known."""
-        found = f"{counted(len(self.class_names), 'class')}" if self.class_names else "no classes"
         if count and count != len(self.class_names):
+            found = counted(len(self.class_names), "class") if self.class_names else "no classes"
             raise UsageError(f"the network knows {counted(count, 'class')}, and the data has {found}", *hints)
         if count and names and tuple(names) != self.class_names:
             pairs = enumerate(zip(names, self.class_names, strict=True))

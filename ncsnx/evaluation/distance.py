@@ -265,18 +265,16 @@ class Distance(Measure):
     def notes(self) -> list[str]:
         lacking = sum(bool(self._lacking(entry)) for entry in self.entries())
         perfect, name = self.perfect_model, self.recorded.metric
-        by_class = (
-            f"by class: {self.n // len(self.spec.classes):,} images each, against the real images of the class among "
-            f"{len(self._real_labels):,}; the fewer images, the larger the distance, of a perfect model too"
-            if self.by_class
-            else None
-        )
-        unknown = f"newer metrics are unknown for {counted(lacking, 'checkpoint')}, whose features were not kept"
-        return [
-            f"perfect model: {self.reference.why_unknown if perfect is None else f'{name} {perfect}'}",
-            *filter(None, [by_class]),
-            *([unknown] if lacking else []),
-        ]
+        notes = [f"perfect model: {self.reference.why_unknown if perfect is None else f'{name} {perfect}'}"]
+        if self.by_class:
+            notes.append(
+                f"by class: {self.n // len(self.spec.classes):,} images each, against the real images of the class "
+                f"among {len(self._real_labels):,}; the fewer images, the larger the distance, of a perfect model too"
+            )
+        if lacking:
+            checkpoints = counted(lacking, "checkpoint")
+            notes.append(f"newer metrics are unknown for {checkpoints}, whose features were not kept")
+        return notes
 
     def _kept(self, subject: Subject) -> Path:
         """The file of a subject's features."""

@@ -17,7 +17,7 @@ from ncsnx.config.model import Deepinv
 from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, printable, shortened
-from ncsnx.quantities import counted, with_error
+from ncsnx.quantities import counted, listed, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
 from ncsnx.sampling.bias import bias_of
 from ncsnx.space import Space
@@ -170,17 +170,12 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
     )
 
 
-_NAMED = 20
-"""Most classes that are named."""
-
-
 def _purpose(declared: Declared, space: Space) -> str:
     """The purpose of a network, as a clause before its images."""
     if isinstance(declared.model, Deepinv) and declared.schedule.sigma_max < 1:
         return "that denoises"
     if count := declared.model.classes:
-        shown = [*map(text, space.class_names[:_NAMED]), *(["…"] if len(space.class_names) > _NAMED else [])]
-        names = ", ".join(shown)
+        names = listed([text(name) for name in space.class_names])
         return f"that generates, by {counted(count, 'class')}{f' ({names})' if names else ''},"
     return "that unconditionally generates"
 

@@ -112,7 +112,7 @@ def restoring_sampler(
         return of_any_class(chosen_sampler(work, source, overrides, sampler), spec)
     paths = {override.path for override in overrides}
     default = DENOISING if rule == "reverse" else RESTORING
-    drawn = {name: getattr(spec.sampler, name) for name in ("classes", "guidance", "guidance_interval")}
+    drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
     chosen = of_any_class(apply_sampler_overrides(attrs.evolve(default, **drawn), list(overrides)), spec)
     if isinstance(chosen, GridSampler) and "sampler.steps" not in paths:
         chosen = attrs.evolve(chosen, steps=_PREVIEW_STEPS if quick else default.steps)
