@@ -1,4 +1,4 @@
-"""The site: `nox -s docs` builds it. The pages of reference/ are filled in by docs/extensions/."""
+"""The site: `nox -s docs` builds it. `python docs/references.py` writes the pages of reference/."""
 
 import sys
 import tomllib
@@ -16,22 +16,12 @@ ADDRESS = SETTINGS["tool"]["hatch"]["metadata"]["hooks"]["custom"]["address"].rs
 project = "ncsnx"
 author = "The ncsnx authors"
 version = release = ncsnx.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "filled_pages", "docstrings"]
+extensions = ["myst_parser", "filled_pages"]
 exclude_patterns = ["_build", "extensions"]
 nitpicky = True
-# "Model" in a signature is the configuration of a network or ncsnx.Model; the link goes to the first
-suppress_warnings = ["ref.python"]
 
-myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
-autodoc_typehints = "signature"
-autodoc_class_signature = "separated"
-python_use_unqualified_type_names = True
-toc_object_entries_show_parents = "hide"  # the contents of a page have room for names alone
-default_role = "code"
 smartquotes = False  # they change -- in options
 
 html_theme = "pydata_sphinx_theme"

@@ -1,15 +1,9 @@
-"""Sphinx extension: fills in pages where they say `<!-- made from … -->`: the reference of commands and configuration,
-and files that stand at the root of the repository.
-"""
+"""Sphinx extension: fills in the pages of files that stand at the root of the repository."""
 
 import re
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import command_reference
-import configuration_reference
-import python_reference
 
 ROOT = Path(__file__).parents[2]
 IN_PROJECT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
@@ -31,20 +25,14 @@ def from_root(name: str) -> str:
 
 
 PAGES = {
-    "reference/commands": command_reference.markdown,
-    "reference/configuration": configuration_reference.markdown,
-    "reference/python": python_reference.markdown,
     "project/contributing": partial(from_root, "CONTRIBUTING.md"),
     "project/changelog": partial(from_root, "CHANGELOG.md"),
 }
-MARK = re.compile(r"^(?:\*[^*]* made when the site is built[^*]*\*\n\n)?<!-- made from .* -->$", re.M)
-"""The mark, and the note above it to those who read the source of the page."""
 
 
 def fill_in(app: Any, page: str, source: list[str]) -> None:
     if page in PAGES:
-        before, after = MARK.split(source[0])
-        source[0] = before + PAGES[page]() + after
+        source[0] = PAGES[page]()
 
 
 def setup(app: Any) -> dict[str, bool]:
