@@ -76,7 +76,7 @@ def test_the_command_that_runs_the_tests_is_the_one_that_ci_runs() -> None:
 
 
 def test_the_readmes_section_on_commands_names_every_command() -> None:
-    section = README.split("## Commands")[1].split("## Questions")[0]
+    section = README.split("## Commands")[1].split("## What is missing")[0]
     named = {words.removeprefix("ncsnx ").split()[0] for words in re.findall("`([^`]+)`", section)}
 
     assert {one.name.partition(" ")[0] for one in built_in_commands()} <= named
