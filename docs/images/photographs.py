@@ -1,11 +1,12 @@
 """A prior of photographs beside classical methods, on standard pictures that it wasn't trained on.
 
-    pip install scikit-image PyWavelets bm3d
-    python docs/images/photographs.py [MODEL]              # photographs, which comes with ncsnx
+    pip install '.[science]' scikit-image PyWavelets bm3d
+    python docs/images/photographs.py [MODEL [TASK …]]     # photographs, which comes with ncsnx; all tasks
 
-prints PSNR (dB) and SSIM of centres of astronaut, chelsea, coffee and rocket: denoised by one evaluation per picture,
-256×256; enlarged, sharpened and filled in by the mean of 9 alternatives, 128×128, with their calibration. The strength
-of total variation, of non-local means and of Wiener's filter is the best one of a list for each picture, by its truth.
+prints PSNR (dB) and SSIM of centres of astronaut, chelsea, coffee and rocket in colour, camera and moon in grey:
+denoised by one evaluation per picture, 256×256; grey ones denoised, and all enlarged, sharpened and filled in by the
+mean of 9 alternatives of 40 steps, 128×128, with their calibration. The strength of each classical method but BM3D and
+wavelets is the best one of a list for each picture, by its truth.
 """
 
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import bm3d
+import deepinv
 import numpy as np
 import skimage.data
 import torch
@@ -31,16 +33,17 @@ import ncsnx
 Picture = NDArray[np.float64]
 Row = tuple[float, float, float]
 """PSNR, SSIM, seconds."""
-PICTURES = ("astronaut", "chelsea", "coffee", "rocket")
-ALTERNATIVES, SEED = 9, 0
+COLOUR, GREY = ("astronaut", "chelsea", "coffee", "rocket"), ("camera", "moon")
+ALTERNATIVES, STEPS, SEED = 9, 40, 0
 BLUR, BLUR_NOISE = 1.6, 2 / 255
 
 
 def centre(name: str, side: int) -> Picture:
-    """(side, side, 3) in [0, 1]."""
+    """(side, side, 3) in [0, 1]; a grey picture has it in each channel."""
     picture: Picture = getattr(skimage.data, name)() / 255
     top, left = ((size - side) // 2 for size in picture.shape[:2])
-    return picture[top : top + side, left : left + side]
+    part = picture[top : top + side, left : left + side]
+    return part if part.ndim == 3 else np.repeat(part[..., None], 3, axis=2)
 
 
 def quality(found: Picture, truth: Picture) -> tuple[float, float]:
@@ -66,8 +69,41 @@ def denoisers(noisy: Picture, sigma: float, truth: Picture) -> dict[str, Callabl
         "wavelets": lambda: restoration.denoise_wavelet(
             noisy, sigma=sigma, channel_axis=2, convert2ycbcr=True, rescale_sigma=True
         ),
+        "total generalized variation": lambda: best(
+            lambda strength: by_deepinv(deepinv.models.TGVDenoiser(n_it_max=200), noisy, strength),
+            sigma * np.array([1, 2, 4, 8]),
+            truth,
+        ),
         "BM3D": lambda: bm3d.bm3d_rgb(noisy, sigma),
     }
+
+
+def grey_denoisers(noisy: Picture, sigma: float, truth: Picture) -> dict[str, Callable[[], Picture]]:
+    """Of one channel, in all three."""
+    grey = noisy[..., 0]
+
+    def three(picture: Picture) -> Picture:
+        return np.repeat(picture[..., None], 3, axis=2)
+
+    return {
+        "total variation": lambda: best(
+            lambda weight: three(restoration.denoise_tv_chambolle(grey, weight=weight)),
+            sigma * np.array([0.6, 0.9, 1.2, 1.6]),
+            truth,
+        ),
+        "non-local means": lambda: best(
+            lambda h: three(restoration.denoise_nl_means(grey, h=h, sigma=sigma, patch_size=5, patch_distance=6)),
+            sigma * np.array([0.4, 0.6, 0.8, 1.0]),
+            truth,
+        ),
+        "BM3D": lambda: three(bm3d.bm3d(grey, sigma)),
+    }
+
+
+def by_deepinv(denoiser: Any, noisy: Picture, strength: float) -> Picture:
+    given = torch.from_numpy(noisy).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        return denoiser(given, strength)[0].permute(1, 2, 0).double().numpy()
 
 
 def letters(side: int) -> NDArray[np.bool_]:
@@ -124,14 +160,14 @@ def sharpened(blurred: Picture, truth: Picture) -> dict[str, Callable[[], Pictur
     }
 
 
-def print_rows(title: str, rows: dict[str, list[Row]]) -> None:
-    """A line for each method: PSNR of each picture, their mean, mean SSIM, seconds per picture."""
-    print(f"\n{title}\n| method | {' | '.join(PICTURES)} | mean | SSIM | s |\n|---|{'--:|' * (len(PICTURES) + 3)}")
+def print_rows(title: str, names: tuple[str, ...], rows: dict[str, list[Row]]) -> None:
+    """A line for each method: PSNR of each picture, means of the colour ones, or of all if none is."""
+    averaged = [name in COLOUR or names == GREY for name in names]
+    print(f"\n{title}\n| method | {' | '.join(names)} | mean | SSIM | s |\n|---|{'--:|' * (len(names) + 3)}")
     for name, found in rows.items():
-        psnrs, ssims, seconds = zip(*found, strict=True)
-        cells = [*psnrs, np.mean(psnrs)]
-        numbers = " | ".join(f"{value:.2f}" for value in cells)
-        print(f"| {name} | {numbers} | {np.mean(ssims):.3f} | {np.mean(seconds):.1f} |", flush=True)
+        psnrs, ssims, seconds = (np.array(values) for values in zip(*found, strict=True))
+        numbers = " | ".join(f"{value:.2f}" for value in [*psnrs, psnrs[averaged].mean()])
+        print(f"| {name} | {numbers} | {ssims[averaged].mean():.3f} | {seconds.mean():.1f} |", flush=True)
 
 
 Given = tuple[dict[str, Callable[[], Picture]], dict[str, Any]]
@@ -144,6 +180,12 @@ def denoised(model: ncsnx.Model, noisy: Picture, sigma: float) -> Picture:
     with torch.no_grad():
         found = model.as_denoiser()(given, sigma)
     return found[0].permute(1, 2, 0).double().numpy()
+
+
+def denoising(truth: Picture, random: np.random.Generator) -> Given:
+    """Of a grey picture, which alternatives in colour are to have: their grey is the denoised one."""
+    noisy = truth + 25 / 255 * random.standard_normal(truth.shape[:2])[..., None]
+    return grey_denoisers(noisy, 25 / 255, truth), {"colorize": noisy[..., 0], "noise": 25 / 255}
 
 
 def enlarging(factor: int, truth: Picture, random: np.random.Generator) -> Given:
@@ -166,6 +208,7 @@ def inpainting(
 
 
 TASKS: dict[str, Callable[[Picture, np.random.Generator], Given]] = {
+    "grey, σ = 25 of 255": denoising,
     "enlarging by 2, means of squares": partial(enlarging, 2),
     "enlarging by 4": partial(enlarging, 4),
     "deblurring, a Gaussian of 1.6 px and noise of 2 of 255": deblurring,
@@ -178,20 +221,24 @@ TASKS: dict[str, Callable[[Picture, np.random.Generator], Given]] = {
 
 def restored(model: ncsnx.Model, truth: Picture, given: dict[str, Any], calibrations: list[Any]) -> Picture:
     """The mean of the alternatives; their calibration is appended."""
+    changes = f"sampler.steps={STEPS}"
     with tempfile.TemporaryDirectory() as folder:
         made = ncsnx.restore(
-            model, truth=truth, n=ALTERNATIVES, seed=SEED, out=Path(folder) / "out", progress=False, **given
+            model, changes, truth=truth, n=ALTERNATIVES, seed=SEED, out=Path(folder) / "out", progress=False, **given
         )
         calibrations.append(made.calibration)
-        return made.maps().mean[0].permute(1, 2, 0).double().numpy()
+        mean = made.maps().mean[0].permute(1, 2, 0).double().numpy()
+    if "colorize" in given:
+        mean = np.repeat((mean @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=2)
+    return mean
 
 
-def main(model: str = "photographs") -> None:
+def main(model: str = "photographs", *chosen: str) -> None:
     loaded = ncsnx.load(model)
     tiled = loaded.in_tiles(256)
-    for level in (15, 25, 50):
+    for level in (15, 25, 50) if not chosen or "denoising" in chosen else ():
         rows: dict[str, list[Row]] = {}
-        for number, name in enumerate(PICTURES):
+        for number, name in enumerate(COLOUR):
             truth, sigma = centre(name, 256), level / 255
             noisy = truth + sigma * np.random.default_rng(SEED + number).standard_normal(truth.shape)
             methods = {
@@ -199,17 +246,20 @@ def main(model: str = "photographs") -> None:
                 "ncsnx, one evaluation": partial(denoised, tiled, noisy, sigma),
             }
             measure(rows, methods, truth)
-        print_rows(f"denoising, σ = {level} of 255", rows)
+        print_rows(f"denoising, σ = {level} of 255", COLOUR, rows)
     for title, task in TASKS.items():
-        rows, calibrations = {}, list[Any]()
-        for number, name in enumerate(PICTURES):
+        if chosen and not any(word in title for word in chosen):
+            continue
+        rows, calibrations, names = {}, list[Any](), GREY if task is denoising else (*COLOUR, *GREY)
+        for number, name in enumerate(names):
             truth = centre(name, 128)
             methods, given = task(truth, np.random.default_rng(SEED + number))
             ours = partial(restored, loaded, truth, given, calibrations)
             measure(rows, {**methods, f"ncsnx, mean of {ALTERNATIVES}": ours}, truth)
-        print_rows(title, rows)
+        print_rows(title, names, rows)
         shares = [[interval.share for interval in one.intervals[:2]] for one in calibrations]
-        print("truths inside the central 50 and 80 %:", np.round(100 * np.mean(shares, axis=0), 1), flush=True)
+        if task is not denoising:
+            print("truths inside the central 50 and 80 %:", np.round(100 * np.mean(shares, axis=0), 1), flush=True)
 
 
 def measure(rows: dict[str, list[Row]], methods: dict[str, Callable[[], Picture]], truth: Picture) -> None:
