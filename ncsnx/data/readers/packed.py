@@ -109,13 +109,12 @@ class PackedFolder:
                 Hint("to pack images", "ncsnx data pack SOURCE --out FOLDER"),
             ) from error
         record = parse_document(content, PackedRecord, path / PACKED_RECORD)
-        arrays = tuple(StoredArray.of(open_array_file(path / name), None) for name in _FILES)
+        arrays = tuple(open_array_file(path / name).array() for name in _FILES)
         pixels, numbers = ((record.count, *record.shape), record.numpy_dtype), ((record.count,), np.dtype("<i8"))
         for array, expected in zip(arrays, (pixels, numbers, numbers), strict=True):
-            header = array.header
-            if (header.shape, header.dtype) != expected or not 1 <= record.train <= record.count:
+            if (array.shape, array.dtype) != expected or not 1 <= record.train <= record.count:
                 raise NcsnxError(
-                    f"{header.title}: found {header}, but {PACKED_RECORD} says {expected[1]} of shape {expected[0]}, "
+                    f"{array.title}: found {array}, but {PACKED_RECORD} says {expected[1]} of shape {expected[0]}, "
                     f"{counted(record.train, 'training image')}; get a complete copy, or pack the images again"
                 )
         return cls(path, record, hashlib.sha256(content).hexdigest(), arrays)
@@ -170,8 +169,8 @@ class PackedImages:
 
     def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, copied out of the files."""
-        chosen = (indices + self.places.start).numpy()
-        values = (array[chosen] for array in self.arrays)
+        chosen = (indices + self.places.start).tolist()
+        values = (array.rows(chosen) for array in self.arrays)
         native = (array.astype(array.dtype.newbyteorder("="), copy=False) for array in values)
         return StoredImages(*map(torch.from_numpy, native))
 
