@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays
+from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays, Packed
 from ncsnx.config.image_sizes import ImageSize, size_as_typed
 from ncsnx.data.dataset import (
     NO_LABEL,
@@ -59,12 +59,14 @@ class ArrayImages:
     """One split of an array of images."""
 
     array: StoredArray
-    data: Arrays
+    data: Arrays | Packed
     layout: _Layout
     value_range: tuple[float, float]
     labels: Tensor
     """(n,) int64."""
     ids: Tensor
+    """(n,) int64."""
+    places: Tensor
     """(n,) int64: indices in the array."""
 
     @property
@@ -78,14 +80,19 @@ class ArrayImages:
     def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`. Raises NcsnxError for values that are NaN, infinite or out of the declared range."""
         ids = self.ids[indices]
-        values = as_tensor(self.array.rows(ids.tolist()))
+        values = as_tensor(self.array.rows(self.places[indices].tolist()))
         if self.layout == "N×H×W×C":
             values = values.permute(0, 3, 1, 2).contiguous()
         if self.layout == "N×H×W":
             values = values[:, None]
         pixels = as_channels(values)
-        require_valid(pixels, ids, self.data, lambda index: f"{self.array.title}: image {index:,}")
+        if isinstance(self.data, Arrays):  # packed images have been checked
+            require_valid(pixels, ids, self.data, lambda index: f"{self.array.title}: image {index:,}")
         return StoredImages(pixels, self.labels[indices], ids)
+
+    def subset(self, chosen: Tensor) -> "ArrayImages":
+        """The images selected by `chosen`, (n,) bool."""
+        return attrs.evolve(self, labels=self.labels[chosen], ids=self.ids[chosen], places=self.places[chosen])
 
 
 @data_set(Arrays)
@@ -100,16 +107,13 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     forms = usual_forms(array.shape) or [(data.channels, 1)]
     channels = forms[0][0] * (2 if is_complex else 1)
     require_declared(title, data, is_complex=is_complex, type_name=str(array.dtype), channels=channels)
-    labels = _labels(array, count)
-    whole = ArrayImages(array, data, _layout(array, data, work), (data.low, data.high), labels, torch.arange(count))
+    labels, ids, layout = _labels(array, count), torch.arange(count), _layout(array, data, work)
+    whole = ArrayImages(array, data, layout, (data.low, data.high), labels, ids, places=ids)
     check_values(whole, data, title, work)
     held_out = held_out_by_hash([str(index) for index in range(count)], data.held_out)
     require_training_images(title, held_out)
-    train, rest = (
-        attrs.evolve(whole, labels=labels[chosen], ids=chosen.nonzero().flatten()) for chosen in (~held_out, held_out)
-    )
-    path = array.file.path
-    return Splits(train, rest, fingerprint_of_files(path.parent, [path]), numbered_classes(labels))
+    mark = fingerprint_of_files(array.file.path.parent, [array.file.path])
+    return Splits(whole.subset(~held_out), whole.subset(held_out), mark, numbered_classes(labels))
 
 
 def open_array(path: Path, name: str | None = None) -> StoredArray:
