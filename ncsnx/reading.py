@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import stat
+import sys
+import zipfile
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
@@ -17,6 +19,10 @@ JSON_LIMIT = 16 * 2**20
 """Size limit, in bytes, of manifests, states, configurations and protocols; the largest have about 100 kB."""
 RECORDS_LIMIT = 2**30
 """Size limit, in bytes, of files that grow with a run: metrics, segments, scores."""
+ZIP_MAGIC = b"PK"
+"""The first bytes of a zip."""
+FEW_MEMBERS, MANY_MEMBERS = 2**22, 2**27
+"""Limits of a zip's list of members, in bytes: of 40,000 arrays or tensors, and of a million pictures."""
 _PIECE_BYTES = 4 * 2**20  # hashed at once
 
 Watch = Callable[[int], object]
@@ -80,6 +86,35 @@ def sha256_of(path: Path, watch: Watch = unwatched) -> str:
     """The sha256 (hexadecimal) of a regular file. Raises OSError, and what `watch` raises."""
     with opened(path) as file:
         return sha256(file, watch)
+
+
+class _Bounded:
+    """A file for `zipfile` that raises if more than `most` bytes are read at once."""
+
+    def __init__(self, file: BufferedReader, most: int) -> None:
+        self._file, self.most = file, most
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self.most:
+            found = counted(size, "byte")
+            raise zipfile.BadZipFile(f"its list of members has {found}, and the limit for such files is {self.most:,}")
+        return self._file.read(size)
+
+
+def open_zip(file: BufferedReader, most: int) -> zipfile.ZipFile:
+    """The zip in an open regular file.
+
+    most: limit of the list of members in bytes, since `zipfile` reads it whole. Raises BadZipFile for a longer one,
+    which a small sparse file can declare, and whatever `zipfile` raises for damage: OSError, ValueError,
+    NotImplementedError and others.
+    """
+    bounded = _Bounded(file, most)
+    archive = zipfile.ZipFile(bounded)
+    if any(member.compress_size > os.fstat(file.fileno()).st_size for member in archive.infolist()):
+        raise zipfile.BadZipFile("it declares a member that is larger than the file")
+    bounded.most = sys.maxsize
+    return archive
 
 
 def require_whole(path: Path, size: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ncsnx.config.codec import ConfigError
-from ncsnx.config.complaints import NewerVersionError, StructureError
+from ncsnx.config.converter import NewerVersionError, StructureError
 from ncsnx.data.decoding import BrokenImageError
 from ncsnx.errors import AdvisedError, Hint, NcsnxError, UsageError, is_out_of_memory
 from ncsnx.runs.manifest import UnsoundError

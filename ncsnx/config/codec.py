@@ -10,8 +10,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.complaints import StructureError
-from ncsnx.config.converter import structure, unstructure
+from ncsnx.config.converter import StructureError, structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.pretrained import Declared
 from ncsnx.config.provenance import is_default

@@ -1,27 +1,24 @@
 """The strict converter from JSON values to frozen attrs classes and back. It doesn't import torch.
 
 `"false"` isn't a boolean, 3.7 not an integer, `"abc"` not a list of text; NaN, unknown keys and unknown tags are
-refused. Values declared as Any are accepted as they are.
+refused. Values declared as Any are accepted as they are. A problem is told by its path, what was expected and what was
+found; text from a file, keys included, is escaped and cut before it enters a message.
 """
 
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from functools import cache, reduce
 from operator import or_
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
-from cattrs import BaseValidationError, Converter, IterableValidationError, IterableValidationNote
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs import Converter
+from cattrs.gen import make_dict_unstructure_fn, override
 
-from ncsnx.config.checks import is_whole
-from ncsnx.config.complaints import (
-    NewerVersionError,
-    RefusedError,
-    StructureError,
-    structure_error,
-)
+from ncsnx.config.checks import FieldError, is_whole
 from ncsnx.config.image_sizes import ImageSize, size_of_sides
 from ncsnx.config.variants import (
     TAG,
@@ -34,18 +31,143 @@ from ncsnx.config.variants import (
     variants,
     version_fields,
 )
-from ncsnx.errors import quoted
+from ncsnx.errors import AdvisedError, quoted
 from ncsnx.quantities import counted
 
 T = TypeVar("T")
 
 
+Problem = tuple[str, str]
+"""Path and complaint."""
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,80}")
+_MOST_TEXT = 1_000
+"""Characters of problems in one message."""
+_MOST_TOLD = 20
+"""Problems that are described: each takes time, and there may be thousands."""
+_MOST_NEAR = 100
+"""Longest text for which near matches are searched, in characters: the search is quadratic in its length."""
+
+
+class StructureError(AdvisedError):
+    """JSON values that aren't what a class declares, with the first problems as (path, complaint) in `problems`.
+
+    where: beginning of the message. advice: its end. missing: paths of required values that are missing.
+    """
+
+    def __init__(
+        self, problems: Sequence[Problem], where: str = "", advice: str = "", missing: Sequence[str] = ()
+    ) -> None:
+        self.problems, self.missing = list(problems), list(missing)
+        words = problems_in_words(self.problems)
+        super().__init__(f"{where}: {words}" if where else words, advice)
+
+
+class NewerVersionError(StructureError):
+    """Values that only a newer ncsnx can read; the advice is to update."""
+
+    def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "") -> None:
+        super().__init__(problems, where, "update ncsnx")
+
+
+def problems_in_words(problems: Iterable[Problem]) -> str:
+    """The problems in one line, as many as fit into a message."""
+    words = ""
+    for path, complaint in problems:
+        line = f"{path}: {complaint}" if path else complaint
+        if words and len(words) + len(line) > _MOST_TEXT:
+            return f"{words}; and more"
+        words += f"; {line}" if words else line
+    return words
+
+
+def json_kind(value: object) -> str:
+    """Name of a value's type in messages, near JSON's own: 'boolean', 'text', 'list', 'object'."""
+    names = {bool: "boolean", int: "integer", float: "number", str: "text", NoneType: "none", dict: "object"}
+    return names.get(type(value), "list" if isinstance(value, list | tuple) else type(value).__name__)
+
+
+def found_in_words(value: object) -> str:
+    """A value preceded by its type, escaped and cut."""
+    if isinstance(value, type):
+        return f"the class itself; write {value.__name__}(…)"
+    return "none" if value is None else f"{json_kind(value)} {quoted(value)}"
+
+
+def did_you_mean(given: object, accepted: Iterable[str]) -> str:
+    """`; did you mean 'x'?` if an accepted word is near, else ''."""
+    is_short = isinstance(given, str) and len(given) <= _MOST_NEAR
+    near = get_close_matches(str(given), accepted, n=1) if is_short else []
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def unknown_key(key: str, cls: Any) -> str:
+    """The complaint about a field that `cls` lacks, with the nearest field or all fields."""
+    fields = [field.name for field in attrs.fields(cls)]
+    hint = did_you_mean(key, fields) or f"; it has {', '.join(fields)}"
+    return f"no such field{_of(cls, ' in ')}{hint}"
+
+
+def inside(path: str, key: str | int) -> str:
+    """The path of the value at `key` within `path`."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    shown = key if _PLAIN_KEY.fullmatch(key) else quoted(key)
+    return f"{path}.{shown}" if path else shown
+
+
+def _of(cls: Any, word: str) -> str:
+    return f"{word}{tag_of(cls) or cls.__name__}" if isinstance(cls, type) and issubclass(cls, Config) else ""
+
+
+def _refused(expected: str, value: object, near: Sequence[str] = (), found: str = "", more: str = "") -> StructureError:
+    """The error for a value that its declared type doesn't accept.
+
+    near: accepted words, of which the message suggests the nearest. found: the value in words, if not by its type.
+    more: end of the message.
+    """
+    complaint = f"expected {expected}, found {found or found_in_words(value)}{did_you_mean(value, near)}{more}"
+    return StructureError([("", complaint)])
+
+
+class _Collected:
+    """The problems of an object's parts, told together: the first ones, since each takes time."""
+
+    def __init__(self) -> None:
+        self.errors: list[StructureError] = []
+
+    @property
+    def is_full(self) -> bool:
+        return sum(len(error.problems) for error in self.errors) >= _MOST_TOLD
+
+    def structure(self, value: Any, kind: Any, key: str | int | None) -> Any:
+        """The value, or None after a problem. key: its place in the object; None: it has the object's own path."""
+        try:
+            return _converter.structure(value, kind)
+        except StructureError as error:
+            if key is not None:
+                error.problems = [(_joined(inside("", key), path), complaint) for path, complaint in error.problems]
+                error.missing = [_joined(inside("", key), path) for path in error.missing]
+            self.errors.append(error)
+            return None
+
+    def require_none(self) -> None:
+        """Raises the problems; only those of parts that are newer, if there are any, since these explain others."""
+        newer = [problem for error in self.errors if isinstance(error, NewerVersionError) for problem in error.problems]
+        if newer:
+            raise NewerVersionError(newer)
+        if self.errors:
+            problems = [problem for error in self.errors for problem in error.problems][:_MOST_TOLD]
+            raise StructureError(problems, missing=[path for error in self.errors for path in error.missing])
+
+
+def _joined(path: str, inner: str) -> str:
+    return f"{path}.{inner}" if inner and not inner.startswith("[") else f"{path}{inner}"
+
+
 def structure(values: object, cls: type[T]) -> T:
     """The object of plain JSON values. Raises StructureError with the path of every problem."""
-    try:
-        return _converter.structure(values, cls)
-    except (BaseValidationError, RefusedError) as error:
-        raise structure_error(error, cls) from error
+    return _converter.structure(values, cls)
 
 
 def unstructure(value: Any) -> Any:
@@ -73,7 +195,7 @@ def _accepting(kind: type, expected: str) -> Callable[[Any, Any], Any]:
 
     def accept(value: Any, _: Any) -> Any:
         if type(value) is not kind:
-            raise RefusedError(expected, value)
+            raise _refused(expected, value)
         return value
 
     return accept
@@ -81,7 +203,7 @@ def _accepting(kind: type, expected: str) -> Callable[[Any, Any], Any]:
 
 def _structure_float(value: Any, _: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
-        raise RefusedError("a finite number", value)
+        raise _refused("a finite number", value)
     return float(value) + 0.0  # -0.0 becomes 0.0, so that equal values have one identity
 
 
@@ -90,7 +212,7 @@ def _structure_literal(value: Any, literal: Any) -> Any:
     if not any(type(value) is type(option) and value == option for option in accepted):
         words = [str(option) for option in accepted]
         expected = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
-        raise RefusedError(expected, value, words)
+        raise _refused(expected, value, words)
     return value
 
 
@@ -100,20 +222,20 @@ def _structure_optional(value: Any, declared: Any) -> Any:
 
 def _structure_tuple(value: Any, declared: Any) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise RefusedError("a list", value)
+        raise _refused("a list", value)
     kinds = get_args(declared)
     if kinds[1:] == (...,):
         kinds = (kinds[0],) * len(value)
     elif len(kinds) != len(value):
-        raise RefusedError(f"a list of {counted(len(kinds), 'item')}", value)
-    return tuple(_structure_each(zip(range(len(value)), value, kinds, strict=True), declared))
+        raise _refused(f"a list of {counted(len(kinds), 'item')}", value)
+    return tuple(_structure_each(zip(range(len(value)), value, kinds, strict=True)))
 
 
 def _structure_image_size(value: Any, _: Any) -> ImageSize:
     if isinstance(value, list | tuple):
         return size_of_sides(_structure_tuple(value, tuple[int, int]))
     if not is_whole(value):
-        raise RefusedError("a whole number, or a list of height and width", value)
+        raise _refused("a whole number, or a list of height and width", value)
     return int(value)
 
 
@@ -123,24 +245,21 @@ def _unstructure_sequence(value: Any) -> list[Any]:
 
 def _structure_dict(value: Any, declared: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise RefusedError("an object", value)
+        raise _refused("an object", value)
     _, kind = get_args(declared)
     if kind is Any:
         return dict(value)
-    return dict(zip(value, _structure_each(((key, one, kind) for key, one in value.items()), declared), strict=True))
+    return dict(zip(value, _structure_each((key, one, kind) for key, one in value.items()), strict=True))
 
 
-def _structure_each(items: Iterable[tuple[int | str, Any, Any]], declared: Any) -> list[Any]:
-    """Structures items of (place, value, type) and raises all their problems together."""
-    done, errors = [], []
+def _structure_each(items: Iterable[tuple[int | str, Any, Any]]) -> list[Any]:
+    """Structures items of (place, value, type) and raises their problems together."""
+    collected, done = _Collected(), list[Any]()
     for place, value, kind in items:
-        try:
-            done.append(_converter.structure(value, kind))
-        except (BaseValidationError, RefusedError, StructureError) as error:
-            error.add_note(IterableValidationNote("", place, kind))
-            errors.append(error)
-    if errors:
-        raise IterableValidationError("", errors, declared)
+        if collected.is_full:
+            break
+        done.append(collected.structure(value, kind, place))
+    collected.require_none()
     return done
 
 
@@ -148,26 +267,42 @@ def _structure_variant(value: Any, family: type[Config]) -> Any:
     broken = "".join(f"; {error}" for error in plugin_errors())  # loads plug-ins, whose variants count
     accepted = variants(family)
     if not isinstance(value, dict):
-        raise RefusedError(f"one of {', '.join(accepted)}", value)
+        raise _refused(f"one of {', '.join(accepted)}", value)
     tag = value.get(TAG)
     if not isinstance(tag, str) or tag not in accepted:
         found = f"type {quoted(tag)}" if TAG in value else "an object without a type (no registered variant)"
-        raise RefusedError(f"one of {', '.join(accepted)}", tag, list(accepted), found, broken)
+        raise _refused(f"one of {', '.join(accepted)}", tag, list(accepted), found, broken)
     return _converter.structure({key: held for key, held in value.items() if key != TAG}, accepted[tag])
 
 
 def _structure_class(cls: type[Any]) -> Callable[[Any, Any], Any]:
-    fill = make_dict_structure_fn(cls, _converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True)
-    names, rest = [field.name for field in attrs.fields(cls)], rest_field(cls)
+    fields, rest = [field for field in attrs.fields(attrs.resolve_types(cls)) if field.init], rest_field(cls)
+    names = {field.name for field in fields}
 
-    def structure_class(value: Any, declared: Any) -> Any:
+    def structure_class(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):
-            raise RefusedError("an object", value)
+            raise _refused("an object", value)
         _require_version(value, cls)
         if rest is not None:
             others = {key: held for key, held in value.items() if key not in names or key == rest}
             value = {**{key: held for key, held in value.items() if key not in others}, rest: others}
-        return fill(value, declared)
+        collected, given = _Collected(), dict[str, Any]()
+        for field in fields:
+            if field.name in value:
+                key = None if field.name == rest else field.name
+                given[field.alias] = collected.structure(value[field.name], field.type, key)
+            elif field.default is attrs.NOTHING:
+                complaint = f"is required{_of(cls, ' by ')}, but missing"
+                collected.errors.append(StructureError([(field.name, complaint)], missing=[field.name]))
+        for key in sorted(value.keys() - names)[:_MOST_TOLD]:
+            collected.errors.append(StructureError([(inside("", key), unknown_key(key, cls))]))
+        collected.require_none()
+        try:
+            return cls(**given)
+        except FieldError as error:
+            raise StructureError([(error.field, error.complaint)]) from error
+        except (TypeError, ValueError) as error:
+            raise StructureError([("", str(error))]) from error
 
     return structure_class
 
@@ -216,7 +351,7 @@ def _has_origin(origin: Any) -> Callable[[Any], bool]:
 
 
 def _make_converter() -> Converter:
-    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+    converter = Converter(detailed_validation=False)
     converter.register_structure_hook(bool, _accepting(bool, "true or false"))
     converter.register_structure_hook(int, _accepting(int, "a whole number"))
     converter.register_structure_hook(float, _structure_float)

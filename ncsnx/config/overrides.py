@@ -14,8 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import attrs
 
 from ncsnx.config.codec import ConfigError, flatten, shown
-from ncsnx.config.complaints import did_you_mean, problems_in_words
-from ncsnx.config.converter import optional_of, structure, unstructure
+from ncsnx.config.converter import did_you_mean, optional_of, problems_in_words, structure, unstructure
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.image_sizes import ImageSize, parsed_size
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT, is_default

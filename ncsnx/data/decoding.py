@@ -151,7 +151,8 @@ def fitted(image: Image.Image, size: ImageSize) -> Image.Image:
     pictures are enlarged. `image` must be flattened.
     """
     height, width = height_and_width(size)
-    image = _centre(image, *_without_excess(image.size, height, width))
+    longest = LONGEST * image.height * width // height, LONGEST * image.width * height // width
+    image = _centre(image, min(image.width, max(1, longest[0])), min(image.height, max(1, longest[1])))
     is_narrow = image.width * height <= image.height * width
     resized = (
         (width, int(width * image.height / image.width))
@@ -161,13 +162,6 @@ def fitted(image: Image.Image, size: ImageSize) -> Image.Image:
     if resized != image.size:
         image = image.resize(resized, Image.Resampling.BILINEAR)
     return _centre(image, width, height)
-
-
-def _without_excess(found: tuple[int, int], height: int, width: int) -> tuple[int, int]:
-    """(width, height) of a picture after cropping it to `LONGEST` times the part that will be left of it."""
-    if found[0] * height <= found[1] * width:
-        return found[0], min(found[1], max(1, LONGEST * found[0] * height // width))
-    return min(found[0], max(1, LONGEST * found[1] * width // height)), found[1]
 
 
 def fitted_pixels(

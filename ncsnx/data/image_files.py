@@ -24,7 +24,6 @@ from ncsnx.data.decoding import SUFFIXES, BrokenImageError
 from ncsnx.data.places import fingerprint_of_files
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
-from ncsnx.storage.zips import MANY, ZIP_MAGIC, open_zip
 
 LARGEST_BYTES = 2**30
 """Larger files aren't read: no picture within Pillow's pixel limit is as large."""
@@ -163,12 +162,12 @@ def _members(path: Path, suffixes: tuple[str, ...]) -> dict[str, zipfile.ZipInfo
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found nothing")
     with reading.opened(path) as file:
         try:
-            with open_zip(file, MANY) as archive:
+            with reading.open_zip(file, reading.MANY_MEMBERS) as archive:
                 listed = archive.infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             file.seek(0)
             expected = f"{path}: expected a folder or a zip of pictures"
-            if file.read(2) != ZIP_MAGIC:
+            if file.read(2) != reading.ZIP_MAGIC:
                 found = "one picture" if path.suffix.lower() in suffixes else "another file"
                 raise UsageError(f"{expected}, or a file of arrays such as .npy, found {found}") from error
             raise NcsnxError(f"{expected}, found a zip that cannot be read: {error}") from error

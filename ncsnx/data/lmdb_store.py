@@ -2,12 +2,10 @@
 
 LMDB maps the file into memory, and reading a page beyond its end kills the process. A file shorter than its header says
 is therefore refused when it is opened. LMDB also forbids opening a file twice in one process, and using an environment
-after a fork, so environments are shared within a process and each process opens its own.
+after a fork, so each access opens the file and closes it again, which takes a tenth of a millisecond.
 """
 
 import io
-import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -27,25 +25,10 @@ from ncsnx.work import Work
 DATA = "data.mdb"
 _LISTED_AT_ONCE = 10_000
 
-_opening = threading.Lock()
-_opened: dict[tuple[int, int], lmdb.Environment] = {}
-"""This process's environments by device and inode of data.mdb; they stay open."""
-
-
-def _forget() -> None:
-    """Closes the parent's environments in a forked process."""
-    for environment in _opened.values():
-        environment.close()
-    _opened.clear()
-    _opening.release()
-
-
-os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_forget)
-
 
 @attrs.frozen
 class LmdbStore:
-    """An LMDB folder to read from, opened at the first access in each process."""
+    """An LMDB folder to read from."""
 
     folder: Path
 
@@ -73,14 +56,18 @@ class LmdbStore:
 
     @contextmanager
     def _opened(self) -> Iterator[lmdb.Environment]:
-        """This process's environment of the file. Raises NcsnxError, also for errors of LMDB in the block."""
+        """The environment, open within the block. Raises NcsnxError, also for errors of LMDB in the block."""
         try:
-            status = self.path.stat()
-            with _opening:
-                identity = status.st_dev, status.st_ino
-                if identity not in _opened:
-                    _opened[identity] = _environment(self.folder, status.st_size)
-            yield _opened[identity]
+            size = self.path.stat().st_size
+            if size == 0:
+                raise damaged(self.path, "an empty file")
+            with lmdb.open(
+                str(self.folder), readonly=True, create=False, lock=False, readahead=False, meminit=False, map_size=size
+            ) as environment:
+                needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+                if size < needed:
+                    raise damaged(self.path, f"only {size:,} of {counted(needed, 'byte')}")
+                yield environment
         except lmdb.Error as error:
             raise damaged(self.path, str(error)) from error
         except OSError as error:
@@ -115,16 +102,3 @@ def listed_keys(store: LmdbStore, fingerprint: str, work: Work) -> NDArray[np.by
 def damaged(path: Path, found: str) -> NcsnxError:
     """The error for a damaged LMDB file."""
     return NcsnxError(f"{path}: expected a valid LMDB file, found {found}; get a complete copy")
-
-
-def _environment(folder: Path, size: int) -> lmdb.Environment:
-    if size == 0:
-        raise damaged(folder / DATA, "an empty file")
-    environment = lmdb.open(
-        str(folder), readonly=True, create=False, lock=False, readahead=False, meminit=False, map_size=size
-    )
-    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if size < needed:
-        environment.close()
-        raise damaged(folder / DATA, f"only {size:,} of {counted(needed, 'byte')}")
-    return environment

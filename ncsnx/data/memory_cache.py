@@ -7,10 +7,10 @@ from torch import Tensor
 from ncsnx.data.batches import to_device
 from ncsnx.data.dataset import Dataset, InMemory, Splits, StoredImages
 from ncsnx.data.patches import Patches
-from ncsnx.data.readers.packed import PackedImages
+from ncsnx.data.readers.arrays import ArrayImages
 from ncsnx.storage.process import SHARE, available_memory
 
-_IN_MEMORY_ALREADY = (InMemory, PackedImages)
+_IN_MEMORY_ALREADY = (InMemory, ArrayImages)
 """Splits that are in the CPU's memory or, if the file is memory-mapped, in the page cache."""
 
 

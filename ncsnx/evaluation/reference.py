@@ -15,6 +15,7 @@ With fewer it is too small, by up to 15 % for N = D and by 40 % for N = D/4, if 
 import math
 import os
 import statistics
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,9 +42,8 @@ from ncsnx.quantities import counted, number, with_error
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.reading import sha256_of
 from ncsnx.spelling import argument
+from ncsnx.storage.array_files import ExpectedArray, read_arrays
 from ncsnx.storage.documents import document, document_values, find_document, write_document
-from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
-from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work
 
 SUFFIX = ".npz"
@@ -286,7 +286,7 @@ def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealIm
             raise UsageError(f"{which} needs a data set: name an experiment or a run, or a folder of images")
         return SplitImages(source, data_set_of(source.data).reference if wanted is None else cast("Split", wanted))
     path = typed_path(wanted)
-    if not path.is_dir() and not is_zip(path):
+    if not path.is_dir() and not (path.is_file() and zipfile.is_zipfile(path)):
         raise UsageError(
             f"there is no folder or zip {wanted!r} for the reference; expected train, held-out, a folder or zip of "
             f"images, or a statistics file ({SUFFIX})"

@@ -25,8 +25,7 @@ import torch
 from ncsnx import reading
 from ncsnx.config import Experiment
 from ncsnx.config.codec import flatten
-from ncsnx.config.complaints import StructureError
-from ncsnx.config.converter import structure, unstructure
+from ncsnx.config.converter import StructureError, structure, unstructure
 from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError, UsageError, quoted, shortened

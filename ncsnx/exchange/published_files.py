@@ -22,7 +22,6 @@ from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.exchange.model_source import MOST_BYTES
 from ncsnx.quantities import byte_size
-from ncsnx.storage.zips import FEW, open_zip
 
 PREFIX = "module."
 """Prefix that torch's DataParallel adds to each name."""
@@ -96,7 +95,7 @@ def _unpickled(path: Path, file: BufferedReader, size: int) -> Any:
     try:
         is_zip = file.peek(4)[:4] == b"PK\x03\x04"
         if is_zip:
-            with open_zip(file, FEW) as archive:
+            with reading.open_zip(file, reading.FEW_MEMBERS) as archive:
                 stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
                 if not stored or sum(entry.file_size for entry in archive.infolist()) > size:
                     raise NcsnxError(f"{path} is a compressed zip, which torch.save does not write; {_FORMAT}")

@@ -36,8 +36,7 @@ from ncsnx.inverse.values import require_finite, sha256_of_values
 from ncsnx.quantities import counted
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
-from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, open_array_file
-from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
+from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, ExpectedArray, open_array_file, read_arrays
 from ncsnx.storage.process import in_utf8
 
 ESTIMATE = "estimate"
@@ -50,6 +49,8 @@ _COPIES = 8
 """Copies of kspace in memory: of one coil in double precision, as read, masked, and as coefficients."""
 _COPIES_OF_COILS = 5
 """Copies of kspace in memory: of coils as read, masked, and as parts in double precision."""
+_FASTMRI_OTHERS = ("reconstruction_rss", "reconstruction_esc")
+"""Arrays in fastMRI's files that measurements don't need."""
 _SHARE = 8
 """One part in this many of the frequencies, on each side, is compared around both places."""
 _CLEARLY = 9.0
@@ -70,12 +71,12 @@ def reconstruct(
     """
     file, shape = open_array_file(path), space.shape
     names = file.names or ()
-    has_coils = maps is not None or "maps" in names or ("kspace" in names and len(file.header("kspace").shape) == 4)
+    has_coils = maps is not None or "maps" in names or ("kspace" in names and len(file.array("kspace").shape) == 4)
     expected = _expected_arrays(file, shape, has_coils=has_coils)
     if "kspace" not in expected and (stray := "centred" if centred is not None else "maps" if maps else None):
         raise UsageError(f"{parameter(stray)} goes with frequencies (kspace), found {', '.join(names)}")
     saved = f"save it with numpy.savez(FILE, {', '.join(f'{name}=…' for name in expected)})"
-    arrays = read_arrays(path, expected, saved)
+    arrays = read_arrays(path, expected, saved, ignored=_FASTMRI_OTHERS)
     if maps == ESTIMATE:
         arrays.pop("maps", None)
     elif maps is not None:
@@ -107,7 +108,7 @@ def _expected_arrays(file: ArrayFile, shape: Shape, *, has_coils: bool) -> dict[
             "matrix": ExpectedArray("real numbers", REAL, (("m", math.prod(shape)),), copies=3),
             "y": ExpectedArray("real numbers", REAL, (("m",), ("P", "m")), copies=3),
         }
-    found, advice = file.header("kspace").shape if "kspace" in names else (), ""
+    found, advice = file.array("kspace").shape if "kspace" in names else (), ""
     if len(found) > 1 and (size[0], size[1]) not in set(pairwise(found)):  # else it is right, or other axes come last
         advice = f"; for images of that size add {argument('size', size_of_sides(found[-2:]))}"
     picture: tuple[int | str, ...] = ("coils", *size) if has_coils else tuple(size)
@@ -129,8 +130,9 @@ def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
     """Coil maps in a .npy, or in the array `maps` of another file, or its only one."""
     file = open_array_file(path)
     name = file.chosen("maps" if len(file.names or ()) > 1 else None, parameter("maps"), "")
-    _expected_maps(shape).require(file.header(name))
-    return file.read(name)
+    array = file.array(name)
+    _expected_maps(shape).require(array)
+    return array.read()
 
 
 def _of_one_coil(arrays: Arrays, shape: Shape, centred: bool | None) -> Task:

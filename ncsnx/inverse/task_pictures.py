@@ -19,7 +19,7 @@ from ncsnx.inverse.values import require_finite
 from ncsnx.quantities import counted
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
-from ncsnx.storage.array_files import COMPLEX, REAL, ArrayHeader, open_array_file
+from ncsnx.storage.array_files import COMPLEX, REAL, StoredArray, open_array_file
 from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
@@ -70,7 +70,7 @@ def size_of(path: Path, channels: int) -> tuple[int, int]:
     """Height and width of a picture, or of the first one of a folder. channels: of .npy files. Raises NcsnxError."""
     file = _files(path)[0]
     if file.suffix.lower() == NUMBERS:
-        shape = open_array_file(file).header().shape
+        shape = open_array_file(file).array().shape
         is_several = len(shape) == 4 or (len(shape) == 3 and shape[2] != channels)
         height, width = (*shape[is_several:], 0, 0)[:2]
         if height * width == 0:
@@ -160,20 +160,20 @@ class _Wanted:
         name, file, space, form = in_utf8(path), open_array_file(path), self.space, self._form
         if file.names is not None:
             raise NcsnxError(f"{name}: expected a {NUMBERS} of {form} numbers, found a .npz; save it with numpy.save")
-        header = file.header()
-        shape, is_complex = header.shape, header.is_complex
-        is_one = len(shape) > 1 and self._has_channels(header, shape[2:]) and self._admits(*shape[:2])
-        if not is_one and len(shape) > 2 and self._has_channels(header, shape[3:]) and self._admits(*shape[1:3]):
+        array = file.array()
+        shape, is_complex = array.shape, array.is_complex
+        is_one = len(shape) > 1 and self._has_channels(array, shape[2:]) and self._admits(*shape[:2])
+        if not is_one and len(shape) > 2 and self._has_channels(array, shape[3:]) and self._admits(*shape[1:3]):
             shape = shape[1:]
-        fits = len(shape) > 1 and 0 not in header.shape and self._has_channels(header, shape[2:])
-        if not fits or header.dtype.kind not in (REAL + COMPLEX if space.complex else REAL):
+        fits = len(shape) > 1 and 0 not in array.shape and self._has_channels(array, shape[2:])
+        if not fits or array.dtype.kind not in (REAL + COMPLEX if space.complex else REAL):
             real = ", since the model's data is real" if is_complex and not space.complex else ""
-            found = f"{header.dtype} {'×'.join(map(str, header.shape))}"
+            found = f"{array.dtype} {'×'.join(map(str, array.shape))}"
             raise NcsnxError(f"{name}: expected {self.what} as {form} numbers{real}, found {found}")
         self._require_size(name, shape[0], shape[1])
-        header.require_memory(_COPIES)
+        array.require_memory(_COPIES)
         with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
-            wide = file.read().astype(np.complex128 if is_complex else np.float64)
+            wide = array.read().astype(np.complex128 if is_complex else np.float64)
         numbers = as_channels(torch.from_numpy(wide).reshape(-1, *shape[:2], *(shape[2:] or (1,))).permute(0, 3, 1, 2))
         black, white = space.own
         scaled = (numbers - black) / (white - black)
@@ -201,9 +201,9 @@ class _Wanted:
             *hints,
         )
 
-    def _has_channels(self, header: ArrayHeader, axes: tuple[int, ...]) -> bool:
+    def _has_channels(self, array: StoredArray, axes: tuple[int, ...]) -> bool:
         """Whether an array with these axes behind height and width is of pictures with the number of channels."""
-        each = self.shape[0] // 2 if header.dtype.kind in COMPLEX else self.shape[0]
+        each = self.shape[0] // 2 if array.dtype.kind in COMPLEX else self.shape[0]
         return axes == (each,) or (axes == () and each == 1)
 
     @property

@@ -13,7 +13,7 @@ import attrs
 
 from ncsnx import reading
 from ncsnx.config.codec import identity
-from ncsnx.config.complaints import NewerVersionError
+from ncsnx.config.converter import NewerVersionError
 from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.folder import Run, read_origins

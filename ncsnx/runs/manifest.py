@@ -17,7 +17,7 @@ import attrs
 
 from ncsnx import reading
 from ncsnx.config import checks
-from ncsnx.config.complaints import NewerVersionError, StructureError
+from ncsnx.config.converter import NewerVersionError, StructureError
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.variants import VERSION
 from ncsnx.errors import NcsnxError, quoted

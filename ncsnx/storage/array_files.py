@@ -1,22 +1,19 @@
-"""Files of arrays from others: `.npy`, `.npz`, safetensors, HDF5 (MATLAB 7.3 included) and NIfTI.
+"""Files of arrays from others: `.npy`, `.npz`, safetensors, HDF5 (MATLAB 7.3 included) and NIfTI, by their libraries.
 
-Names and headers are read first, and values only where they are asked for: a header of a hundred bytes may declare
-terabytes, and a small archive may unpack to them, so the declared size is compared with memory before values are read.
-Nothing is unpickled, only regular files are opened, and no other file is read, whatever the file refers to.
+Names, shapes and types are read first, and values only where they are asked for: a header of a hundred bytes may
+declare terabytes, and a small archive may unpack to them, so the declared size is compared with the file and with
+memory before values are read. Nothing is unpickled, only regular files are opened, and no other file is read, whatever
+the file refers to.
 """
 
-import gzip
 import importlib.util
 import io
-import json
 import math
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
+from typing import IO, Any, cast
 
 import attrs
 import numpy as np
@@ -25,49 +22,37 @@ from safetensors import safe_open
 
 from ncsnx.errors import Hint, NcsnxError, shortened
 from ncsnx.quantities import counted
-from ncsnx.reading import opened, require_whole
+from ncsnx.reading import FEW_MEMBERS, ZIP_MAGIC, open_zip, opened, require_whole
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
-from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 
-if TYPE_CHECKING:
-    import h5py
-
-NPY_MAGIC = b"\x93NUMPY"
-"""The first bytes of a `.npy`."""
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-"""The signature of HDF5, at byte 0 or, in MATLAB 7.3, behind 512 bytes of text."""
-HDF5 = "HDF5 file"
-"""Name of the format that fastMRI and MATLAB 7.3 use."""
 REAL, COMPLEX = "buif", "c"
 """NumPy's type kinds: real numbers (including booleans), and complex ones."""
-SCIENCE_EXTRA = "pip install '.[science]'"
-"""Command that installs the readers of HDF5 and NIfTI."""
 _MATLAB_BLOCK = 512
 _HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
 _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
-_TENSOR_TYPES = {
-    **{"BOOL": "?", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8"},
-    **{f"{letter}{8 * size}": f"<{letter.lower()}{size}" for letter in "UI" for size in (1, 2, 4, 8)},
-}
-"""Types of safetensors → NumPy's."""
-_NIFTI_BYTES = 540
+_LARGEST_RATIO = 1_032  # of what deflate unpacks
 _MOST_NAMED = 8
 
 
-@attrs.frozen
-class ArrayHeader:
-    """Shape and type of an array, as declared by its file."""
+@attrs.define(eq=False, slots=False)
+class StoredArray:
+    """An array of real or complex numbers in a file, mapped at the first access in each process. Picklable."""
 
-    title: str
-    """File and array name, for messages."""
+    file: "ArrayFile"
+    name: str | None
+    """None for the one array of a file without names."""
     shape: tuple[int, ...]
     dtype: "np.dtype[Any]"
     """Type of the values that are read."""
-    is_packed: bool = False
+    is_packed: bool
     """Whether reading a part unpacks the whole array."""
-    copies: int = 1
-    """Number of copies that reading takes."""
+    _values: Any = attrs.field(default=None, init=False)
+
+    @property
+    def title(self) -> str:
+        """File and array name, for messages."""
+        return self.file.title(self.name)
 
     @property
     def nbytes(self) -> int:
@@ -85,54 +70,85 @@ class ArrayHeader:
     def require_memory(self, copies: int = 1) -> None:
         """Raises NcsnxError if `copies` of the values don't fit in memory."""
         available = available_memory()
-        most = available // SHARE // max(copies, self.copies)
-        if self.nbytes > most:
+        if self.nbytes > (most := available // SHARE // copies):
             raise NcsnxError(
                 f"{self.title}: declares {self}, but at most {most:,} are read into memory here, of "
                 f"{counted(available, 'byte')} available"
             )
 
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """The values at integers and slices. Raises NcsnxError if the file changed or is damaged."""
+        with _reporting(self.title):
+            return np.asarray(self._mapped()[key], self.dtype)
+
+    def rows(self, indices: Collection[int]) -> NDArray[Any]:
+        """The values at these indices of the first axis, in any order. Raises as indexing does."""
+        found = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        with _reporting(self.title):
+            values = self._mapped()
+            for place, index in enumerate(indices):
+                found[place] = values[index]
+        return found
+
+    def read(self) -> NDArray[Any]:
+        """A copy of all values in memory. Raises NcsnxError."""
+        self.require_memory()
+        return np.array(self[...]).reshape(self.shape)
+
+    def _mapped(self) -> Any:
+        if self._values is None:
+            values = self.file.mapped(self.name)
+            if self.is_packed:
+                self.require_memory()
+                values = values[...]
+            self._values = values
+        require_whole(self.file.path, 0 if self.is_packed else self.file.size)
+        return self._values
+
+    def close(self) -> None:
+        """Forgets the values until the next access."""
+        self._values = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_values": None}
+
 
 @attrs.frozen
-class ArrayFile(ABC):
+class ArrayFile:
     """A file of arrays, of which only the names have been read."""
 
-    form: ClassVar[str]
-    """Name of the format, for messages."""
     path: Path
+    size: int
+    """Bytes of the file."""
     names: tuple[str, ...] | None
     """Names of the arrays of numbers; None for a format whose one array has no name."""
+    _map: Callable[[Path, str], Any]
+    """Path and name → an array-like with `shape`, `dtype` and lazy indexing by integers and slices."""
     is_matlab: bool = False
     """Whether MATLAB 7.3 wrote it: its axes are reversed in the file, and no array has fewer than two."""
-    vectors: Collection[str] = ()
-    """Names of MATLAB's arrays whose rows and columns are read as vectors."""
+    has_slices_last: bool = False
+    """Whether the slices of a volume lie along the third axis by convention, not along the first."""
 
-    is_indexed_at_once: ClassVar[bool] = True
-    """Whether an array that is mapped takes a list of indices, in any order."""
+    def array(self, name: str | None = None) -> StoredArray:
+        """An array, of which shape and type are read. Raises NcsnxError unless it is one that the file can hold."""
+        if name is not None and name not in (self.names or ()):
+            raise NcsnxError(f"{self.title(name)}: is not there; the file holds {listed(self.names or ())}")
+        with _reporting(self.title(name)):
+            values = self.mapped(name)
+            shape, dtype = tuple(map(int, values.shape)), np.dtype(values.dtype)
+        array = StoredArray(self, name, shape, dtype, isinstance(values, _Unpacked))
+        if dtype.kind not in REAL + COMPLEX or dtype.itemsize > (16 if array.is_complex else 8):
+            found = shortened(str(dtype))
+            raise NcsnxError(
+                f"{array.title}: expected real or complex numbers of up to 64 bits, found {found}; convert it"
+            )
+        if array.is_packed and array.nbytes > _LARGEST_RATIO * self.size:
+            raise NcsnxError(f"{array.title}: declares {array}, but the file has {counted(self.size, 'byte')}")
+        return array
 
-    @property
-    def has_slices_last(self) -> bool:
-        """Whether the slices of a volume lie along the third axis by convention, not along the first."""
-        return self.is_matlab or isinstance(self, _NiftiFile)
-
-    def header(self, name: str | None = None) -> ArrayHeader:
-        """The header of an array. Raises NcsnxError unless it is a plain array that the file can hold."""
-        return self._found(name)[0]
-
-    def mapped(self, name: str | None = None) -> Any:
-        """The array, with a `shape`, read where it is indexed; a packed one is read whole. Raises NcsnxError."""
-        header, read = self._found(name)
-        if header.is_packed:
-            header.require_memory()
-        with _reporting(header.title, self.form):
-            return read()
-
-    def read(self, name: str | None = None) -> NDArray[Any]:
-        """The array in memory. Raises NcsnxError."""
-        header, read = self._found(name)
-        header.require_memory()
-        with _reporting(header.title, self.form):
-            return np.array(read()[...]).reshape(header.shape)
+    def mapped(self, name: str | None) -> Any:
+        """The array as its library maps it. Raises whatever the library does."""
+        return self._map(self.path, name or "")
 
     def chosen(
         self, wanted: str | None, field: str, others: str, *, ignored: str = "", preferred: str = ""
@@ -158,73 +174,31 @@ class ArrayFile(ABC):
         """File and array name, for messages."""
         return in_utf8(self.path) if name is None else f"{in_utf8(self.path)}, array {_array_name(name)}"
 
-    def _found(self, name: str | None) -> "Found":
-        if name is not None and name not in (self.names or ()):
-            raise NcsnxError(f"{self.title(name)}: is not there; the file holds {listed(self.names or ())}")
-        with _opened(self.path) as file, _reporting(self.title(name), self.form):
-            return self._array(file, self.title(name), name)
-
-    @abstractmethod
-    def _array(self, file: BufferedReader, title: str, name: str | None) -> "Found":
-        """An array of the opened file."""
-
-
-Found = tuple[ArrayHeader, Callable[[], Any]]
-"""The header of an array, and the function that maps it, or reads it if it is packed."""
-
-
-@attrs.define(eq=False, slots=False)
-class StoredArray:
-    """An array of a file, mapped at the first access in each process. Picklable."""
-
-    file: ArrayFile
-    name: str | None
-    header: ArrayHeader
-    _values: Any = attrs.field(default=None, init=False)
-    _size: int = attrs.field(default=0, init=False)
-    """Bytes of the file when it was mapped; 0 if the array is in memory."""
-
-    @classmethod
-    def of(cls, file: ArrayFile, name: str | None) -> "StoredArray":
-        """The array of a file, of which the header is read. Raises NcsnxError."""
-        return cls(file, name, file.header(name))
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        """The values at integers, slices or, if the file says so, indices. Raises NcsnxError if the file changed."""
-        if self._values is None:
-            self._values = self.file.mapped(self.name)
-            self._size = 0 if self.header.is_packed else self.file.path.stat().st_size
-        require_whole(self.file.path, self._size)
-        return np.asarray(self._values[key])
-
-    def close(self) -> None:
-        """Forgets the values until the next access."""
-        self._values = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_values": None}
-
 
 def open_array_file(path: Path) -> ArrayFile:
     """The file of arrays, by what it begins with; NIfTI by its suffix.
 
     Raises NcsnxError for other files, files that can't be read, and formats whose extra isn't installed.
     """
-    with _opened(path) as file:
-        begin = file.read(_MATLAB_BLOCK + len(HDF5_MAGIC))
-        if begin.startswith((NPY_MAGIC, ZIP_MAGIC)):
-            return _NumpyFile(path, _numpy_names(path, file) if begin.startswith(ZIP_MAGIC) else None)
-    if HDF5_MAGIC in (begin[: len(HDF5_MAGIC)], begin[_MATLAB_BLOCK:]):
-        _require_extra(path, "h5py", "HDF5")
-        is_matlab = begin.startswith(b"MATLAB 7.3")
-        with _reporting(in_utf8(path), _Hdf5File.form), _opened_hdf5(path) as content:
-            return _Hdf5File(path, tuple(_hdf5_names(content, is_matlab)), is_matlab)
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        _require_extra(path, "nibabel", "NIfTI")
-        return _NiftiFile(path, None)
-    if path.suffix.lower() == ".safetensors" or begin[8:9] == b"{":
-        with _reporting(in_utf8(path), _SafetensorsFile.form):
-            return _SafetensorsFile(path, tuple(cast("Any", safe_open(path, framework="np")).keys()))
+    with _reporting(in_utf8(path)), opened(path) as file:
+        size, begin = os.fstat(file.fileno()).st_size, file.read(_MATLAB_BLOCK + 8)
+        if begin.startswith(b"\x93NUMPY"):
+            return ArrayFile(path, size, None, _map_npy)
+        if begin.startswith(ZIP_MAGIC):
+            with open_zip(file, FEW_MEMBERS) as archive:
+                names = tuple(name.removesuffix(".npy") for name in archive.namelist())
+            return ArrayFile(path, size, names, _map_npz)
+        if b"\x89HDF\r\n\x1a\n" in (begin[:8], begin[_MATLAB_BLOCK:]):
+            _require_extra(path, "h5py", "HDF5")
+            is_matlab = begin.startswith(b"MATLAB 7.3")
+            mapper = _map_matlab if is_matlab else _map_hdf5
+            names = tuple(_hdf5_names(path, is_matlab))
+            return ArrayFile(path, size, names, mapper, is_matlab, has_slices_last=is_matlab)
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            _require_extra(path, "nibabel", "NIfTI")
+            return ArrayFile(path, size, None, _map_nifti, has_slices_last=True)
+        if path.suffix.lower() == ".safetensors" or begin[8:9] == b"{":
+            return ArrayFile(path, size, tuple(cast("Any", safe_open(path, framework="np")).keys()), _map_safetensors)
     raise NcsnxError(
         f"{in_utf8(path)}: expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file, found something else; "
         "convert it (MATLAB: save(…, '-v7.3'), DICOM: dcm2niix)"
@@ -237,125 +211,171 @@ def listed(names: Collection[str]) -> str:
     return ", ".join(map(_array_name, list(names)[:_MOST_NAMED])) + more or "none"
 
 
-class _NumpyFile(ArrayFile):
-    """A `.npy` file, which is memory-mapped, or a `.npz`, whose arrays are read into memory."""
-
-    form = ".npy or .npz"
-
-    def _array(self, file: BufferedReader, title: str, name: str | None) -> Found:
-        if name is None:
-            header = _npy_header(title, file, os.fstat(file.fileno()).st_size)
-            return header, lambda: np.load(self.path, mmap_mode="r")
-        with open_zip(file, FEW) as archive:
-            member = next(one for one in archive.infolist() if one.filename.removesuffix(".npy") == name)
-            with archive.open(member) as stream:
-                header = _npy_header(title, stream, member.file_size)
-        return attrs.evolve(header, is_packed=True), lambda: self._member(name)
-
-    def _member(self, name: str) -> NDArray[Any]:
-        with np.load(self.path) as arrays:
-            return np.asarray(arrays[name])
-
-
-def _npy_header(title: str, stream: IO[bytes], size: int) -> ArrayHeader:
-    """The header of a `.npy` of `size` bytes. Raises NcsnxError, also for an array of other things than numbers."""
-    head = io.BytesIO(stream.read(min(size, _HEADER_BYTES)))
-    version = np.lib.format.read_magic(head)
-    # version 3 only adds field names in UTF-8, and plain arrays have no fields
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(head)
-    if dtype.hasobject:
-        raise NcsnxError(f"{title}: holds Python objects, which are never unpickled; save it as numbers")
-    if dtype.fields is not None or dtype.subdtype is not None:
-        raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as a separate array")
-    header, held = ArrayHeader(title, tuple(map(int, shape)), dtype), size - head.tell()
-    if held != header.nbytes:
-        raise NcsnxError(f"{title}: declares {header}, but holds {counted(held, 'byte')}; get a complete copy")
-    return header
-
-
-def _numpy_names(path: Path, file: BufferedReader) -> tuple[str, ...]:
-    with _reporting(in_utf8(path), _NumpyFile.form), open_zip(file, FEW) as archive:
-        names = [member.filename.removesuffix(".npy") for member in archive.infolist()]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise NcsnxError(f"{in_utf8(path)}: holds several arrays called {_array_name(twice[0])}; save it again")
-    return tuple(names)
-
-
-class _SafetensorsFile(ArrayFile):
-    """A safetensors file, memory-mapped. Its header is checked by the library."""
-
-    form = "safetensors file"
-
-    def _array(self, file: BufferedReader, title: str, name: str | None) -> Found:
-        length = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(length))[name]
-        if entry["dtype"] not in _TENSOR_TYPES:
-            raise NcsnxError(f"{title}: holds {entry['dtype']}, which NumPy does not know; save it as float32")
-        header = ArrayHeader(title, tuple(entry["shape"]), np.dtype(_TENSOR_TYPES[entry["dtype"]]))
-        start = 8 + length + int(entry["data_offsets"][0])
-        if header.nbytes == 0:
-            return header, lambda: np.empty(header.shape, header.dtype)
-        return header, lambda: np.memmap(self.path, header.dtype, "r", start, header.shape)
-
-
-class _Hdf5File(ArrayFile):
-    """An HDF5 file: data sets of real or complex numbers by their paths.
-
-    A complex number is HDF5's own type, or a pair of r and i or of real and imag. The file is opened at each read, so
-    that it may be used in any process.
-    """
-
-    form = HDF5
-    is_indexed_at_once = False
-
-    def _array(self, file: BufferedReader, title: str, name: str | None) -> Found:
-        with _opened_hdf5(self.path) as content:
-            dataset = content[name]
-            if dataset.is_virtual or dataset.external:
-                raise NcsnxError(f"{title}: keeps its values in other files, which are not read; save the array itself")
-            ArrayHeader(f"{title}, one chunk", dataset.chunks or (0,), dataset.dtype).require_memory()
-            shape = stored = tuple(map(int, dataset.shape))[:: -1 if self.is_matlab else 1]
-            if name in self.vectors and len(shape) == 2 and 1 in shape:
-                shape = (math.prod(shape),)
-            dtype = _number_type(dataset.dtype)
-            assert dtype is not None  # else it has no name
-        return ArrayHeader(title, shape, dtype), lambda: _LazyHdf5(self, name, stored)
-
-
 @attrs.frozen
-class _LazyHdf5:
-    """An array of an HDF5 file; of a compressed one, the chunks that hold the indexed values are read."""
+class ExpectedArray:
+    """Type and shape that a reader accepts for an array."""
 
-    file: _Hdf5File
-    name: str | None
+    what: str
+    """The values in words, such as 'real numbers'."""
+    kinds: str
+    """Accepted NumPy type kinds (`dtype.kind`), one letter each."""
+    shapes: tuple[tuple[int | str, ...], ...]
+    """Accepted shapes; a letter stands for any size except 0."""
+    optional: bool = False
+    copies: int = 1
+    """Number of copies that must fit in memory."""
+    advice: str = ""
+    """Advice for arrays of another shape, appended to the message."""
+
+    def require(self, array: StoredArray) -> None:
+        """Raises NcsnxError, with the expected and the declared array, if `array` doesn't match."""
+        if array.dtype.kind not in self.kinds or not any(_fits(array.shape, shape) for shape in self.shapes):
+            raise NcsnxError(f"{array.title}: expected {self}, found {array}{self.advice}")
+        array.require_memory(self.copies)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether a column can only mean a vector: not if rows and columns mean different things, as in a mask."""
+        return all(len(shape) == 1 or shape[0] == "P" for shape in self.shapes)
+
+    def __str__(self) -> str:
+        return f"{self.what} of shape {' or '.join(map(_in_words, self.shapes))}"
+
+
+def read_arrays(
+    path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """The expected arrays of a file by name.
+
+    how: advice on saving such a file. ignored: names that are allowed but not read. Raises NcsnxError for any other
+    array before reading values: an unknown array may change the meaning of the others.
+    """
+    file = open_array_file(path)
+    optional = [name for name, array in expected.items() if array.optional]
+    required = [name for name in expected if name not in optional]
+    accepted = f"the arrays {' and '.join(required)}" + (f" (optional: {', '.join(optional)})" if optional else "")
+    if file.names is None:
+        raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found one array without a name; {how}")
+    unknown = [name for name in file.names if name not in expected and name not in ignored]
+    if unknown or any(name not in file.names for name in required):
+        names = f"{listed(file.names)}{f' (not understood: {listed(unknown)})' if unknown else ''}"
+        raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found {names}; {how}")
+    found = {name: file.array(name) for name in expected if name in file.names}
+    for name, array in found.items():
+        if file.is_matlab and expected[name].is_vector and 1 in array.shape:
+            array.shape = (math.prod(array.shape),)
+        expected[name].require(array)
+    return {name: array.read() for name, array in found.items()}
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        axis == wanted or (isinstance(wanted, str) and axis > 0) for axis, wanted in zip(shape, expected, strict=True)
+    )
+
+
+def _in_words(shape: tuple[int | str, ...]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+@attrs.frozen(eq=False)
+class _Unpacked:
+    """An array that can only be read whole."""
+
     shape: tuple[int, ...]
+    dtype: "np.dtype[Any]"
+    read: Callable[[], Any]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        title = self.file.title(self.name)
-        with _reporting(title, self.file.form), _opened_hdf5(self.file.path) as content:
-            if self.file.is_matlab and key is not ...:
-                key = (*key, *[slice(None)] * (len(self.shape) - len(key)))[::-1]
-            values = np.asarray(content[self.name][key])
-        wanted = _number_type(values.dtype)
-        values = values.T if self.file.is_matlab else values
-        if values.dtype.names is None:
-            return values.astype(wanted, copy=False)
-        joined = np.empty(values.shape, wanted)
-        joined.real, joined.imag = (values[part] for part in values.dtype.names)
-        return joined
+        return np.asarray(self.read()[key])
 
 
-@contextmanager
-def _opened_hdf5(path: Path) -> "Iterator[h5py.File]":
+@attrs.frozen(eq=False)
+class _Converted:
+    """An array whose values are converted where it is indexed."""
+
+    values: Any
+    shape: tuple[int, ...]
+    dtype: "np.dtype[Any]"
+    convert: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray
+    is_reversed: bool = False
+    """Whether its axes are in reverse order."""
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        if not self.is_reversed:
+            return self.convert(self.values[key])
+        if key is not ...:
+            key = key if isinstance(key, tuple) else (key,)
+            key = (*key, *[slice(None)] * (len(self.shape) - len(key)))[::-1]
+        return self.convert(self.values[key]).T
+
+
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
+    """Shape and type of a `.npy`, of which little is read: `np.load` takes a header of any declared length."""
+    head = io.BytesIO(stream.read(_HEADER_BYTES))
+    version = np.lib.format.read_magic(head)
+    # version 3 only adds field names in UTF-8, and numbers have no fields
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(head)
+    return shape, dtype
+
+
+def _map_npy(path: Path, _: str) -> Any:
+    with opened(path) as file:
+        _npy_header(file)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _map_npz(path: Path, name: str) -> _Unpacked:
+    with opened(path) as file, open_zip(file, FEW_MEMBERS) as archive:
+        member = archive.getinfo(f"{name}.npy")
+        with archive.open(member) as stream:
+            shape, dtype = _npy_header(stream)
+        if (declared := math.prod(shape) * dtype.itemsize) > member.file_size:
+            raise ValueError(f"declares {counted(declared, 'byte')}, but holds {member.file_size:,}")
+
+    def unpack() -> Any:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays[name]
+
+    return _Unpacked(shape, dtype, unpack)
+
+
+def _map_safetensors(path: Path, name: str) -> Any:
+    content = cast("Any", safe_open(path, framework="np"))
+    values = content.get_slice(name)
+    if 0 in (shape := tuple(values.get_shape())):  # which the library doesn't slice
+        return content.get_tensor(name)
+    return _Converted(values, shape, values[(slice(0, 1),) * len(shape) or ...].dtype)
+
+
+def _map_hdf5(path: Path, name: str) -> _Converted:
     import h5py
 
     # without locking: a reader shouldn't stop a writer, and some file systems have no locks
-    with h5py.File(path, "r", locking=False) as content:
-        yield content
+    dataset: Any = h5py.File(path, "r", locking=False)[name]
+    if dataset.is_virtual or dataset.external:
+        raise ValueError("its values are in other files, which are not read")
+    if math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize > available_memory() // SHARE:
+        raise MemoryError
+    return _Converted(dataset, dataset.shape, cast("Any", _number_type(dataset.dtype)), _joined)
 
 
-def _hdf5_names(content: "h5py.File", is_matlab: bool) -> list[str]:
+def _map_matlab(path: Path, name: str) -> _Converted:
+    found = _map_hdf5(path, name)
+    return attrs.evolve(found, shape=found.shape[::-1], is_reversed=True)
+
+
+def _joined(values: NDArray[Any]) -> NDArray[Any]:
+    """Pairs of numbers as complex ones."""
+    if values.dtype.names is None:
+        return np.asarray(values)
+    joined = np.empty(values.shape, _number_type(values.dtype))
+    joined.real, joined.imag = (values[part] for part in values.dtype.names)
+    return joined
+
+
+def _hdf5_names(path: Path, is_matlab: bool) -> list[str]:
     """Paths of the data sets of numbers, as h5py visits them: through hard links, so that no other file is opened."""
     import h5py
 
@@ -369,7 +389,8 @@ def _hdf5_names(content: "h5py.File", is_matlab: bool) -> list[str]:
         if not is_other and _number_type(item.dtype) is not None:
             names.append(name)
 
-    content.visititems(visit)
+    with h5py.File(path, "r", locking=False) as content:
+        content.visititems(visit)
     return names
 
 
@@ -384,66 +405,44 @@ def _number_type(dtype: "np.dtype[Any]") -> "np.dtype[Any] | None":
     return dtype.newbyteorder("=") if is_plain else None
 
 
-class _NiftiFile(ArrayFile):
-    """A `.nii` or `.nii.gz`, versions 1 and 2, with its scale applied. Pairs of `.hdr` and `.img` aren't read."""
+def _map_nifti(path: Path, _: str) -> Any:
+    """A `.nii` or `.nii.gz`, versions 1 and 2, scaled, without axes of length 1 at the end.
 
-    form = "NIfTI file"
+    The header alone is read: its extensions may be large.
+    """
+    import gzip
 
-    def _array(self, file: BufferedReader, title: str, name: str | None) -> Found:
-        """The array, without axes of length 1 at the end."""
-        from nibabel.arrayproxy import ArrayProxy
-        from nibabel.nifti1 import Nifti1Header
-        from nibabel.nifti2 import Nifti2Header
+    from nibabel.arrayproxy import ArrayProxy
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
 
-        is_packed, size = self.path.suffix.lower() == ".gz", os.fstat(file.fileno()).st_size
-        with gzip.open(file) if is_packed else file as stream:
-            begin = stream.read(_NIFTI_BYTES)
-        if begin[344:348] != b"n+1\0" and begin[4:8] != b"n+2\0":
-            raise ValueError("its header has another magic number (pairs of .hdr and .img are not read)")
-        kind, length = (Nifti1Header, 348) if begin[344:348] == b"n+1\0" else (Nifti2Header, 540)
-        parsed = cast("Any", kind)(begin[:length], check=False)  # nibabel has no types
-        stored, shape, offset = parsed.get_data_dtype(), tuple(parsed.get_data_shape()), parsed.get_data_offset()
-        if not length <= offset < 2**31:
-            raise ValueError(f"its values begin at byte {offset}")
-        while len(shape) > 1 and shape[-1] == 1:
-            shape = shape[:-1]
-        if stored.names or stored.kind not in REAL + COMPLEX or stored.itemsize > (16 if stored.kind == "c" else 8):
-            raise NcsnxError(f"{title}: expected real or complex numbers of up to 64 bits, found {stored}; convert it")
-        proxy = cast("Any", ArrayProxy)(self.path, parsed)
-        is_scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
-        dtype = np.dtype(np.complex64 if stored.kind == "c" else np.float32) if is_scaled else stored.newbyteorder("=")
-        header = ArrayHeader(title, shape, dtype, is_packed, 2 if is_scaled else 1)
-        if offset + math.prod(shape) * stored.itemsize > size * (1_032 if is_packed else 1):  # gzip's largest ratio
-            held = counted(size, "byte")
-            raise NcsnxError(f"{title}: declares {header}, but holds {held}; get a complete copy")
-        # the proxy's own indexing takes 15 to 58 ms per slice
-        return header, lambda: _Scaled(proxy.get_unscaled().reshape(shape, order="F"), dtype, proxy.slope, proxy.inter)
-
-
-@attrs.frozen(eq=False)
-class _Scaled:
-    """An array whose values are scaled where it is indexed."""
-
-    stored: NDArray[Any]
-    dtype: "np.dtype[Any]"
-    slope: float
-    inter: float
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.stored.shape
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        from nibabel.volumeutils import apply_read_scaling
-
-        return np.asarray(apply_read_scaling(self.stored[key], self.slope, self.inter)).astype(self.dtype, copy=False)
+    is_packed, size = path.suffix.lower() == ".gz", path.stat().st_size
+    with gzip.open(path) if is_packed else opened(path) as stream:
+        begin = stream.read(540)
+    if begin[344:348] != b"n+1\0" and begin[4:8] != b"n+2\0":
+        raise ValueError("its header has another magic number (pairs of .hdr and .img are not read)")
+    kind, length = (Nifti1Header, 348) if begin[344:348] == b"n+1\0" else (Nifti2Header, 540)
+    header = cast("Any", kind)(begin[:length], check=False)  # nibabel has no types
+    proxy = cast("Any", ArrayProxy)(path, header)
+    shape, slope, inter = tuple(map(int, proxy.shape)), proxy.slope, proxy.inter
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    is_scaled, dtype = (slope, inter) != (1.0, 0.0), proxy.dtype.newbyteorder("=")
+    wanted = np.dtype(np.complex64 if dtype.kind == "c" else np.float32) if is_scaled else dtype
+    if is_packed:
+        return _Unpacked(shape, wanted, lambda: np.asanyarray(proxy).reshape(shape))
+    if not length <= proxy.offset <= size - math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"declares {dtype} of shape {shape} from byte {proxy.offset:,}, but has {size:,}")
+    # the proxy's own indexing takes 15 to 80 ms per slice
+    values = proxy.get_unscaled().reshape(shape, order="F")
+    return _Converted(values, shape, wanted, lambda part: part * slope + inter) if is_scaled else values
 
 
 def _require_extra(path: Path, module: str, format_name: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise NcsnxError(
             f"{path}: {format_name} needs an extra that is not installed",
-            Hint("install it, in a clone of ncsnx", SCIENCE_EXTRA),
+            Hint("install it, in a clone of ncsnx", "pip install '.[science]'"),
         )
 
 
@@ -453,20 +452,8 @@ def _array_name(name: str) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
-    """A regular file. Raises NcsnxError if it's empty or can't be read."""
-    try:
-        with opened(path) as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise NcsnxError(f"{in_utf8(path)}: is empty; get a complete copy")
-            yield file
-    except OSError as error:
-        raise NcsnxError(f"{in_utf8(path)}: cannot be read: {error.strerror or error}") from error
-
-
-@contextmanager
-def _reporting(title: str, form: str) -> Iterator[None]:
-    """Turns errors in reading a stranger's file into NcsnxErrors. form: what a valid file is."""
+def _reporting(title: str) -> Iterator[None]:
+    """Turns errors in reading a stranger's file into NcsnxErrors."""
     try:
         yield
     except NcsnxError:
@@ -474,5 +461,7 @@ def _reporting(title: str, form: str) -> Iterator[None]:
     except MemoryError as error:
         raise NcsnxError(f"{title}: does not fit in memory") from error
     except Exception as error:  # a damaged file makes the libraries raise almost anything
-        reason = shortened(" ".join(str(error).split())) or type(error).__name__
-        raise NcsnxError(f"{title}: is not a valid {form}: {reason}; get a complete copy, or save it again") from error
+        if isinstance(error, OSError) and error.strerror:
+            raise NcsnxError(f"{title}: cannot be read: {error.strerror}") from error
+        reason = shortened(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
+        raise NcsnxError(f"{title}: cannot be read: {reason}; get a complete copy, or save it again") from error

@@ -12,8 +12,7 @@ import attrs
 
 from ncsnx import reading
 from ncsnx.config.codec import digest
-from ncsnx.config.complaints import StructureError
-from ncsnx.config.converter import structure, unstructure
+from ncsnx.config.converter import StructureError, structure, unstructure
 from ncsnx.errors import AdvisedError
 from ncsnx.storage import atomic
 from ncsnx.storage.json_lines import append_record, read_records

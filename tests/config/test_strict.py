@@ -6,9 +6,8 @@ from typing import Any
 import attrs
 import pytest
 
-from ncsnx.config import complaints
-from ncsnx.config.complaints import NewerVersionError, StructureError
-from ncsnx.config.converter import structure, unstructure
+from ncsnx.config import converter
+from ncsnx.config.converter import NewerVersionError, StructureError, structure, unstructure
 from ncsnx.config.variants import OMITTED, REST, VERSION
 
 HOSTILE = "[red]\x1b[31m\nerror: fake\u202e\x07"
@@ -103,7 +102,7 @@ def test_a_newer_part_is_told_as_such_wherever_it_is_and_whatever_else_is_wrong(
 
 def test_of_very_many_problems_a_few_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
-    monkeypatch.setattr(complaints, "get_close_matches", lambda word, *_, **__: compared.append(word) or ["names"])
+    monkeypatch.setattr(converter, "get_close_matches", lambda word, *_, **__: compared.append(word) or ["names"])
     said = complaint({f"name{number}": 1 for number in range(20_000)}, Part)
     assert len(compared) <= 21, "each takes time"
     assert said.count("; did you mean 'names'?") <= 20

@@ -21,8 +21,7 @@ from safetensors.numpy import save_file
 
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import array_files
-from ncsnx.storage.array_files import COMPLEX, REAL, StoredArray, open_array_file
-from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
+from ncsnx.storage.array_files import COMPLEX, REAL, ExpectedArray, open_array_file, read_arrays
 from tests.storage.giants import forged_zip, header, sparse_npy, zeros_npz
 from tests.storage.matlab import matlab_73
 
@@ -60,7 +59,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 def complaint(path: Path, name: str | None = None) -> str:
     with pytest.raises(NcsnxError) as error:
-        open_array_file(path).read(name)
+        open_array_file(path).array(name).read()
     text = str(error.value)
     assert text.startswith(str(path))
     assert "\n" not in text
@@ -79,7 +78,7 @@ def test_named_arrays_and_their_slices_are_the_same_from_every_format(tmp_path: 
         name: (values.shape, values.dtype) for name, values in ARRAYS.items()
     }
     assert all(np.array_equal(values, ARRAYS[name]) for name, values in found.items())
-    mapped = open_array_file(tmp_path / name).mapped("kspace")
+    mapped = open_array_file(tmp_path / name).array("kspace")
 
     assert mapped.shape == KSPACE.shape
     assert np.array_equal(mapped[:, :, 2], KSPACE[:, :, 2])
@@ -105,9 +104,9 @@ def test_a_nifti_is_read_as_nibabel_reads_it(tmp_path: Path, suffix: str, kind: 
     expected = np.asarray(nibabel.load(path).dataobj)
 
     assert file.names is None
-    np.testing.assert_allclose(file.read(), expected, rtol=1e-6)
-    assert file.read().dtype.isnative
-    assert np.array_equal(file.mapped()[:, 1, :], file.read()[:, 1])
+    np.testing.assert_allclose(file.array().read(), expected, rtol=1e-6)
+    assert file.array().read().dtype.isnative
+    assert np.array_equal(file.array()[:, 1, :], file.array().read()[:, 1])
 
 
 def test_groups_give_paths_and_other_data_sets_are_left_out(tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ def test_groups_give_paths_and_other_data_sets_are_left_out(tmp_path: Path) -> N
     file = open_array_file(path)
 
     assert file.names == ("scans/first/rss",)
-    assert np.array_equal(file.read("scans/first/rss"), MASK)
+    assert np.array_equal(file.array("scans/first/rss").read(), MASK)
     assert "is not there; the file holds 'scans/first/rss'" in complaint(path, "ismrmrd_header")
 
 
@@ -150,7 +149,7 @@ def test_values_in_other_files_are_never_read(tmp_path: Path) -> None:
     for name in ("external", "soft", "group/inside"):
         assert f"array {name!r}: is not there" in complaint(path, name).replace(f"array {name}:", f"array {name!r}:")
     for name in ("raw", "virtual"):
-        assert "keeps its values in other files, which are not read" in complaint(path, name)
+        assert "its values are in other files, which are not read" in complaint(path, name)
 
 
 def test_a_small_file_that_declares_terabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -176,8 +175,6 @@ def test_other_files_are_refused_with_what_is_read(tmp_path: Path) -> None:
     assert "dcm2niix" in complaint(tmp_path / "x.dcm")
     scipy.io.savemat(tmp_path / "x.mat", {"x": MASK})
     assert "MATLAB: save(…, '-v7.3')" in complaint(tmp_path / "x.mat")
-    (tmp_path / "none.mat").touch()
-    assert complaint(tmp_path / "none.mat").endswith("none.mat: is empty; get a complete copy")
     os.mkfifo(tmp_path / "pipe")
     assert "is not a regular file" in complaint(tmp_path / "pipe")
     nifti(tmp_path / "x.nii", KSPACE)
@@ -207,44 +204,40 @@ def test_an_array_is_read_and_mapped_as_numpy_wrote_it(tmp_path: Path, order: An
         archive.write(tmp_path / "x", "values.npy")
     for path, names in ((tmp_path / "x", None), (tmp_path / "x.npz", ("values",))):
         file, name = open_array_file(path), names and names[0]
-        found = file.header(name)
+        found = file.array(name)
         assert file.names == names
         assert (found.shape, found.dtype, found.nbytes) == ((3, 4), np.dtype(">f4"), 48)
         assert found.is_packed == (names is not None)
-        for read in (file.read(name), file.mapped(name)):
-            assert np.array_equal(read, VALUES)
+        assert np.array_equal(found.read(), VALUES)
+        assert np.array_equal(found.rows([2, 0]), VALUES[[2, 0]])
 
 
 def test_an_empty_array_is_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", none=np.zeros((0, 4)), one=np.float64(3))
     file = open_array_file(tmp_path / "x.npz")
-    for read in (file.read, file.mapped):
-        assert read("none").shape == (0, 4)
-        assert read("one") == 3
+    assert file.array("none").read().shape == (0, 4)
+    assert file.array("one").read() == 3
 
 
-HEADERS: dict[str, tuple[bytes, str]] = {
-    "more than follows": (header((100, 100), "f8") + bytes(800), r"declares float64 of shape \(100, 100\) \(80,000 by"),
-    "less than follows": (header((2,), "f8") + bytes(800), r"\(16 bytes\), but holds 800 bytes; get a complete copy"),
-    "negative": (header((-1, 8), "f8"), r"declares float64 of shape \(-1, 8\)"),
-    "overflow beside nothing": (header((10**30, 0), "f8"), "is not a valid .npy"),
-    "digits": (header((10**4200,), "u1"), "is not a valid .npy"),
-    "records": (header((3,), "f8,i4") + bytes(36), "holds records of .*; save each field as a separate array"),
-    "no magic": (b"\x93NUMPX" + header((3,), "f8")[6:], "expected a .npy, .npz, safetensors, HDF5"),
-    "unknown version": (b"\x93NUMPY\x09\x00" + header((3,), "f8")[8:], "is not a valid .npy"),
-    "no header": (b"\x93NUMPY\x01\x00", "is not a valid .npy"),
-    "nothing": (b"", "is empty"),
+HEADERS = {
+    "more than follows": header((100, 100), "f8") + bytes(800),
+    "negative": header((-1, 8), "f8"),
+    "overflow": header((2**62, 4), "f8"),
+    "digits": header((10**4200,), "u1"),
+    "records": header((3,), "f8,i4") + bytes(36),
+    "a header of gigabytes": b"\x93NUMPY\x02\x00" + bytes([255] * 4),
+    "unknown version": b"\x93NUMPY\x09\x00" + header((3,), "f8")[8:],
+    "no header": b"\x93NUMPY\x01\x00",
 }
 
 
 @pytest.mark.parametrize("case", HEADERS)
 def test_an_invalid_header_is_one_line(tmp_path: Path, case: str) -> None:
-    content, told = HEADERS[case]
-    (tmp_path / "x").write_bytes(content)
-    assert re.search(told, complaint(tmp_path / "x"))
+    (tmp_path / "x").write_bytes(HEADERS[case])
     with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("values.npy", content)
-    told = "is not a valid .npy" if case in ("nothing", "no magic") else told
+        archive.writestr("values.npy", HEADERS[case])
+    told = "found .*; convert it" if case == "records" else "cannot be read: .*; get a complete copy"
+    assert re.search(told, complaint(tmp_path / "x"))
     assert re.search(told, complaint(tmp_path / "x.npz", "values"))
 
 
@@ -258,14 +251,6 @@ def test_a_huge_sparse_list_of_arrays_is_not_read(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
-        for name in ("mu.npy", "mu.npy"):
-            archive.writestr(name, header((0,), "f8"))
-    assert "holds several arrays called mu" in complaint(tmp_path / "x.npz", "mu")
-
-
 def test_an_array_larger_than_memory_is_mapped_but_not_read(tmp_path: Path) -> None:
     try:
         path = sparse_npy(tmp_path / "x.npy", (HUGE // 8, 8), "u1")
@@ -273,7 +258,7 @@ def test_an_array_larger_than_memory_is_mapped_but_not_read(tmp_path: Path) -> N
         pytest.skip("this file system has no files of such a size")
     file = open_array_file(path)
     assert f"declares uint8 of shape ({HUGE // 8}, 8) ({HUGE:,} bytes), but" in complaint(path)
-    assert file.mapped()[-1].tolist() == [0] * 8
+    assert file.array()[-1].tolist() == [0] * 8
 
 
 def test_a_compressed_array_that_unpacks_to_more_than_memory_is_refused(
@@ -284,7 +269,7 @@ def test_a_compressed_array_that_unpacks_to_more_than_memory_is_refused(
     assert "declares uint8 of shape (134217728,) (134,217,728 bytes), but at most 67,108,864" in complaint(
         path, "values"
     )
-    assert open_array_file(path).read("few").sum() == 0
+    assert open_array_file(path).array("few").read().sum() == 0
 
 
 @pytest.mark.parametrize(
@@ -349,8 +334,7 @@ def read_everything(path: Path) -> str | None:
     try:
         file = open_array_file(path)
         for name in file.names if file.names is not None else [None]:
-            assert file.read(name).nbytes == file.header(name).nbytes
-            file.mapped(name)
+            assert file.array(name).read().nbytes == file.array(name).nbytes
     except NcsnxError as error:
         return str(error)
     return None
@@ -359,15 +343,15 @@ def read_everything(path: Path) -> str | None:
 def test_a_safetensors_file_is_mapped_and_one_that_lies_is_refused(tmp_path: Path) -> None:
     values, path = np.arange(6, dtype=np.float32).reshape(2, 3), tmp_path / "x.safetensors"
     save_file({"a": values, "none": np.zeros((0, 4), np.int16)}, path)
-    array = StoredArray.of(open_array_file(path), "a")
-    assert np.array_equal(array[[1, 0]], values[[1, 0]])
-    assert open_array_file(path).read("none").shape == (0, 4)
+    array = open_array_file(path).array("a")
+    assert np.array_equal(array.rows([1, 0]), values[[1, 0]])
+    assert open_array_file(path).array("none").read().shape == (0, 4)
     content = path.read_bytes()
     for old, new in ((b"[2,3]", b"[2,4]"), (b"[0,24]", b"[0,99]"), (b"[0,24]", b"[-24,0]"), (b'"F32"', b'"F64"')):
         path.write_bytes(content.replace(old, new))
         with pytest.raises(NcsnxError, match=r"x\.safetensors"):
-            open_array_file(path).read("a")
+            open_array_file(path).array("a").read()
     for damaged in (b"\xff" * 8 + b"{}", b"\x02" + bytes(7) + b"[]", b"\x08" + bytes(7) + b'{"a":{}}'):
         path.write_bytes(damaged)
-        with pytest.raises(NcsnxError, match=r"is not a valid safetensors file: .*[Hh]eader"):
+        with pytest.raises(NcsnxError, match=r"cannot be read: .*[Hh]eader"):
             open_array_file(path)

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from ncsnx import reading
 from ncsnx.config.codec import canonical, digest
-from ncsnx.config.complaints import NewerVersionError, StructureError
-from ncsnx.config.converter import optional_of
+from ncsnx.config.converter import NewerVersionError, StructureError, optional_of
 from ncsnx.config.variants import Config, rest_field, version_fields
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.errors import NcsnxError

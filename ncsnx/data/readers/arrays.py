@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays
+from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays, Packed
 from ncsnx.config.image_sizes import ImageSize, size_as_typed
 from ncsnx.data.dataset import (
     NO_LABEL,
@@ -59,12 +59,14 @@ class ArrayImages:
     """One split of an array of images."""
 
     array: StoredArray
-    data: Arrays
+    data: Arrays | Packed
     layout: _Layout
     value_range: tuple[float, float]
     labels: Tensor
     """(n,) int64."""
     ids: Tensor
+    """(n,) int64."""
+    places: Tensor
     """(n,) int64: indices in the array."""
 
     @property
@@ -78,14 +80,19 @@ class ArrayImages:
     def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`. Raises NcsnxError for values that are NaN, infinite or out of the declared range."""
         ids = self.ids[indices]
-        values = as_tensor(self.array[ids.numpy()])
+        values = as_tensor(self.array.rows(self.places[indices].tolist()))
         if self.layout == "N×H×W×C":
             values = values.permute(0, 3, 1, 2).contiguous()
         if self.layout == "N×H×W":
             values = values[:, None]
         pixels = as_channels(values)
-        require_valid(pixels, ids, self.data, lambda index: f"{self.array.header.title}: image {index:,}")
+        if isinstance(self.data, Arrays):  # packed images have been checked
+            require_valid(pixels, ids, self.data, lambda index: f"{self.array.title}: image {index:,}")
         return StoredImages(pixels, self.labels[indices], ids)
+
+    def subset(self, chosen: Tensor) -> "ArrayImages":
+        """The images selected by `chosen`, (n,) bool."""
+        return attrs.evolve(self, labels=self.labels[chosen], ids=self.ids[chosen], places=self.places[chosen])
 
 
 @data_set(Arrays)
@@ -96,20 +103,17 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     infinite or outside the declared range.
     """
     array = open_array(own_path(data.path, folder), data.array)
-    title, count, is_complex = array.header.title, array.header.shape[0], array.header.is_complex
-    forms = usual_forms(array.header.shape) or [(data.channels, 1)]
+    title, count, is_complex = array.title, array.shape[0], array.is_complex
+    forms = usual_forms(array.shape) or [(data.channels, 1)]
     channels = forms[0][0] * (2 if is_complex else 1)
-    require_declared(title, data, is_complex=is_complex, type_name=str(array.header.dtype), channels=channels)
-    labels = _labels(array, count)
-    whole = ArrayImages(array, data, _layout(array, data, work), (data.low, data.high), labels, torch.arange(count))
+    require_declared(title, data, is_complex=is_complex, type_name=str(array.dtype), channels=channels)
+    labels, ids, layout = _labels(array, count), torch.arange(count), _layout(array, data, work)
+    whole = ArrayImages(array, data, layout, (data.low, data.high), labels, ids, places=ids)
     check_values(whole, data, title, work)
     held_out = held_out_by_hash([str(index) for index in range(count)], data.held_out)
     require_training_images(title, held_out)
-    train, rest = (
-        attrs.evolve(whole, labels=labels[chosen], ids=chosen.nonzero().flatten()) for chosen in (~held_out, held_out)
-    )
-    path = array.file.path
-    return Splits(train, rest, fingerprint_of_files(path.parent, [path]), numbered_classes(labels))
+    mark = fingerprint_of_files(array.file.path.parent, [array.file.path])
+    return Splits(whole.subset(~held_out), whole.subset(held_out), mark, numbered_classes(labels))
 
 
 def open_array(path: Path, name: str | None = None) -> StoredArray:
@@ -118,17 +122,13 @@ def open_array(path: Path, name: str | None = None) -> StoredArray:
     Raises NcsnxError if that isn't exactly one array of numbers.
     """
     file = open_array_file(path)
-    if not file.is_indexed_at_once:
-        raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found volumes; declare data=volumes")
     choose = f"data.array=NAME or {argument('array', A_NAME)}"
-    array = StoredArray.of(file, file.chosen(name, "data.array", choose, ignored=LABELS))
-    header = array.header
-    if header.dtype.name not in _READ_AS:
-        expected = "whole, floating-point or complex numbers of up to 64 bits"
-        raise NcsnxError(f"{header.title}: expected {expected}, found {header.dtype}; convert it")
-    if len(header.shape) == 0 or header.shape[0] == 0:
-        raise NcsnxError(f"{header.title}: expected images, found {product(header.shape)}")
-    require_memory_for(header.title, header.shape[0], math.prod(header.shape[1:]))
+    array = file.array(file.chosen(name, "data.array", choose, ignored=LABELS))
+    if array.dtype.name not in _READ_AS:
+        raise NcsnxError(f"{array.title}: holds {array.dtype}, with which torch does not compute; convert it")
+    if len(array.shape) == 0 or array.shape[0] == 0:
+        raise NcsnxError(f"{array.title}: expected images, found {product(array.shape)}")
+    require_memory_for(array.title, array.shape[0], math.prod(array.shape[1:]))
     return array
 
 
@@ -152,7 +152,7 @@ def as_tensor(values: NDArray[Any]) -> Tensor:
 
 
 def _layout(array: StoredArray, data: Arrays, work: Work) -> _Layout:
-    size, shape = data.stored_size, array.header.shape
+    size, shape = data.stored_size, array.shape
     channels = data.channels // 2 if data.is_complex else data.channels
     expected: dict[_Layout, tuple[int, ...]] = {"N×C×H×W": (channels, *size), "N×H×W×C": (*size, channels)}
     if channels == 1:
@@ -160,10 +160,10 @@ def _layout(array: StoredArray, data: Arrays, work: Work) -> _Layout:
     fitting = [layout for layout, rest in expected.items() if shape[1:] == rest]
     if not fitting:
         forms = " or ".join(product(("N", *rest)) for rest in dict.fromkeys(expected.values()))
-        raise NcsnxError(f"{array.header.title}: expected {forms}, found {product(shape)}{_hint(shape, data)}")
+        raise NcsnxError(f"{array.title}: expected {forms}, found {product(shape)}{_hint(shape, data)}")
     if len(fitting) > 1 and channels > 1:
         work.warning(
-            f"{array.header.title}: {product(shape)} is read as N×C×H×W; if it is N×H×W×C, save "
+            f"{array.title}: {product(shape)} is read as N×C×H×W; if it is N×H×W×C, save "
             "array.transpose(0, 3, 1, 2) instead"
         )
     return fitting[0]
@@ -208,10 +208,10 @@ def _labels(images: StoredArray, count: int) -> Tensor:
     """(count,) int64: the labels in the file of the images, NO_LABEL where it has none."""
     if LABELS not in (images.file.names or ()):
         return torch.full((count,), NO_LABEL)
-    header = images.file.header(LABELS)
-    if header.shape != (count,) or header.dtype.kind not in "bui":
-        found = product(header.shape) if header.shape != (count,) else header.dtype
+    labels = images.file.array(LABELS)
+    if labels.shape != (count,) or labels.dtype.kind not in "bui":
+        found = product(labels.shape) if labels.shape != (count,) else labels.dtype
         raise NcsnxError(
-            f"{header.title}: expected one whole number for each of the {counted(count, 'image')}, found {found}"
+            f"{labels.title}: expected one whole number for each of the {counted(count, 'image')}, found {found}"
         )
-    return torch.from_numpy(images.file.read(LABELS).astype(np.int64))
+    return torch.from_numpy(labels.read().astype(np.int64))

@@ -103,8 +103,7 @@ def _volumes(path: Path, said: Reading, work: Work) -> Volumes:
     forms = usual_forms((1, *shapes.most_common(1)[0][0]))
     if not forms:
         raise NcsnxError(
-            f"{first.array.header.title}: expected slices of at most {LARGEST_SIDE:,} pixels a side, found "
-            f"{first.slice_shape}"
+            f"{first.array.title}: expected slices of at most {LARGEST_SIDE:,} pixels a side, found {first.slice_shape}"
         )
     channels = said.channels or per_value * forms[0][0]
     fitting = [size for count, size in forms if per_value * count == channels]
@@ -114,7 +113,7 @@ def _volumes(path: Path, said: Reading, work: Work) -> Volumes:
         random_crop=said.random_crop,
         dataset=first.array.name,
         channels=channels,
-        complex=first.array.header.is_complex,
+        complex=first.array.is_complex,
     )
     return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)
 
@@ -122,19 +121,18 @@ def _volumes(path: Path, said: Reading, work: Work) -> Volumes:
 def _arrays(path: Path, said: Reading) -> Arrays:
     _expect(said, Arrays, "arrays")
     array = open_array(path, said.array)
-    header = array.header
-    per_value = 2 if header.is_complex else 1
-    forms = [(per_value * channels, size) for channels, size in array_forms(header.shape)]
-    shape = product(header.shape)
+    per_value = 2 if array.is_complex else 1
+    forms = [(per_value * channels, size) for channels, size in array_forms(array.shape)]
+    shape = product(array.shape)
     if not forms:
-        raise NcsnxError(f"{header.title}: expected images, N×C×H×W or N×H×W(×C), found {shape}")
+        raise NcsnxError(f"{array.title}: expected images, N×C×H×W or N×H×W(×C), found {shape}")
     fitting = [form for form in forms if said.channels in (None, form[0])]
     if not fitting:
-        found = " or ".join(str(per_value * channels) for channels, _ in usual_forms(header.shape))
+        found = " or ".join(str(per_value * channels) for channels, _ in usual_forms(array.shape))
         raise FieldError("channels", f"must be {found} for {path} with shape {shape}, not {said.channels}")
     channels, stored = fitting[0]
-    chosen = sample_of(header.shape[0], math.prod(header.shape[1:]), MEASURED_VALUES)
-    limits = None if header.is_complex else usual_range(header.title, as_tensor(array[chosen.numpy()]))
+    chosen = sample_of(array.shape[0], math.prod(array.shape[1:]), MEASURED_VALUES)
+    limits = None if array.is_complex else usual_range(array.title, as_tensor(array.rows(chosen.tolist())))
     size, crop = _within(stored, said)
     data = Arrays(
         path=declared(path),
@@ -142,7 +140,7 @@ def _arrays(path: Path, said: Reading) -> Arrays:
         random_crop=crop,
         channels=channels,
         array=said.array,
-        complex=header.is_complex,
+        complex=array.is_complex,
         **({"range": "unbounded"} if limits is None else {"low": limits[0], "high": limits[1]}),
     )
     return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)

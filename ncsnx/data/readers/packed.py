@@ -31,6 +31,7 @@ from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.data.dataset import Splits, StoredImages, numbered_classes
 from ncsnx.data.places import own_path
 from ncsnx.data.read_ahead import read_all
+from ncsnx.data.readers.arrays import ArrayImages
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import require_declared
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -109,13 +110,12 @@ class PackedFolder:
                 Hint("to pack images", "ncsnx data pack SOURCE --out FOLDER"),
             ) from error
         record = parse_document(content, PackedRecord, path / PACKED_RECORD)
-        arrays = tuple(StoredArray.of(open_array_file(path / name), None) for name in _FILES)
+        arrays = tuple(open_array_file(path / name).array() for name in _FILES)
         pixels, numbers = ((record.count, *record.shape), record.numpy_dtype), ((record.count,), np.dtype("<i8"))
         for array, expected in zip(arrays, (pixels, numbers, numbers), strict=True):
-            header = array.header
-            if (header.shape, header.dtype) != expected or not 1 <= record.train <= record.count:
+            if (array.shape, array.dtype) != expected or not 1 <= record.train <= record.count:
                 raise NcsnxError(
-                    f"{header.title}: found {header}, but {PACKED_RECORD} says {expected[1]} of shape {expected[0]}, "
+                    f"{array.title}: found {array}, but {PACKED_RECORD} says {expected[1]} of shape {expected[0]}, "
                     f"{counted(record.train, 'training image')}; get a complete copy, or pack the images again"
                 )
         return cls(path, record, hashlib.sha256(content).hexdigest(), arrays)
@@ -124,17 +124,6 @@ class PackedFolder:
     def nbytes(self) -> int:
         """Bytes of all files."""
         return sum((self.path / name).stat().st_size for name in (PACKED_RECORD, *_FILES))
-
-    def splits(self) -> Splits:
-        """The training and held-out images."""
-        record, labels = self.record, torch.from_numpy(self.arrays[1][:].astype(np.int64))
-        is_named = int(labels.min()) >= 0 and int(labels.max()) < len(record.class_names)
-        train, held_out = (
-            PackedImages(self.arrays, chosen, record.shape, (record.low, record.high))
-            for chosen in (range(record.train), range(record.train, record.count))
-        )
-        names = record.class_names if is_named else numbered_classes(labels)
-        return Splits(train, held_out, self.fingerprint, names)
 
     def damaged(self, work: Work) -> list[str]:
         """Names of the files that don't match their sha256. Reads everything."""
@@ -153,29 +142,6 @@ def is_packed(path: Path) -> bool:
     return (path / PACKED_RECORD).is_file()
 
 
-@attrs.frozen(eq=False)
-class PackedImages:
-    """One split of a packed data set."""
-
-    arrays: tuple[StoredArray, ...]
-    """Pixels, labels and ids of both splits."""
-    places: range
-    """The images of this split."""
-    shape: tuple[int, int, int]
-    """(C, H, W) of every image."""
-    value_range: tuple[float, float]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def read(self, indices: Tensor) -> StoredImages:
-        """The images at `indices`, copied out of the files."""
-        chosen = (indices + self.places.start).numpy()
-        values = (array[chosen] for array in self.arrays)
-        native = (array.astype(array.dtype.newbyteorder("="), copy=False) for array in values)
-        return StoredImages(*map(torch.from_numpy, native))
-
-
 @data_set(Packed)
 def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
     """The images of a packed data set. Raises NcsnxError if it is invalid or not as declared."""
@@ -191,7 +157,13 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
     if record.bounds == "unbounded" and data.is_bounded:
         what = "its values are unbounded, expected values between black and white"
         raise NcsnxError(f"{path}: {what}; declare range=unbounded (data.range)")
-    return packed.splits()
+    pixels, *numbers = packed.arrays
+    labels, ids = (torch.from_numpy(array.read().astype(np.int64)) for array in numbers)
+    whole = ArrayImages(pixels, data, "N×C×H×W", (record.low, record.high), labels, ids, torch.arange(record.count))
+    is_named = int(labels.min()) >= 0 and int(labels.max()) < len(record.class_names)
+    names = record.class_names if is_named else numbered_classes(labels)
+    is_train = whole.places < record.train
+    return Splits(whole.subset(is_train), whole.subset(~is_train), packed.fingerprint, names)
 
 
 def settings_of(data: Data) -> dict[str, Any]:

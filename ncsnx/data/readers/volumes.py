@@ -31,7 +31,7 @@ from ncsnx.data.value_statistics import check_values, require_valid
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, product
 from ncsnx.spelling import A_NAME, argument
-from ncsnx.storage.array_files import COMPLEX, REAL, StoredArray, open_array_file
+from ncsnx.storage.array_files import StoredArray, open_array_file
 from ncsnx.work import Work
 
 VOLUME_SUFFIXES = (".h5", ".hdf5", ".nii", ".nii.gz", ".mat")
@@ -40,7 +40,6 @@ NUMPY_SUFFIXES = (".npy", ".npz")
 """Suffixes of files that hold volumes in a folder, and images if they are alone."""
 RECONSTRUCTION = "reconstruction_rss"
 """Name of the images in fastMRI's files."""
-_MOST_BITS = 64
 _MOST_OPEN = 64
 
 
@@ -55,17 +54,17 @@ class Volume:
     @property
     def per_value(self) -> int:
         """Number of channels that a value gives: 2 for a complex one."""
-        return 2 if self.array.header.is_complex else 1
+        return 2 if self.array.is_complex else 1
 
     @property
     def count(self) -> int:
         """Number of slices."""
-        return self.array.header.shape[self.axis]
+        return self.array.shape[self.axis]
 
     @property
     def slice_shape(self) -> tuple[int, ...]:
         """The other axes, in their order."""
-        shape = self.array.header.shape
+        shape = self.array.shape
         return shape[: self.axis] + shape[self.axis + 1 :]
 
 
@@ -114,11 +113,8 @@ def _volume(path: Path, dataset: str | None, axis: int | None) -> Volume:
     file = open_array_file(path)
     choose = f"data.dataset=NAME or {argument('array', A_NAME)}"
     dataset = None if file.names is None else dataset  # a .npy beside files of named arrays
-    array = StoredArray.of(file, file.chosen(dataset, "data.dataset", choose, preferred=RECONSTRUCTION))
-    title, shape, dtype = array.header.title, array.header.shape, array.header.dtype
-    bits = 8 * dtype.itemsize // (2 if array.header.is_complex else 1)
-    if dtype.kind not in REAL + COMPLEX or bits > _MOST_BITS:
-        raise NcsnxError(f"{title}: expected real or complex numbers of up to 64 bits, found {dtype}; convert it")
+    array = file.array(file.chosen(dataset, "data.dataset", choose, preferred=RECONSTRUCTION))
+    title, shape = array.title, array.shape
     if len(shape) not in (3, 4) or math.prod(shape) == 0:
         raise NcsnxError(
             f"{title}: expected a volume of 3 axes (slices, height, width), or 4 with channels, found {product(shape)}"
@@ -177,7 +173,7 @@ class VolumeSlices:
         """Closes other arrays if many are open, or if this one is unpacked in memory."""
         if any(array is opened for opened in self._opened):
             return
-        if array.header.is_packed or len(self._opened) == _MOST_OPEN:
+        if array.is_packed or len(self._opened) == _MOST_OPEN:
             for opened in self._opened:
                 opened.close()
             self._opened = []
@@ -190,7 +186,7 @@ class VolumeSlices:
 
     def _title(self, index: int) -> str:
         volume, along = self._located(index)
-        return f"slice {along:,} of {volume.array.header.title}"
+        return f"slice {along:,} of {volume.array.title}"
 
 
 def channels_first(plane: NDArray[Any], channels: int) -> NDArray[Any]:
@@ -231,7 +227,7 @@ def open_volumes(data: Volumes, folder: Path, work: Work) -> Splits:
     held_out = _held_out(files, data.held_out, work)
     require_training_images(title, held_out, "slice")
     whole = VolumeSlices(files.volumes, data, (data.low, data.high), torch.arange(slices))
-    if sum(volume.array.header.is_packed for volume in files.volumes) <= 1:  # else each slice unpacks a volume
+    if sum(volume.array.is_packed for volume in files.volumes) <= 1:  # else each slice unpacks a volume
         check_values(whole, data, title, work)
     train, rest = (attrs.evolve(whole, ids=chosen.nonzero().flatten()) for chosen in (~held_out, held_out))
     return Splits(train, rest, files.fingerprint)
@@ -239,13 +235,13 @@ def open_volumes(data: Volumes, folder: Path, work: Work) -> Splits:
 
 def _require_as_declared(volume: Volume, data: Volumes) -> None:
     """Raises NcsnxError for real numbers where complex ones are declared, the reverse, and for other channels."""
-    plane, per_value, header = volume.slice_shape, volume.per_value, volume.array.header
+    plane, per_value, array = volume.slice_shape, volume.per_value, volume.array
     fitting = [per_value] if len(plane) == 2 else [per_value * plane[axis] for axis in (0, 2)]
-    require_declared(header.title, data, is_complex=header.is_complex, type_name=str(header.dtype), channels=fitting[0])
+    require_declared(array.title, data, is_complex=array.is_complex, type_name=str(array.dtype), channels=fitting[0])
     if data.channels not in fitting:
         raise NcsnxError(
-            f"{header.title}: expected slices of {counted(data.channels, 'channel')} along axis {volume.axis}, found "
-            f"{product(header.shape)}",
+            f"{array.title}: expected slices of {counted(data.channels, 'channel')} along axis {volume.axis}, found "
+            f"{product(array.shape)}",
             Hint("declare what fits", adds=" or ".join(f"data.channels={count}" for count in dict.fromkeys(fitting))),
         )
 
@@ -258,7 +254,7 @@ def _warn(files: VolumeFiles, data: Volumes, work: Work) -> None:
             f"{files.root}: the slices of {counted(smaller, 'volume')} are smaller than {size_in_words(size)} pixels, "
             "and are padded with 0"
         )
-    if (packed := sum(volume.array.header.is_packed for volume in files.volumes)) > 1:
+    if (packed := sum(volume.array.is_packed for volume in files.volumes)) > 1:
         work.warning(
             f"{files.root}: {counted(packed, 'volume')} are compressed as a whole, and each slice that training reads "
             "unpacks all of its volume; gunzip .nii.gz, or pack the data set once"
