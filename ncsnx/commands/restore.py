@@ -201,7 +201,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
         space, means = model.space, posterior_means(task, model)
         with folder_lock(output.path, str(output.path)):
-            record = record_task(task, output.path, output.samples_path, space, work.check_stop, means)
+            record = record_task(task, output.path, self.each, space, work.check_stop, means)
         work.info(f"mean:   {output.path / (MEAN if task.count == 1 else 'mean-….png')}")
         say_agreement(record, task, space, work)
         return RestoredImages(output=output, record=record)

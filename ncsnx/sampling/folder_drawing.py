@@ -23,7 +23,7 @@ from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.generate import frame_of
 from ncsnx.sampling.loading import model_of
 from ncsnx.sampling.model import Model
-from ncsnx.sampling.sample_folder import SampleFolder
+from ncsnx.sampling.sample_folder import SAMPLES, SampleFolder
 from ncsnx.storage.process import this_process
 from ncsnx.work import Work, extrapolated
 
@@ -147,7 +147,8 @@ class FolderDrawing:
     def _finish(self, output: SampleFolder, work: Work) -> None:
         """Writes the pictures, once this rank sees the batches of all."""
         if not output.complete:
-            wait_for_file(output.path, "all ranks", work.ranks, work.check_stop, is_seen=output.has_all_parts)
+            ranks, is_seen = work.ranks, lambda: not output.missing()
+            wait_for_file(output.path, "all ranks", ranks, work.check_stop, is_seen=is_seen)
         request = self.drawing.request
         with work.progress("writing pictures", total=request.n * request.columns, unit="images") as advance:
             output.finish(work.check_stop, advance)
@@ -155,7 +156,7 @@ class FolderDrawing:
     def _say_where(self, work: Work, output: SampleFolder) -> None:
         work.info(f"images: {output.path / 'images'}")
         if not self.drawing.model.space.bounded:
-            work.info(f"values: {output.samples_path}, the data's own; pictures show {output.window}")
+            work.info(f"values: {output.path / SAMPLES}, the data's own; pictures show {output.window}")
         work.info(f"grid:   {output.path / 'grid.png'}")
         if output.protocol["film"]:
             work.info(f"film:   {output.film_path}")

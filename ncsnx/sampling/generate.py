@@ -9,6 +9,7 @@ from ncsnx.errors import DivergedError, Hint
 from ncsnx.images import to_uint8
 from ncsnx.networks.contract import NO_COND, Cond
 from ncsnx.ranks.rank_group import never_stop
+from ncsnx.ranks.shared_batches import batches_of
 from ncsnx.samplers.state import SamplerFunction, ScaledScore, State
 from ncsnx.sampling.draws import Draws
 
@@ -37,19 +38,17 @@ def generate(
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Yields (indices of a batch, its final x: (len · draws.columns, C, H, W) in the network's range).
 
-    indices: indices of the images (rows, for interpolation), each sampled once, in this order. batch_size: images per
-    batch, with draws.columns images per index and at least one index. check_stop is called before each network
-    evaluation and raises to end the sampling. on_state gets (indices of the batch, state). Raises DivergedError if an
-    image contains NaN or infinity.
+    indices: indices of the images (rows, for interpolation), each sampled once, in this order; those of a batch are
+    consecutive. batch_size: images per batch, with draws.columns images per index and at least one index. check_stop is
+    called before each network evaluation and raises to end the sampling. on_state gets (indices of the batch, state).
+    Raises DivergedError if an image contains NaN or infinity.
     """
 
     def stoppable(x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         check_stop()
         return model(x, sigma, cond)
 
-    per_batch = indices_per_batch(batch_size, draws.columns)
-    for start in range(0, len(indices), per_batch):
-        batch = indices[start : start + per_batch]
+    for batch in batches_of(indices, indices_per_batch(batch_size, draws.columns)):
         positions = torch.tensor(batch, dtype=torch.int64, device=device)
         constrain = None if draws.condition is None else draws.condition(positions)
         noise, x = draws.noise(positions), draws.initial(positions)
