@@ -20,7 +20,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.samplers.building import build_sampler, visited
 from ncsnx.samplers.state import Constrain, ScaledScore, State
-from ncsnx.sampling.draws import Draws, TrainingImages, between_rows, between_seeds, sampler_draws
+from ncsnx.sampling.draws import Draws, TrainingImages, interpolated, other_ends, sampler_draws
 from ncsnx.sampling.function_model import require_grid
 from ncsnx.sampling.generate import frame_steps, generate, ignore_state, indices_per_batch
 from ncsnx.sampling.model import Model, Origin
@@ -209,8 +209,10 @@ def _draws(drawing: Drawing) -> Draws:
     if columns is None:
         return draws
     if request.between is None:
-        return between_rows(sampler, levels, space, draws, request.seed, columns)
-    return between_seeds(space, draws, sampler_draws(sampler, levels, space, request.between, images), columns)
+        other = other_ends(draws, sampler, levels, space, request.seed)
+    else:
+        other = sampler_draws(sampler, levels, space, request.between, images)
+    return interpolated(draws, other, columns, space.start_mean())
 
 
 def _training_images(model: Model, data: Path | None, seed: int) -> TrainingImages:

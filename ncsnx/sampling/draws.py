@@ -89,15 +89,6 @@ def interpolated_noise(p: Noise, q: Noise, columns: int) -> Noise:
     return lambda k: slerp_rows(p(k), q(k), columns)
 
 
-_Start = Callable[[Tensor], Tensor]
-"""(R,) int64 indices of rows → their initial states, (R, C, H, W)."""
-
-
-def repeat_rows(x: Tensor, columns: int) -> Tensor:
-    """(R, C, H, W) → (R·columns, C, H, W), each row repeated: all columns of a row start from one x, as published."""
-    return x.repeat_interleave(columns, dim=0)
-
-
 def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: Tensor | float = 0.0) -> Tensor:
     """x and y, both (R, C, H, W) → (R·columns, C, H, W): from x to y in equal steps of angle around `middle`.
 
@@ -111,39 +102,29 @@ def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: Tensor | float = 0.0)
     return between.flatten(0, 1)
 
 
-def interpolated(
-    draws: Draws,
-    q: Callable[[Tensor], Noise],
-    columns: int,
-    *,
-    other: _Start | None = None,
-    middle: Tensor | float = 0.0,
-) -> Draws:
-    """Draws whose rows go from the noise of `draws` (column 0) to the noise of q (last column), in `columns` columns.
+def interpolated(draws: Draws, other: Draws, columns: int, middle: Tensor | float = 0.0) -> Draws:
+    """Draws of rows from the images of `draws` (column 0) to those of `other`, in `columns` columns.
 
-    q: (R,) int64 indices of rows → their noise. other: initial states of the last column; None: all columns start from
-    the same state, as published. middle: mean of the data, around which initial states are interpolated.
+    If both have the same `initial`, all columns of a row start from one x, as published. middle: mean of the data,
+    around which initial states are interpolated.
     """
 
     def initial(rows: Tensor) -> Tensor:
         x = draws.initial(rows)
-        return repeat_rows(x, columns) if other is None else slerp_rows(x, other(rows), columns, middle)
+        if other.initial is draws.initial:
+            return x.repeat_interleave(columns, dim=0)
+        return slerp_rows(x, other.initial(rows), columns, middle)
 
     def cond(rows: Tensor) -> Cond:
         given = {} if draws.cond is None else draws.cond(rows)
-        return {name: repeat_rows(one, columns) for name, one in given.items()}
+        return {name: one.repeat_interleave(columns, dim=0) for name, one in given.items()}
 
     return Draws(
         initial=initial,
-        noise=lambda rows: interpolated_noise(draws.noise(rows), q(rows), columns),
+        noise=lambda rows: interpolated_noise(draws.noise(rows), other.noise(rows), columns),
         cond=cond,
         columns=draws.columns * columns,
     )
-
-
-def second_noise(seed: int, shape: tuple[int, ...]) -> Callable[[Tensor], Noise]:
-    """The noise q of an interpolation under one seed: separate for each row, and independent of the samplers' noise."""
-    return lambda rows: SeededNoise(seed, rows, shape, Purpose.INTERPOLATION_NOISE)
 
 
 _START = 2**32 - 1
@@ -199,24 +180,17 @@ def sampler_draws(
     return attrs.evolve(draws, initial=initial)
 
 
-def between_rows(
-    sampler: Sampler, levels: Sequence[float], space: Space, draws: Draws, seed: int, columns: int
-) -> Draws:
-    """Rows from the images of `draws` (under `seed`) to images of separate noise.
+def other_ends(draws: Draws, sampler: Sampler, levels: Sequence[float], space: Space, seed: int) -> Draws:
+    """Draws of the other ends of the rows of `draws` (under `seed`): of noise that is independent of the samplers' own.
 
-    Initial noise of the first level is interpolated too, since otherwise all images of a row would be equal for a
+    Initial noise of the first level is another one too, since otherwise all images of a row would be equal for a
     sampler without further noise. Uniform starts and training images stay the same along a row, as published.
     """
-    sigma, middle, other = first_sigma(sampler, levels), space.start_mean(), None
-    if sampler.start == "noise":
-        stream = Stream(seed, Purpose.INTERPOLATION_NOISE)
-
-        def other(rows: Tensor) -> Tensor:
-            return middle.to(rows.device) + sigma * stream.normal(rows, space.shape, step=_START)
-
-    return interpolated(draws, second_noise(seed, space.shape), columns, other=other, middle=middle)
-
-
-def between_seeds(space: Space, first: Draws, second: Draws, columns: int) -> Draws:
-    """Rows from the image of the first draws to the image of the second draws with the same index."""
-    return interpolated(first, second.noise, columns, other=second.initial, middle=space.start_mean())
+    draws = attrs.evolve(draws, noise=lambda rows: SeededNoise(seed, rows, space.shape, Purpose.INTERPOLATION_NOISE))
+    if sampler.start != "noise":
+        return draws
+    sigma, middle, stream = first_sigma(sampler, levels), space.start_mean(), Stream(seed, Purpose.INTERPOLATION_NOISE)
+    return attrs.evolve(
+        draws,
+        initial=lambda rows: middle.to(rows.device) + sigma * stream.normal(rows, space.shape, step=_START),
+    )
