@@ -12,11 +12,18 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse import operators
-from ncsnx.inverse.condition import Begun, Condition, Measured
-from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap, applied_precisely, in_single_precision, inner
+from ncsnx.inverse.condition import Begun, Condition
+from ncsnx.inverse.measurement_map import (
+    LinearMap,
+    MeasurementMap,
+    applied_precisely,
+    in_single_precision,
+    inner,
+    require_finite,
+    sha256_of_values,
+)
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.inverse.rules import EXACT, GUIDANCE, REVERSE, chosen_rule
-from ncsnx.inverse.values import require_finite, sha256_of_values
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
@@ -245,9 +252,10 @@ class Task:
             assert isinstance(operator, LinearOperator), "chosen_rule"
             scale, values = white - black, self.values[(indices // alternatives).cpu()].double()
             middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
-            measured = Measured(operator, (scale * values + middle).float().to(indices.device), scale * self.noise)
+            given = (scale * values + middle).float().to(indices.device)
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
-            return Condition(measured, noise, lowest, space.ends if space.bounded else None)
+            ends = space.ends if space.bounded else None
+            return Condition(operator, given, noise, scale * self.noise, lowest, ends)
 
         def begun(indices: Tensor) -> Begun:
             pictures = self.shown()[(indices // alternatives).cpu()]

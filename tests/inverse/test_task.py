@@ -102,7 +102,7 @@ def test_an_operator_in_python_is_checked_before_anything_is_drawn() -> None:
         def coefficients(self, x: Tensor) -> Tensor:
             return super().coefficients(x) @ torch.zeros(3, 3)
 
-    with pytest.raises(NcsnxError, match="Broken fails on 2 images of"):
+    with pytest.raises(NcsnxError, match=r"Broken\.apply fails on images"):
         Task(name="mine", operator=Broken(HALF), values=VALUES).conditions(unit_space(*SHAPE), 0.01, 0, 1)
 
 
