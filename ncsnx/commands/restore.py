@@ -76,8 +76,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
 
                 from ncsnx.inverse.restoring import say_before
-                from ncsnx.sampling.drawing import Drawing, count_images
-                from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
+                from ncsnx.sampling.drawing import Drawing, FolderDrawing, count_images, load_model
 
                 space = spec.space.at(shape_at(spec.space.shape, size))
                 task = self._built(space, Path(made), any_sigma=spec.any_sigma)

@@ -46,8 +46,7 @@ class Sample(Drawn, Command["SampledImages"]):
             request = self._request(spec, work)
             step = self.checkpoint(source, work)
 
-            from ncsnx.sampling.drawing import Drawing
-            from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
+            from ncsnx.sampling.drawing import Drawing, FolderDrawing, load_model
             from ncsnx.sampling.sample_folder import SampledImages
 
             runtime = self.runtime_for(spec, work, plain=self.plain)
