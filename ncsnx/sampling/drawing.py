@@ -16,6 +16,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Preprocessing, data_folder, open_data
 from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.networks.function import require_grid
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first, never_stop
@@ -41,7 +42,6 @@ from ncsnx.sampling.draws import (
     other_ends,
     sampler_draws,
 )
-from ncsnx.sampling.function_model import require_grid
 from ncsnx.sampling.loading import model_of
 from ncsnx.sampling.model import Model, Origin
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
