@@ -36,12 +36,6 @@ MEASURE = "measure"
 """Name of the task of a file of measurements."""
 
 
-def _operator(given: MeasurementMap) -> MeasurementMap:
-    if isinstance(given, MeasurementMap):
-        return given
-    raise NcsnxError(f"a task needs a MeasurementMap, such as a LinearOperator, not {type(given).__name__}")
-
-
 @attrs.frozen(eq=False, kw_only=True)
 class Task:
     """Measurements of P pictures, with values of images in [0, 1]: 0 is black, 1 is white.
@@ -53,7 +47,7 @@ class Task:
 
     name: str
     """Name of the task: 'inpaint', 'super-resolve', …"""
-    operator: MeasurementMap = attrs.field(converter=_operator)
+    operator: MeasurementMap
     """A: an operator of rank M, or another map of images with values from 0 to 1."""
     values: Tensor = attrs.field(converter=torch.as_tensor)
     """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y. For another map,
@@ -81,6 +75,9 @@ class Task:
             json.dumps(self.facts, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise NcsnxError(f"{self.name}: expected facts that are JSON: {error}") from error
+        if not isinstance(self.operator, MeasurementMap):
+            kind = type(self.operator).__name__
+            raise NcsnxError(f"{self.name}: expected a MeasurementMap, such as a LinearOperator, not {kind}")
         self._check_values()
         object.__setattr__(self, "rule", chosen_rule(self.rule, self.operator))
         if not 0 <= self.noise < math.inf:

@@ -37,7 +37,6 @@ from ncsnx.sampling.draws import (
     frame_steps,
     generate,
     ignore_state,
-    indices_per_batch,
     interpolated,
     other_ends,
     sampler_draws,
@@ -187,7 +186,7 @@ class Drawing:
     @property
     def indices_per_batch(self) -> int:
         """Indices of a batch."""
-        return indices_per_batch(self.request.batch_size, self.request.columns)
+        return max(1, self.request.batch_size // self.request.columns)
 
     @property
     def frame_steps(self) -> tuple[int, ...]:
@@ -296,7 +295,7 @@ class FolderDrawing:
         require_same(ranks, "would not draw the same", dict(flatten(facts)), check_stop=work.check_stop)
         path = ranks.first(lambda: self.out or self.drawing.default_folder())
         output = self._output(path)
-        if ranks.first(lambda: self._is_complete(output)):
+        if ranks.first(lambda: output.check(overwrite=self.overwrite) is not None and output.complete):
             work.info(f"{self.images} from {self._source}: already sampled")
         else:
             with held_by_first(ranks, folder_lock(path, str(path))):
@@ -322,10 +321,6 @@ class FolderDrawing:
             classes=len(model.spec().classes) if task is None else 0,
             made={**provenance, **pictures},
         )
-
-    def _is_complete(self, output: SampleFolder) -> bool:
-        output.check(overwrite=self.overwrite)
-        return output.complete
 
     @property
     def _source(self) -> str:

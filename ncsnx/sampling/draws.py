@@ -203,11 +203,6 @@ def ignore_state(indices: Sequence[int], state: State) -> None:
     """A consumer of states that does nothing."""
 
 
-def indices_per_batch(batch_size: int, columns: int) -> int:
-    """Indices per batch of `generate`, with `columns` images each: at least one."""
-    return max(1, batch_size // columns)
-
-
 @torch.no_grad()
 def generate(
     sampler: SamplerFunction,
@@ -233,7 +228,7 @@ def generate(
         check_stop()
         return model(x, sigma, cond)
 
-    for batch in batches_of(indices, indices_per_batch(batch_size, draws.columns)):
+    for batch in batches_of(indices, max(1, batch_size // draws.columns)):
         positions = torch.tensor(batch, dtype=torch.int64, device=device)
         constrain = None if draws.condition is None else draws.condition(positions)
         noise, x = draws.noise(positions), draws.initial(positions)

@@ -108,7 +108,7 @@ class SampleFolder:
         elif self.complete:
             shutil.rmtree(self._frames.folder, ignore_errors=True)
         else:
-            self._samples.prune(self._count, self._fits)
+            self._samples.prune(self._count)
 
     def check(self, *, overwrite: bool = False) -> SampleRecord | None:
         """Finds out whether the folder is complete; writes nothing, so it needs no lock. Raises as `open`.
@@ -133,7 +133,7 @@ class SampleFolder:
         if self.complete:
             return []
         columns = self.request.columns
-        return [number // columns for number in self._samples.missing(self._count, self._fits)[::columns]]
+        return [number // columns for number in self._samples.missing(self._count)[::columns]]
 
     def add(self, indices: Sequence[int], images: Tensor, frames: Sequence[Tensor] = ()) -> None:
         """Stores a finished batch durably: an interrupted sampling resumes after it.
@@ -180,7 +180,7 @@ class SampleFolder:
 
     @property
     def _samples(self) -> Parts:
-        return samples_in(self.path)
+        return attrs.evolve(samples_in(self.path), fits=self._fits)
 
     @property
     def _frames(self) -> Parts:

@@ -19,7 +19,7 @@ from ncsnx.storage.atomic import make_folder, reporting, write_bytes
 Tensors: TypeAlias = Mapping[str, Tensor]
 """Results for some indices by name, (B, …) each."""
 Fits: TypeAlias = Callable[[int, Mapping[str, list[int]]], bool]
-"""(first index of a file, shapes of its tensors by name) → whether it is one of this job."""
+"""(first index of a file, shapes of its tensors by name) → whether it is of this job."""
 
 
 @attrs.frozen
@@ -28,6 +28,8 @@ class Parts:
 
     folder: Path
     stem: str = "part"
+    fits: Fits = lambda first, shapes: True
+    """Which files are of this job."""
 
     def files(self) -> dict[int, Path]:
         """The files by their first index, ascending."""
@@ -40,7 +42,7 @@ class Parts:
         content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
         write_bytes(make_folder(self.folder) / f"{self.stem}-{first:05d}.safetensors", content)
 
-    def done(self, count: int, fits: Fits = lambda first, shapes: True) -> dict[Path, range]:
+    def done(self, count: int) -> dict[Path, range]:
         """The indices, in 0 … count − 1, of each file that is whole and fits; of files that overlap, of the first."""
         done: dict[Path, range] = {}
         end = 0
@@ -51,18 +53,18 @@ class Parts:
             except (SafetensorError, OSError):
                 continue
             stop = first + min((shape[0] for shape in shapes.values()), default=0)
-            if end <= first < stop <= count and fits(first, shapes):
+            if end <= first < stop <= count and self.fits(first, shapes):
                 done[path], end = range(first, stop), stop
         return done
 
-    def missing(self, count: int, fits: Fits = lambda first, shapes: True) -> list[int]:
+    def missing(self, count: int) -> list[int]:
         """Indices, in 0 … count − 1, that no file has, ascending. Several processes may write the files."""
-        done = {index for indices in self.done(count, fits).values() for index in indices}
+        done = {index for indices in self.done(count).values() for index in indices}
         return [index for index in range(count) if index not in done]
 
-    def prune(self, count: int, fits: Fits = lambda first, shapes: True) -> None:
+    def prune(self, count: int) -> None:
         """Removes the files that aren't `done`. Raises NcsnxError."""
-        for path in set(self.files().values()) - self.done(count, fits).keys():
+        for path in set(self.files().values()) - self.done(count).keys():
             with reporting(path):
                 path.unlink()
 

@@ -57,7 +57,7 @@ VALUES = torch.zeros(2, 32)
         ({"inputs": torch.zeros(1, *SHAPE)}, r"expected inputs \(2, 1, 8, 8\) for Masking, found \(1, 1, 8, 8\)"),
         ({"truth": torch.zeros(2, 8, 8)}, r"expected truth \(2, 1, 8, 8\) for Masking, found \(2, 8, 8\)"),
         ({"pictures": ("a",)}, "expected 2 names of pictures"),
-        ({"operator": HALF}, "a task needs a MeasurementMap, such as a LinearOperator, not Tensor"),
+        ({"operator": HALF}, "expected a MeasurementMap, such as a LinearOperator, not Tensor"),
         ({"facts": {"mask": HALF}}, "expected facts that are JSON"),
     ],
 )
