@@ -31,8 +31,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import ScaledScore, State
-from ncsnx.sampling.draws import TrainingImages, between_rows, sampler_draws
-from ncsnx.sampling.generate import generate
+from ncsnx.sampling.draws import TrainingImages, generate, interpolated, other_ends, sampler_draws
 from ncsnx.training.optimizers import _execution_of
 from ncsnx.training.training_step import TrainingStep, require_equal_gradient
 from tests.meta_device import CPU, META, Watch
@@ -84,7 +83,8 @@ def waits_of_an_evaluation(
     if task is not None:
         draws = attrs.evolve(draws, condition=task.conditions(space, 0.01, 0, 2))
     if columns:
-        draws = between_rows(sampler, levels, space, draws, 0, columns)
+        ends = other_ends(draws, sampler, levels, space, 0)
+        draws = interpolated(draws, ends, columns, space.start_mean())
     seen: list[Counter[str]] = []
 
     def on_state(indices: Sequence[int], state: State) -> None:

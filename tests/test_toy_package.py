@@ -15,12 +15,13 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from ncsnx.config import UNet
 from ncsnx.networks import NetworkSpec
 from ncsnx.networks.contract import construct
 from ncsnx.networks.initialization import initialize
+from ncsnx.sampling.sample_folder import samples_in
 from ncsnx.space import Space
 from tests.cli.command import run_process
 from tests.conftest import TOY_PACKAGE
@@ -156,7 +157,7 @@ def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:
     np.save(place / "sums.npy", sums.numpy())
     words = ("--operator", "row-sums", "--input", "sums.npy", "sampler=cas", "sampler.steps=3")
     ncsnx(toy, place, "restore", "straight", "--n", "3", "--out", "drawn", *words, *CPU)
-    drawn = load_file(place / "drawn/samples.safetensors")["samples"]
+    drawn = samples_in(place / "drawn").read("samples")
     torch.testing.assert_close(drawn.sum(dim=3), sums.repeat_interleave(3, 0), atol=1e-2, rtol=0)
 
 

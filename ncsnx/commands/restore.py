@@ -76,8 +76,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
 
                 from ncsnx.inverse.restoring import say_before
-                from ncsnx.sampling.drawing import Drawing, count_images
-                from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
+                from ncsnx.sampling.drawing import Drawing, FolderDrawing, count_images, load_model
 
                 space = spec.space.at(shape_at(spec.space.shape, size))
                 task = self._built(space, Path(made), any_sigma=spec.any_sigma)
@@ -201,7 +200,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
         space, means = model.space, posterior_means(task, model)
         with folder_lock(output.path, str(output.path)):
-            record = record_task(task, output.path, output.samples_path, space, work.check_stop, means)
+            record = record_task(task, output.path, self.each, space, work.check_stop, means)
         work.info(f"mean:   {output.path / (MEAN if task.count == 1 else 'mean-….png')}")
         say_agreement(record, task, space, work)
         return RestoredImages(output=output, record=record)

@@ -11,7 +11,7 @@ from ncsnx.quantities import counted
 if TYPE_CHECKING:
     from ncsnx.model_spec import ModelSpec
     from ncsnx.sampling.request import SampleRequest
-    from ncsnx.sampling.sampled_images import SampledImages
+    from ncsnx.sampling.sample_folder import SampledImages
     from ncsnx.work import Work
 
 _ROWS_PANEL = "Rows between images"
@@ -46,9 +46,8 @@ class Sample(Drawn, Command["SampledImages"]):
             request = self._request(spec, work)
             step = self.checkpoint(source, work)
 
-            from ncsnx.sampling.drawing import Drawing
-            from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
-            from ncsnx.sampling.sampled_images import SampledImages
+            from ncsnx.sampling.drawing import Drawing, FolderDrawing, load_model
+            from ncsnx.sampling.sample_folder import SampledImages
 
             runtime = self.runtime_for(spec, work, plain=self.plain)
             model = load_model(work, source, spec.sampler, step, runtime, self.image_size())

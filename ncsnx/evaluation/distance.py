@@ -50,7 +50,7 @@ from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import cached, finding_place
 from ncsnx.storage.documents import document
-from ncsnx.storage.parts import Part
+from ncsnx.storage.parts import Tensors
 from ncsnx.work import SILENT, Advance, Work
 
 _VERSION = 1
@@ -212,16 +212,16 @@ class Distance(Measure):
         """Sampler states, over all batches."""
         return self.batches * state_count(self.sampler(subject), len(self.spec.levels))
 
-    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Tensors]:
         with work.at_once():
             models = self.load(subject)
         request = SampleRequest(n=self.n, seed=subject.seed or 0, batch_size=self.batch_size)
         drawing = Drawing(model=models[0], request=request, data=self.data)
         begun_s = time.perf_counter()
-        for batch, pixels, taken in drawn_pixels(drawing, indices, work, advance, mean_score(models)):
-            seconds = (time.perf_counter() - begun_s) / len(batch)
-            each = torch.tensor([taken * len(models), seconds]).expand(len(batch), 2)
-            yield Part(batch, self.tensors(pixels, each))
+        for pixels, taken in drawn_pixels(drawing, indices, work, advance, mean_score(models)):
+            seconds = (time.perf_counter() - begun_s) / len(pixels)
+            each = torch.tensor([taken * len(models), seconds]).expand(len(pixels), 2)
+            yield self.tensors(pixels, each)
             begun_s = time.perf_counter()
 
     def tensors(self, pixels: Tensor, each: Tensor) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,7 +47,7 @@ from ncsnx.sampling.loading import model_of
 from ncsnx.sampling.model import Model
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic
-from ncsnx.storage.parts import Part, are_whole, assembled, done_indices, write_part
+from ncsnx.storage.parts import Parts, Tensors
 from ncsnx.storage.process import this_process
 from ncsnx.work import Advance, Work, extrapolated
 
@@ -91,8 +91,8 @@ class Measure(ABC):
         """Units of progress of a subject."""
 
     @abstractmethod
-    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        """Yields the parts of the images at `indices`, in batches of `batch_size`; the engine saves each at once.
+    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Tensors]:
+        """Yields the results for `batches_of(indices, batch_size)`, tensors (B, …); the engine saves each at once.
 
         Calls `work.check_stop` between evaluations and reports progress to `advance`. Raises NcsnxError: UnsoundError
         for a subject that is damaged or was removed, DivergedError for NaN or infinity.
@@ -306,8 +306,9 @@ def measure_all(
     problems: list[str] = []
 
     def plan() -> list[tuple[Subject, list[range]]]:
-        every = set(range(job.count))
-        return [(one, runs_of(sorted(every - done_indices(parts_of(job, one), job.count)))) for one in subjects]
+        for one in subjects:
+            parts_of(job, one).prune(job.count)
+        return [(one, runs_of(parts_of(job, one).missing(job.count))) for one in subjects]
 
     for subject, left in work.ranks.first(plan, check_stop=work.check_stop):
         job.begin(subject)
@@ -322,7 +323,7 @@ def measure_all(
             work.warning(f"left out: {problems[-1]}")
             continue
         job.add(subject, row)
-        shutil.rmtree(parts_of(job, subject), ignore_errors=True)
+        shutil.rmtree(parts_of(job, subject).folder, ignore_errors=True)
         added(subject, row)
     return problems
 
@@ -333,10 +334,11 @@ def _row(job: Measure, subject: Subject, failure: NcsnxError | None, work: Work)
         if failure is not None:
             raise failure
         parts = parts_of(job, subject)
-        is_seen = partial(are_whole, parts, job.count)
-        wait_for_file(parts, "all ranks", work.ranks, work.check_stop, is_seen=is_seen)
+        wait_for_file(
+            parts.folder, "all ranks", work.ranks, work.check_stop, is_seen=lambda: not parts.missing(job.count)
+        )
         with work.at_once():  # distances of 10,000 images take minutes
-            return job.row(subject, assembled(parts, job.count), work)
+            return job.row(subject, parts.assembled(job.count), work)
     except DivergedError as error:
         if (row := job.failed(subject, error)) is None:
             raise
@@ -355,24 +357,24 @@ def _make_share(
     advance(units * (job.count - count) // job.count, kept=True)
     made, failure = 0, None
     try:
-        for part in job.parts(subject, own, work, extrapolated(advance, len(own), count)) if own else ():
-            write_part(parts_of(job, subject), part)
-            made += len(part.indices)
+        for tensors in job.parts(subject, own, work, extrapolated(advance, len(own), count)) if own else ():
+            parts_of(job, subject).add(own[made], tensors)
+            made += min(map(len, tensors.values()))
     except (UnsoundError, DivergedError) as error:
         failure = own[min(made, len(own) - 1)], error
     failures = [each for each in work.ranks.gather(lambda: failure, check_stop=work.check_stop) if each is not None]
     return min(failures, key=lambda each: each[0])[1] if failures else None
 
 
-def parts_of(job: Measure, subject: Subject) -> Path:
-    """The folder of a subject's parts."""
-    return job.place / ".parts" / job.mark(subject)
+def parts_of(job: Measure, subject: Subject) -> Parts:
+    """The batches of a subject that are finished, until it has a row."""
+    return Parts(job.place / ".parts" / job.mark(subject))
 
 
 def drawn_pixels(
     drawing: Drawing, indices: Sequence[int], work: Work, advance: Advance, evaluate: ScaledScore | None = None
-) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """Yields (indices of a batch (B,) int64, its pixels (B, C, H, W) uint8 on the CPU, evaluations per image).
+) -> Iterator[tuple[Tensor, float]]:
+    """Yields (pixels of a batch, (B, C, H, W) uint8 on the CPU, evaluations per image).
 
     Image i is the one that `ncsnx sample` draws. advance: told of every sampler state. evaluate: as in
     `Drawing.batches`. Raises NcsnxError.
@@ -384,8 +386,8 @@ def drawn_pixels(
         evaluations = state.evaluations
         advance()
 
-    for batch, images in drawing.batches(indices, evaluate=evaluate, check_stop=work.check_stop, on_state=on_state):
-        yield torch.tensor(batch, dtype=torch.int64), to_uint8(window(images)).cpu(), evaluations
+    for _, images in drawing.batches(indices, evaluate=evaluate, check_stop=work.check_stop, on_state=on_state):
+        yield to_uint8(window(images)).cpu(), evaluations
 
 
 def mean_score(models: Sequence[Model]) -> ScaledScore:

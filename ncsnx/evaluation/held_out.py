@@ -22,10 +22,11 @@ from ncsnx.evaluation.plots import plot_losses
 from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.ranks.shared_batches import batches_of
 from ncsnx.runs.ledger import Quantity, Row, Series, Subject
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
-from ncsnx.storage.parts import Part
+from ncsnx.storage.parts import Tensors
 from ncsnx.training.loss import loss_weight, score_matching_loss
 from ncsnx.work import Advance, Work
 
@@ -120,13 +121,12 @@ class HeldOutLoss(Measure):
         """Network evaluations, each of one image."""
         return self.effective_passes * self.count
 
-    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Tensors]:
         (model,) = self.load(subject)
         held_out, device = self.source.splits().held_out, self.runtime.device
         preprocessing = Preprocessing(self.experiment.data, model.space, held_out.value_range, self.experiment.seed)
         stream, weight = Stream(self.seed, Purpose.HELD_OUT_NOISE), loss_weight(self.experiment, model.space)
-        for start in range(0, len(indices), self.batch_size):
-            batch = torch.tensor(indices[start : start + self.batch_size])
+        for batch in map(torch.tensor, batches_of(indices, self.batch_size)):
             positions = batch.to(device)
             images = held_out.read(batch)
             x = preprocessing.held_out(images.pixels.to(device), positions)
@@ -144,7 +144,7 @@ class HeldOutLoss(Measure):
             table = torch.stack(losses, dim=1)
             if not bool(torch.isfinite(table).all()):
                 raise DivergedError("its held-out loss is not finite")
-            yield Part(batch, {"losses": table.float()})
+            yield {"losses": table.float()}
 
     def measured(self, subject: Subject, whole: Mapping[str, Tensor], work: Work) -> Row:
         """'levels' is the mean loss per level, largest σ first; 'score' their mean."""

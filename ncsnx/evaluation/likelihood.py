@@ -19,6 +19,7 @@ from ncsnx.evaluation.engine import Measure
 from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.ranks.shared_batches import batches_of
 from ncsnx.runs.ledger import Quantity, Row, Subject
 from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.sampling.probability_flow import (
@@ -32,7 +33,7 @@ from ncsnx.sampling.probability_flow import (
     require_flow,
 )
 from ncsnx.spelling import parameter
-from ncsnx.storage.parts import Part
+from ncsnx.storage.parts import Tensors
 from ncsnx.work import Advance, Work
 
 Estimator = Literal["hutchinson", "exact"]
@@ -169,11 +170,10 @@ class Likelihood(Measure):
     def units(self, subject: Subject) -> int:
         return _UNITS * self.count
 
-    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Tensors]:
         """Yields the values of images, integrated to the prior. Raises DivergedError if the solver fails."""
         (model,), places = self.load(subject), self._places()
-        for start in range(0, len(indices), self.batch_size):
-            batch = torch.tensor(indices[start : start + self.batch_size])
+        for batch in map(torch.tensor, batches_of(indices, self.batch_size)):
             watch = _progress(_UNITS * len(batch), self.ends, work, advance)
             images = self.source.splits().held_out.read(places[batch])
             pixels, device = images.pixels, self.runtime.device
@@ -185,7 +185,7 @@ class Likelihood(Measure):
                 model.network.scaled_score, *self.ends, tolerance=self.tolerance, cond=cond, watch=watch
             )
             values = bits_per_dimension(flow, pixels, places[batch], self._preprocessing(), self._probes(places[batch]))
-            yield Part(batch, {"values": values.float()})
+            yield {"values": values.float()}
             watch(flow.sigma_max)
 
     def measured(self, subject: Subject, whole: Mapping[str, Tensor], work: Work) -> Row:

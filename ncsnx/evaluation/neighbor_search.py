@@ -34,7 +34,7 @@ from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
-from ncsnx.storage.parts import Part
+from ncsnx.storage.parts import Tensors
 from ncsnx.work import Advance, Work
 
 _VERSION = 3
@@ -136,11 +136,11 @@ class NeighborSearch(Measure):
         """Sampler states, over all batches."""
         return self.batches * state_count(self.spec.sampler, len(self.spec.levels))
 
-    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Tensors]:
         request = SampleRequest(n=self.n, seed=subject.seed or 0, batch_size=self.batch_size)
         drawing = Drawing(model=self.load(subject)[0], request=request, data=self.data)
-        for batch, pixels, taken in drawn_pixels(drawing, indices, work, advance):
-            yield Part(batch, {"images": pixels, "evaluations": torch.full((len(batch),), float(taken))})
+        for pixels, taken in drawn_pixels(drawing, indices, work, advance):
+            yield {"images": pixels, "evaluations": torch.full((len(pixels),), float(taken))}
 
     def carry_out(self, work: Work) -> "NearestTrainingImages":
         """The results, searching first if there are none; on rank 0, where the others end. Raises NcsnxError."""

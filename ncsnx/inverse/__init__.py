@@ -11,12 +11,11 @@ from ncsnx.inverse.coils import Sense as Sense
 from ncsnx.inverse.coils import estimated_maps as estimated_maps
 from ncsnx.inverse.coils import simulated_maps as simulated_maps
 from ncsnx.inverse.condition import Condition as Condition
-from ncsnx.inverse.condition import Measured as Measured
-from ncsnx.inverse.deepinv_bridge import from_deepinv as from_deepinv
 from ncsnx.inverse.image_quality import psnr as psnr
 from ncsnx.inverse.measured_files import reconstruct as reconstruct
 from ncsnx.inverse.measurement_map import LinearMap as LinearMap
 from ncsnx.inverse.measurement_map import MeasurementMap as MeasurementMap
+from ncsnx.inverse.measurement_map import from_deepinv as from_deepinv
 from ncsnx.inverse.operators import Averaging as Averaging
 from ncsnx.inverse.operators import Blurring as Blurring
 from ncsnx.inverse.operators import Fourier as Fourier

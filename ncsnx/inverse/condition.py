@@ -45,7 +45,7 @@ from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import DPMSolverPPSDE, EulerAncestral, Sampler
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.samplers.state import Constrain, Noise, Score, State, tweedie
+from ncsnx.samplers.state import Constrain, Noise, State, tweedie
 from ncsnx.spelling import argument
 
 _REFLECTIONS = 500
@@ -56,29 +56,16 @@ _NEAR = 1e-4
 
 
 @attrs.frozen(eq=False)
-class Measured:
-    """Measurements of images, in the network's range."""
+class Condition(Constrain):
+    """A measurement of the batch, in the network's range, as the `constrain` argument of a sampler."""
 
     operator: LinearOperator
     values: Tensor
     """Measured coefficients Σ⁻¹ Uᵀ y, (B, M)."""
-    deviation: float = 0.0
-    """γ, the standard deviation of the noise in y."""
-
-    @property
-    def deviations(self) -> Tensor:
-        """τ, the standard deviation of each coefficient, (M,), on the device of the values."""
-        return self.deviation / self.operator.placed_singular_values.like(self.values)
-
-
-@attrs.frozen(eq=False)
-class Condition(Constrain):
-    """A measurement as the `constrain` argument of a sampler."""
-
-    measured: Measured
-    """Measurements of the batch."""
     noise: Noise
     """Noise source, independent of the sampler's."""
+    deviation: float = 0.0
+    """γ, the standard deviation of the noise in y."""
     lowest: float = 0.0
     """σ of the last level. Coefficients with a smaller deviation count as exact in a result."""
     ends: tuple[float, float] | None = None
@@ -89,13 +76,13 @@ class Condition(Constrain):
 
         A result (σ = 0) is also brought between black and white, if an image exists that satisfies both.
         """
-        tau = self.measured.deviations.to(x)
+        tau = self._deviations(x)
         if isinstance(sigma, Tensor) or sigma > 0:
             level = _of_coefficients(sigma)
-            noise = self.measured.operator.coefficients(self.noise(step))
+            noise = self.operator.coefficients(self.noise(step))
             extra = (level**2 - tau**2).clamp(min=0).sqrt()
             placed = self._replaced(x, tau <= level, extra * noise)
-            return placed if self.measured.deviation == 0 else self._combined(placed, level, noise, last)
+            return placed if self.deviation == 0 else self._combined(placed, level, noise, last)
         fine = tau <= self.lowest
         x = self._replaced(x, fine)
         return x if self.ends is None or not bool(fine.any()) else self._between_ends(x, fine, *self.ends)
@@ -106,7 +93,7 @@ class Condition(Constrain):
         Uses averaged reflections: the Douglas–Rachford method for a point in two convex sets (Bauschke, Combettes &
         Luke 2002, JOSA A 19, 1334–1345). Each image stops separately, so that it doesn't depend on its batch.
         """
-        slack = _LIKELY * self.measured.deviations.to(x)
+        slack = _LIKELY * self._deviations(x)
 
         for _ in range(_REFLECTIONS):
             inside = x.clamp(black, white)
@@ -121,56 +108,55 @@ class Condition(Constrain):
 
     def _replaced(self, x: Tensor, which: Tensor, noise: Tensor | float = 0.0, slack: Tensor | float = 0.0) -> Tensor:
         """x with the coefficients `which` moved to the measured values + noise, or to within `slack` of them."""
-        operator = self.measured.operator
-        change = self.measured.values.to(x) + noise - operator.coefficients(x)
+        operator = self.operator
+        change = self.values.to(x) + noise - operator.coefficients(x)
         change = change.sign() * (change.abs() - slack).clamp(min=0)
         return x + operator.images(torch.where(which, change, 0.0))
 
     def _combined(self, x: Tensor, level: float | Tensor, noise: Tensor, last: State | None) -> Tensor:
         """x with (1 − c²) value + c² u along coefficients with τ > σ. noise: the draw for those whose u begins."""
-        operator, (tau, share) = self.measured.operator, self._shares(x, level)
+        operator, (tau, share) = self.operator, self._shares(x, level)
         own = operator.coefficients(x)
         if last is None:  # the noise of x is σ, and u's is larger
             base, away = own, (1 - share).sqrt() * level * noise
         else:
             base = operator.coefficients(last.denoised.to(x))
             away = torch.where(tau <= last.sigma, level * noise, own - base)
-        combined = (1 - share) * self.measured.values.to(x) + share * base + share.sqrt() * away
+        combined = (1 - share) * self.values.to(x) + share * base + share.sqrt() * away
         return x + operator.images(torch.where(tau > level, combined - own, 0.0))
+
+    def _deviations(self, x: Tensor) -> Tensor:
+        """τ, the standard deviation of each coefficient, (M,), on the device and in the precision of x."""
+        return (self.deviation / self.operator.placed_singular_values.like(self.values)).to(x)
 
     def _shares(self, x: Tensor, level: float | Tensor) -> tuple[Tensor, Tensor]:
         """τ, (M,), and c² at σ, (M,) or (B, M), in the precision of x; c² only means something where τ > σ."""
-        tau = self.measured.deviations.to(x)
+        tau = self._deviations(x)
         return tau, (1 - (level / tau) ** 2).clamp(min=1e-6)
 
     def released(self, x: Tensor, last: State) -> Tensor:
         """x with w = D + c (u − D) along coefficients with τ > σ."""
-        if self.measured.deviation == 0:
+        if self.deviation == 0:
             return x
-        operator, (tau, share) = self.measured.operator, self._shares(x, last.sigma)
+        operator, (tau, share) = self.operator, self._shares(x, last.sigma)
         own, base = operator.coefficients(x), operator.coefficients(last.denoised)
-        away = (own - (1 - share) * self.measured.values.to(x) - share * base) / share.sqrt()
+        away = (own - (1 - share) * self.values.to(x) - share * base) / share.sqrt()
         return x + operator.images(torch.where(tau > last.sigma, base + away - own, 0.0))
 
     def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: State | None) -> Tensor:
         """s, but (D₀ + (D − D₀)/c − w)/σ² along coefficients of which the sampler has u. D₀: `last.denoised`."""
-        if self.measured.deviation == 0 or last is None:
+        if self.deviation == 0 or last is None:
             return s
         level = _of_coefficients(sigma)
-        operator, (tau, share) = self.measured.operator, self._shares(x, level)
+        operator, (tau, share) = self.operator, self._shares(x, level)
         base, own = operator.coefficients(last.denoised.to(x)), operator.coefficients(x)
         denoised = base + (operator.coefficients(tweedie(at, sigma, s)) - base) / share.sqrt()
         change = (denoised - own) / level**2 - operator.coefficients(s)
         return s + operator.images(torch.where((tau > level) & (tau > last.sigma), change, 0.0))
 
-    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, float]:
-        """The score at x, and no likelihood score."""
-        return score(x, sigma), 0.0
-
     def of(self, rows: slice | Tensor) -> Self:
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
-        measured = attrs.evolve(self.measured, values=self.measured.values[rows])
-        return attrs.evolve(self, measured=measured, noise=lambda step: self.noise(step)[rows])
+        return attrs.evolve(self, values=self.values[rows], noise=lambda step: self.noise(step)[rows])
 
 
 @attrs.frozen(eq=False)
@@ -195,10 +181,6 @@ class Begun(Constrain):
             return x
         more = math.sqrt(max(0.0, sigma**2 - self.deviation**2))
         return self.given.to(x) + more * self.noise(step)
-
-    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, float]:
-        """The score at x, and no likelihood score."""
-        return score(x, sigma), 0.0
 
     def of(self, rows: slice | Tensor) -> Self:
         """The pictures of some of the images. rows: a slice, or indices (B',) int64."""

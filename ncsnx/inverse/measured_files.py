@@ -29,10 +29,10 @@ from torch import Tensor
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.coils import Sense, estimated_maps
+from ncsnx.inverse.measurement_map import require_finite, sha256_of_values
 from ncsnx.inverse.operators import Fourier, LinearOperator, MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import require_finite, sha256_of_values
 from ncsnx.quantities import counted
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter

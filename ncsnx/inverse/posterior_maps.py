@@ -92,15 +92,6 @@ def _tensors(file: Any, prefix: str) -> dict[str, Any]:
     }
 
 
-def alternatives_of(samples: Path, picture: int, pictures: int) -> Tensor:
-    """The images of one of so many pictures in a samples.safetensors, (n, C, H, W) float32."""
-    with safe_open(samples, "pt") as file:  # opened each time, so that pages of earlier pictures are let go
-        stored = file.get_slice("samples")
-        count = stored.get_shape()[0] // pictures
-        images: Tensor = stored[picture * count : (picture + 1) * count]
-        return images
-
-
 def sorted_pixels(images: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Places in the flattened image, and the values there in all images, (V, n), ascending along the second axis."""
     values = images.flatten(1).numpy()

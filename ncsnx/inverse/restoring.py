@@ -18,7 +18,7 @@ from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, TaskRecor
 from ncsnx.quantities import counted
 from ncsnx.results import Column, Table
 from ncsnx.sampling.model import Model
-from ncsnx.sampling.sampled_images import SampledImages
+from ncsnx.sampling.sample_folder import SampledImages
 from ncsnx.sampling.sampler_choice import measurement_warnings
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter

@@ -12,11 +12,18 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse import operators
-from ncsnx.inverse.condition import Begun, Condition, Measured
-from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap, applied_precisely, in_single_precision, inner
+from ncsnx.inverse.condition import Begun, Condition
+from ncsnx.inverse.measurement_map import (
+    LinearMap,
+    MeasurementMap,
+    applied_precisely,
+    in_single_precision,
+    inner,
+    require_finite,
+    sha256_of_values,
+)
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.inverse.rules import EXACT, GUIDANCE, REVERSE, chosen_rule
-from ncsnx.inverse.values import require_finite, sha256_of_values
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
@@ -27,12 +34,6 @@ from ncsnx.spelling import parameter
 
 MEASURE = "measure"
 """Name of the task of a file of measurements."""
-
-
-def _operator(given: MeasurementMap) -> MeasurementMap:
-    if isinstance(given, MeasurementMap):
-        return given
-    raise NcsnxError(f"a task needs a MeasurementMap, such as a LinearOperator, not {type(given).__name__}")
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -46,7 +47,7 @@ class Task:
 
     name: str
     """Name of the task: 'inpaint', 'super-resolve', …"""
-    operator: MeasurementMap = attrs.field(converter=_operator)
+    operator: MeasurementMap
     """A: an operator of rank M, or another map of images with values from 0 to 1."""
     values: Tensor = attrs.field(converter=torch.as_tensor)
     """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y. For another map,
@@ -74,6 +75,9 @@ class Task:
             json.dumps(self.facts, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise NcsnxError(f"{self.name}: expected facts that are JSON: {error}") from error
+        if not isinstance(self.operator, MeasurementMap):
+            kind = type(self.operator).__name__
+            raise NcsnxError(f"{self.name}: expected a MeasurementMap, such as a LinearOperator, not {kind}")
         self._check_values()
         object.__setattr__(self, "rule", chosen_rule(self.rule, self.operator))
         if not 0 <= self.noise < math.inf:
@@ -245,9 +249,10 @@ class Task:
             assert isinstance(operator, LinearOperator), "chosen_rule"
             scale, values = white - black, self.values[(indices // alternatives).cpu()].double()
             middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
-            measured = Measured(operator, (scale * values + middle).float().to(indices.device), scale * self.noise)
+            given = (scale * values + middle).float().to(indices.device)
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
-            return Condition(measured, noise, lowest, space.ends if space.bounded else None)
+            ends = space.ends if space.bounded else None
+            return Condition(operator, given, noise, scale * self.noise, lowest, ends)
 
         def begun(indices: Tensor) -> Begun:
             pictures = self.shown()[(indices // alternatives).cpu()]

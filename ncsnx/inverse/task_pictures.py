@@ -15,7 +15,7 @@ from ncsnx.config.checks import COLOURS
 from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey
 from ncsnx.data.transforms import as_channels
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
-from ncsnx.inverse.values import require_finite
+from ncsnx.inverse.measurement_map import require_finite
 from ncsnx.quantities import counted
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter

@@ -13,6 +13,7 @@ grid.png shows the measurement, its alternatives, their mean and spread, and the
 complex values as magnitude, in grey, beside the phase, in colours.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -23,15 +24,15 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx import reading
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.images import GridRow, captioned_grid, png_bytes, to_uint8
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
 from ncsnx.inverse.image_quality import Comparison
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, alternatives_of, pixel_maps, sorted_pixels, write_posterior
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, pixel_maps, sorted_pixels, write_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.quantities import counted, number
 from ncsnx.runs.result_records import TASK_FILE
+from ncsnx.sampling.sample_folder import samples_in
 from ncsnx.space import Space
 from ncsnx.storage.atomic import reporting, write_bytes
 from ncsnx.storage.documents import document, write_document
@@ -89,6 +90,7 @@ class TaskRecord:
     misfit: float
     """Largest difference to the measurement, where black is 0 and white 1; in own values of unbounded data."""
     samples_sha256: str
+    """Hash of the values of all images, as float32 in their order."""
     posterior_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
     """Hash of posterior.safetensors."""
     calibration: Calibration | None = attrs.field(default=None, metadata=OMITTED)
@@ -112,21 +114,22 @@ class TaskRecord:
 def record_task(
     task: Task,
     folder: Path,
-    samples: Path,
+    alternatives: int,
     space: Space,
     check_stop: Callable[[], None] = lambda: None,
     means: Tensor | None = None,
 ) -> TaskRecord:
     """Writes posterior.safetensors, calibration.png, grid.png, mean.png and, last, task.json beside the samples.
 
-    means: of the posterior, (P, C, H, W), if they are known better than by the mean of the images.
+    alternatives: number of images of each picture. means: of the posterior, (P, C, H, W), if they are known better than
+    by the mean of the images.
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
     space: that of the model; grid.png shows its window. In memory are the images of one picture and the maps of all;
     check_stop is called between pictures and raises to stop. The caller holds the folder's lock. Raises NcsnxError.
     """
-    samples_sha256 = reading.sha256_of(samples)
-    coverage = Coverage.of(task.count, len(alternatives_of(samples, 0, task.count)))
+    coverage = Coverage.of(task.count, alternatives)
+    values = hashlib.sha256()
     misfits: list[float] = []
     maps: list[dict[str, Tensor]] = []
     records: list[PictureRecord] = []
@@ -134,7 +137,8 @@ def record_task(
     pngs: dict[str, bytes] = {}
     for place in range(task.count):
         check_stop()
-        measured, images = task.of(place), alternatives_of(samples, place, task.count)
+        measured, images = task.of(place), samples_in(folder).read("samples", place * alternatives, alternatives)
+        values.update(images.numpy().tobytes())
         mean = images.mean(dim=0) if means is None else means[place]
         misfits.append(measured.misfit(images / space.span))
         maps.append(pixel_maps(images, space))
@@ -151,7 +155,8 @@ def record_task(
             for pixels, ordered in sorted_pixels(images):
                 coverage.add(place, ordered, truth[pixels].numpy(), reach)
     kind = "alternatives" if means is None else "denoised"
-    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, maps, space, coverage.count, samples_sha256, mean=kind)
+    samples_sha256 = values.hexdigest()
+    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, maps, space, alternatives, samples_sha256, mean=kind)
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(
         task=task.name,

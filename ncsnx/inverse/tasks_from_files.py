@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from ncsnx.data.decoding import CODEC_NOISE
 from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.inverse.measurement_map import sha256_of_values
 from ncsnx.inverse.operators import Averaging, Blurring, Graying, Identity, Masking
 from ncsnx.inverse.rules import AUTO
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, mask_space, read_pictures
-from ncsnx.inverse.values import sha256_of_values
 from ncsnx.networks.extras import required
 from ncsnx.quantities import counted
 from ncsnx.space import Space
@@ -248,29 +248,28 @@ ExampleWriter: TypeAlias = Callable[[Tensor, Path], None]
 T = TypeVar("T", bound=TaskMaker)
 
 
-@attrs.define
+@attrs.frozen
 class RegisteredTask:
-    """A task of a package. It is the decorator `register_task` of its `TaskMaker`.
+    """A task of a package."""
 
-    Raises ValueError if another task has the tag.
-    """
-
-    tag: str
-    example: ExampleWriter | None = attrs.field(default=None, kw_only=True)
+    make: TaskMaker
+    example: ExampleWriter | None
     """Writes a file that the maker reads, for the conformance tests."""
-    make: TaskMaker = attrs.field(init=False)
 
-    def __call__(self, make: T) -> T:
-        """Registers the maker, and returns it unchanged."""
-        if self.tag in _tasks:
-            raise ValueError(f"a task {self.tag!r} already exists")
-        self.make = make
-        _tasks[self.tag] = self
+
+_tasks: dict[str, RegisteredTask] = {}
+
+
+def register_task(tag: str, *, example: ExampleWriter | None = None) -> Callable[[T], T]:
+    """Registers the decorated `TaskMaker`. Raises ValueError if another task has the tag."""
+
+    def registered(make: T) -> T:
+        if tag in _tasks:
+            raise ValueError(f"a task {tag!r} already exists")
+        _tasks[tag] = RegisteredTask(make, example)
         return make
 
-
-register_task = RegisteredTask
-_tasks: dict[str, RegisteredTask] = {}
+    return registered
 
 
 def registered_tasks() -> dict[str, RegisteredTask]:

@@ -1,7 +1,7 @@
 """The batches of images that each rank of a command makes and saves."""
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ncsnx.ranks.rank_group import RankGroup
 
@@ -27,3 +27,8 @@ def runs_of(indices: Iterable[int]) -> list[range]:
         else:
             runs.append(range(index, index + 1))
     return runs
+
+
+def batches_of(indices: Iterable[int], size: int) -> Iterator[range]:
+    """Ascending indices in batches of at most `size` consecutive ones."""
+    return (run[start : start + size] for run in runs_of(indices) for start in range(0, len(run), size))

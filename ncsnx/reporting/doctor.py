@@ -21,7 +21,7 @@ from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.manifest import STATE, UnsoundError, checkpoints, read_state, verify
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name, step_of
-from ncsnx.runs.result_records import SAMPLES_FILE, SampleRecord, TrackerNotes
+from ncsnx.runs.result_records import SampleRecord, TrackerNotes
 from ncsnx.runs.retention import was_checkpoint
 from ncsnx.runs.segments import read_segments, require_beginning
 from ncsnx.runs.writer_lock import is_being_written
@@ -82,7 +82,7 @@ def _metrics(run: Run, path: Path) -> None:
 
 def _samples(run: Run, path: Path) -> Hashes:
     record = read_document(path, SampleRecord)
-    return [(path.parent / SAMPLES_FILE, record.samples_sha256 or "")] if record.complete else []
+    return [(path.parent / name, sha256) for name, sha256 in record.samples.items()]
 
 
 def _task(run: Run, path: Path) -> Hashes:

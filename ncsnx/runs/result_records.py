@@ -13,7 +13,7 @@ from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.spelling import argument
 from ncsnx.storage.documents import document
 
-PROTOCOL_FILE, SAMPLES_FILE = "protocol.json", "samples.safetensors"
+PROTOCOL_FILE = "protocol.json"
 TASK_FILE = "task.json"
 _IS_KEY = checks.Check("16 hexadecimal digits", re.compile("[0-9a-f]{16}").fullmatch, str)
 
@@ -30,8 +30,8 @@ class SampleRecord:
     """Provenance: how the images were made."""
     complete: bool
     """Whether all images are done."""
-    samples_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
-    """sha256 of samples.safetensors (hexadecimal), once complete."""
+    samples: dict[str, str] = attrs.field(factory=dict, metadata=OMITTED)
+    """The files of samples in the order of their images: name → sha256 (hexadecimal), once complete."""
 
 
 Kind = Literal["memorising", "nearer", "no sign", "undecided"]

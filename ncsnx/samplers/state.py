@@ -84,6 +84,7 @@ class Constrain(Protocol):
 
         x: the network's. Both have its shape. The likelihood score is 0 where the measurement is in x.
         """
+        return score(x, sigma), 0.0
 
     def of(self, rows: slice | Tensor) -> Self:
         """The measurement of some of the images. rows: a slice, or indices (B',) int64."""

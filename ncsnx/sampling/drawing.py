@@ -9,24 +9,46 @@ from typing import Any, Protocol
 import attrs
 from torch import Tensor
 
-from ncsnx.config.codec import digest
+from ncsnx.config.codec import digest, flatten
 from ncsnx.config.converter import unstructure
+from ncsnx.config.image_sizes import ImageSize
+from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Preprocessing, data_folder, open_data
 from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.networks.function import require_grid
 from ncsnx.quantities import counted
-from ncsnx.ranks.rank_group import never_stop
+from ncsnx.ranks.joining import require_same
+from ncsnx.ranks.rank_group import held_by_first, never_stop
+from ncsnx.ranks.shared_batches import own_images, runs_of
+from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
+from ncsnx.runs.segments import versions
+from ncsnx.runs.selection import Source
+from ncsnx.runs.writer_lock import folder_lock, require_lock
+from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler, visited
 from ncsnx.samplers.state import Constrain, ScaledScore, State
-from ncsnx.sampling.draws import Draws, TrainingImages, between_rows, between_seeds, sampler_draws
-from ncsnx.sampling.function_model import require_grid
-from ncsnx.sampling.generate import frame_steps, generate, ignore_state, indices_per_batch
+from ncsnx.sampling.draws import (
+    Draws,
+    TrainingImages,
+    frame_of,
+    frame_steps,
+    generate,
+    ignore_state,
+    interpolated,
+    other_ends,
+    sampler_draws,
+)
+from ncsnx.sampling.loading import model_of
 from ncsnx.sampling.model import Model, Origin
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
+from ncsnx.sampling.sample_folder import SAMPLES, SampleFolder
 from ncsnx.space import Space
 from ncsnx.spelling import A_DIR, argument, parameter
+from ncsnx.storage.process import this_process
+from ncsnx.work import Work, extrapolated
 
 FILM_FRAMES = 40
 """Default number of frames of an animation."""
@@ -164,7 +186,7 @@ class Drawing:
     @property
     def indices_per_batch(self) -> int:
         """Indices of a batch."""
-        return indices_per_batch(self.request.batch_size, self.request.columns)
+        return max(1, self.request.batch_size // self.request.columns)
 
     @property
     def frame_steps(self) -> tuple[int, ...]:
@@ -209,8 +231,10 @@ def _draws(drawing: Drawing) -> Draws:
     if columns is None:
         return draws
     if request.between is None:
-        return between_rows(sampler, levels, space, draws, request.seed, columns)
-    return between_seeds(space, draws, sampler_draws(sampler, levels, space, request.between, images), columns)
+        other = other_ends(draws, sampler, levels, space, request.seed)
+    else:
+        other = sampler_draws(sampler, levels, space, request.between, images)
+    return interpolated(draws, other, columns, space.start_mean())
 
 
 def _training_images(model: Model, data: Path | None, seed: int) -> TrainingImages:
@@ -227,3 +251,133 @@ def _training_images(model: Model, data: Path | None, seed: int) -> TrainingImag
     if model.origin.data_fingerprint not in (None, splits.fingerprint):
         raise NcsnxError(f"{start}, but the data is not that of {model.origin.where}", place, noise)
     return TrainingImages(splits.train, Preprocessing(config, model.space, splits.train.value_range, seed))
+
+
+def load_model(
+    work: Work,
+    source: Source | Model,
+    sampler: Sampler,
+    step: int,
+    runtime: Runtime,
+    size: ImageSize | None = None,
+    tile: int | None = None,
+) -> Model:
+    """The model of a source, or the loaded model itself, with a sampler, for images of a size, evaluated in tiles.
+
+    size: None for the size of the data; warns of any other, if it is evaluated whole. Raises NcsnxError.
+    """
+    model = source if isinstance(source, Model) else model_of(source, step, runtime)
+    model = attrs.evolve(model, sampler=sampler).in_tiles(tile).at_size(model.size if size is None else size)
+    if (remark := model.size_remark) is not None:
+        work.warning(remark)
+    return model
+
+
+@attrs.frozen(kw_only=True)
+class FolderDrawing:
+    """Images to draw, and the folder for them."""
+
+    drawing: Drawing
+    images: str
+    """The images in words, such as '64 images'."""
+    out: Path | None
+    """None: the folder named after the protocol."""
+    overwrite: bool
+    note: str
+
+    def carry_out(self, work: Work) -> SampleFolder:
+        """Draws the images that the folder lacks, and says where everything is; on rank 0, where the others end.
+
+        Raises NcsnxError.
+        """
+        facts = {"device": self.drawing.model.runtime.device.type, **self.drawing.protocol()}
+        ranks = work.ranks
+        require_same(ranks, "would not draw the same", dict(flatten(facts)), check_stop=work.check_stop)
+        path = ranks.first(lambda: self.out or self.drawing.default_folder())
+        output = self._output(path)
+        if ranks.first(lambda: output.check(overwrite=self.overwrite) is not None and output.complete):
+            work.info(f"{self.images} from {self._source}: already sampled")
+        else:
+            with held_by_first(ranks, folder_lock(path, str(path))):
+                require_lock(path, ranks, work.check_stop)
+                self._fill(output, ranks.first(lambda: self._begin(output, work)), work)
+                if ranks.is_first:
+                    self._finish(output, work)
+        ranks.end_others()
+        self._say_where(work, output)
+        return output
+
+    def _output(self, path: Path) -> SampleFolder:
+        drawing, model, task = self.drawing, self.drawing.model, self.drawing.task
+        pictures = {} if task is None else {"pictures": list(task.pictures)}
+        provenance = {**this_process(), "note": self.note, "runtime": model.runtime.facts(), "versions": versions()}
+        return SampleFolder(
+            path,
+            facts=drawing.protocol(),
+            request=drawing.request,
+            shape=model.shape,
+            frames=len(drawing.frame_steps),
+            window=model.space.pictures,
+            classes=len(model.spec().classes) if task is None else 0,
+            made={**provenance, **pictures},
+        )
+
+    @property
+    def _source(self) -> str:
+        model, saved = self.drawing.model, self.drawing.model.origin.checkpoint
+        which = "" if saved is None else f", {saved.in_words}"
+        return f"{model.origin.where}{which}, {model.evaluations_in_words} each"
+
+    def _begin(self, output: SampleFolder, work: Work) -> list[range]:
+        """Says what comes; returns the indices of the images that the folder lacks."""
+        model, count = self.drawing.model, self.drawing.request.n
+        output.open(overwrite=self.overwrite)
+        missing = output.missing()
+        done = f", {count - len(missing):,} of them already sampled" if len(missing) < count else ""
+        work.info(f"{self.images}{done}, from {self._source}, on {model.runtime.device}{model.precision_in_words}")
+        return runs_of(missing)
+
+    def _fill(self, output: SampleFolder, left: list[range], work: Work) -> None:
+        """Draws what the folder lacks; the ranks share the images, and return when all are done."""
+        drawing, count, evaluations, taken = self.drawing, sum(map(len, left)), 0.0, 0.0
+        if count == 0:
+            return
+        space, frames = drawing.model.space, list[Tensor]()
+        own = own_images(work.ranks, output.path.name, left, drawing.indices_per_batch)
+        total = drawing.states(count)
+        with work.progress("sampling", total=total, unit="sampler steps") as told:
+            advance = extrapolated(told, drawing.states(len(own)), total)
+
+            def on_state(batch: Sequence[int], state: State) -> None:
+                nonlocal evaluations
+                if state.step in drawing.frame_steps:
+                    frames.append(
+                        frame_of(state, batch, output.shown, lambda x: space.pictures.picture(space.decode(x)))
+                    )
+                evaluations = state.evaluations
+                advance()
+
+            for batch, images in drawing.batches(own, check_stop=work.check_stop, on_state=on_state):
+                output.add(batch, images, frames)
+                frames.clear()
+                taken += len(batch) * evaluations
+            mean = sum(work.ranks.gather(lambda: taken, check_stop=work.check_stop)) / count
+        if drawing.model.evaluations is None:
+            work.info(f"{counted(mean, 'evaluation')} per image, averaged over the images just drawn")
+
+    def _finish(self, output: SampleFolder, work: Work) -> None:
+        """Writes the pictures, once this rank sees the batches of all."""
+        if not output.complete:
+            ranks, is_seen = work.ranks, lambda: not output.missing()
+            wait_for_file(output.path, "all ranks", ranks, work.check_stop, is_seen=is_seen)
+        request = self.drawing.request
+        with work.progress("writing pictures", total=request.n * request.columns, unit="images") as advance:
+            output.finish(work.check_stop, advance)
+
+    def _say_where(self, work: Work, output: SampleFolder) -> None:
+        work.info(f"images: {output.path / 'images'}")
+        if not self.drawing.model.space.bounded:
+            work.info(f"values: {output.path / SAMPLES}, the data's own; pictures show {output.window}")
+        work.info(f"grid:   {output.path / 'grid.png'}")
+        if output.protocol["film"]:
+            work.info(f"film:   {output.film_path}")

@@ -1,7 +1,7 @@
-"""All random parts of sampling, as functions of the image indices."""
+"""All random parts of sampling, as functions of the image indices, and the images that samplers make of them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import torch
@@ -9,11 +9,14 @@ from torch import Tensor
 
 from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, Preprocessing
-from ncsnx.errors import NcsnxError
-from ncsnx.networks.contract import Cond
+from ncsnx.errors import DivergedError, Hint, NcsnxError
+from ncsnx.images import to_uint8
+from ncsnx.networks.contract import NO_COND, Cond
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.ranks.rank_group import never_stop
+from ncsnx.ranks.shared_batches import batches_of
 from ncsnx.samplers.building import first_sigma
-from ncsnx.samplers.state import Constrain, Noise
+from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, ScaledScore, State
 from ncsnx.space import Space
 
 
@@ -89,15 +92,6 @@ def interpolated_noise(p: Noise, q: Noise, columns: int) -> Noise:
     return lambda k: slerp_rows(p(k), q(k), columns)
 
 
-_Start = Callable[[Tensor], Tensor]
-"""(R,) int64 indices of rows → their initial states, (R, C, H, W)."""
-
-
-def repeat_rows(x: Tensor, columns: int) -> Tensor:
-    """(R, C, H, W) → (R·columns, C, H, W), each row repeated: all columns of a row start from one x, as published."""
-    return x.repeat_interleave(columns, dim=0)
-
-
 def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: Tensor | float = 0.0) -> Tensor:
     """x and y, both (R, C, H, W) → (R·columns, C, H, W): from x to y in equal steps of angle around `middle`.
 
@@ -111,39 +105,29 @@ def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: Tensor | float = 0.0)
     return between.flatten(0, 1)
 
 
-def interpolated(
-    draws: Draws,
-    q: Callable[[Tensor], Noise],
-    columns: int,
-    *,
-    other: _Start | None = None,
-    middle: Tensor | float = 0.0,
-) -> Draws:
-    """Draws whose rows go from the noise of `draws` (column 0) to the noise of q (last column), in `columns` columns.
+def interpolated(draws: Draws, other: Draws, columns: int, middle: Tensor | float = 0.0) -> Draws:
+    """Draws of rows from the images of `draws` (column 0) to those of `other`, in `columns` columns.
 
-    q: (R,) int64 indices of rows → their noise. other: initial states of the last column; None: all columns start from
-    the same state, as published. middle: mean of the data, around which initial states are interpolated.
+    If both have the same `initial`, all columns of a row start from one x, as published. middle: mean of the data,
+    around which initial states are interpolated.
     """
 
     def initial(rows: Tensor) -> Tensor:
         x = draws.initial(rows)
-        return repeat_rows(x, columns) if other is None else slerp_rows(x, other(rows), columns, middle)
+        if other.initial is draws.initial:
+            return x.repeat_interleave(columns, dim=0)
+        return slerp_rows(x, other.initial(rows), columns, middle)
 
     def cond(rows: Tensor) -> Cond:
         given = {} if draws.cond is None else draws.cond(rows)
-        return {name: repeat_rows(one, columns) for name, one in given.items()}
+        return {name: one.repeat_interleave(columns, dim=0) for name, one in given.items()}
 
     return Draws(
         initial=initial,
-        noise=lambda rows: interpolated_noise(draws.noise(rows), q(rows), columns),
+        noise=lambda rows: interpolated_noise(draws.noise(rows), other.noise(rows), columns),
         cond=cond,
         columns=draws.columns * columns,
     )
-
-
-def second_noise(seed: int, shape: tuple[int, ...]) -> Callable[[Tensor], Noise]:
-    """The noise q of an interpolation under one seed: separate for each row, and independent of the samplers' noise."""
-    return lambda rows: SeededNoise(seed, rows, shape, Purpose.INTERPOLATION_NOISE)
 
 
 _START = 2**32 - 1
@@ -199,24 +183,86 @@ def sampler_draws(
     return attrs.evolve(draws, initial=initial)
 
 
-def between_rows(
-    sampler: Sampler, levels: Sequence[float], space: Space, draws: Draws, seed: int, columns: int
-) -> Draws:
-    """Rows from the images of `draws` (under `seed`) to images of separate noise.
+def other_ends(draws: Draws, sampler: Sampler, levels: Sequence[float], space: Space, seed: int) -> Draws:
+    """Draws of the other ends of the rows of `draws` (under `seed`): of noise that is independent of the samplers' own.
 
-    Initial noise of the first level is interpolated too, since otherwise all images of a row would be equal for a
+    Initial noise of the first level is another one too, since otherwise all images of a row would be equal for a
     sampler without further noise. Uniform starts and training images stay the same along a row, as published.
     """
-    sigma, middle, other = first_sigma(sampler, levels), space.start_mean(), None
-    if sampler.start == "noise":
-        stream = Stream(seed, Purpose.INTERPOLATION_NOISE)
+    draws = attrs.evolve(draws, noise=lambda rows: SeededNoise(seed, rows, space.shape, Purpose.INTERPOLATION_NOISE))
+    if sampler.start != "noise":
+        return draws
+    sigma, middle, stream = first_sigma(sampler, levels), space.start_mean(), Stream(seed, Purpose.INTERPOLATION_NOISE)
+    return attrs.evolve(
+        draws,
+        initial=lambda rows: middle.to(rows.device) + sigma * stream.normal(rows, space.shape, step=_START),
+    )
 
-        def other(rows: Tensor) -> Tensor:
-            return middle.to(rows.device) + sigma * stream.normal(rows, space.shape, step=_START)
 
-    return interpolated(draws, second_noise(seed, space.shape), columns, other=other, middle=middle)
+def ignore_state(indices: Sequence[int], state: State) -> None:
+    """A consumer of states that does nothing."""
 
 
-def between_seeds(space: Space, first: Draws, second: Draws, columns: int) -> Draws:
-    """Rows from the image of the first draws to the image of the second draws with the same index."""
-    return interpolated(first, second.noise, columns, other=second.initial, middle=space.start_mean())
+@torch.no_grad()
+def generate(
+    sampler: SamplerFunction,
+    model: ScaledScore,
+    sigmas: Sequence[float],
+    draws: Draws,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    device: torch.device,
+    check_stop: Callable[[], None] = never_stop,
+    on_state: Callable[[Sequence[int], State], None] = ignore_state,
+) -> Iterator[tuple[Sequence[int], Tensor]]:
+    """Yields (indices of a batch, its final x: (len · draws.columns, C, H, W) in the network's range).
+
+    indices: indices of the images (rows, for interpolation), each sampled once, in this order; those of a batch are
+    consecutive. batch_size: images per batch, with draws.columns images per index and at least one index. check_stop is
+    called before each network evaluation and raises to end the sampling. on_state gets (indices of the batch, state).
+    Raises DivergedError if an image contains NaN or infinity.
+    """
+
+    def stoppable(x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        check_stop()
+        return model(x, sigma, cond)
+
+    for batch in batches_of(indices, max(1, batch_size // draws.columns)):
+        positions = torch.tensor(batch, dtype=torch.int64, device=device)
+        constrain = None if draws.condition is None else draws.condition(positions)
+        noise, x = draws.noise(positions), draws.initial(positions)
+        cond = NO_COND if draws.cond is None else draws.cond(positions)
+        for state in sampler(stoppable, x, sigmas, noise=noise, cond=cond, constrain=constrain):
+            on_state(batch, state)
+            x = state.x
+        if not bool(torch.isfinite(x).all()):
+            raise DivergedError(
+                f"the sampler diverged: images {batch[0]} to {batch[-1]} contain NaN or infinity",
+                Hint(
+                    "try smaller or more steps (sampler.step_size, sampler.steps), another sampler or another "
+                    "checkpoint"
+                ),
+            )
+        yield batch, x
+
+
+def frame_steps(states: int, frames: int) -> tuple[int, ...]:
+    """Indices of `frames` of a sampler's `states` states, evenly spaced from the first to the last.
+
+    All states if there are fewer; only the last for one frame.
+    """
+    last = states - 1
+    if frames < 2:
+        return (last,)[:frames]
+    return tuple(sorted({round(i * last / (frames - 1)) for i in range(frames)}))
+
+
+def frame_of(state: State, indices: Sequence[int], shown: int, to_picture: Callable[[Tensor], Tensor]) -> Tensor:
+    """The shown images of a state, (b·columns, C, H, W) uint8 on the CPU: those of the b indices below `shown`.
+
+    to_picture: map from the network's range to [0, 1], black to white.
+    """
+    are_shown = torch.tensor([index < shown for index in indices], device=state.x.device)
+    images = state.x[are_shown.repeat_interleave(len(state.x) // len(indices))]
+    return to_uint8(to_picture(images)).cpu()

@@ -29,7 +29,7 @@ from ncsnx.errors import Hint, NcsnxError, UsageError, printable, quoted, requir
 from ncsnx.model_spec import ModelSpec
 from ncsnx.networks import Cond, Network, NetworkSpec
 from ncsnx.networks.contract import NO_COND
-from ncsnx.networks.function import FunctionNetwork, Gives
+from ncsnx.networks.function import FunctionNetwork, Gives, check_function, device_of, space_of
 from ncsnx.networks.tiling import TiledNetwork
 from ncsnx.notebooks import heading, remark
 from ncsnx.quantities import counted
@@ -40,7 +40,6 @@ from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.samplers.state import score_of, tweedie
 from ncsnx.sampling.draws import in_turn
-from ncsnx.sampling.function_model import check_function, device_of, space_of
 from ncsnx.sampling.probability_flow import ProbabilityFlow, Probes, log_normal, require_flow
 from ncsnx.sampling.request import shape_at
 from ncsnx.space import Space

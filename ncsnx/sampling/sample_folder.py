@@ -1,48 +1,56 @@
 """The folder of samples: it survives interruption and never mixes two protocols.
 
-    protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif  .parts/
+    protocol.json  samples-00000.safetensors …  images/00000.png …  grid.png  frames/000.png …  film.gif  .frames/
     task.json  posterior.safetensors  calibration.png (of a task, see `ncsnx.inverse.task_record`)
 
-Finished batches are kept under `.parts/`. When all are done, samples.safetensors (one tensor `samples`, float32,
-N×C×H×W, in [0, 1] or in the own values of unbounded data) and the pictures are made from them, `protocol.json` gets
-"complete" and the sha256 of the samples, and the parts are removed.
+A finished batch is a file of samples (one tensor `samples`, float32, B×C×H×W, in [0, 1] or in the own values of
+unbounded data), named by the number of its first image. When all images are there, the pictures are made from them,
+and `protocol.json` gets "complete" and the sha256 of each file. Frames of the batches are kept under `.frames/` until
+then.
 """
 
-import hashlib
-import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from ncsnx import reading
 from ncsnx.config.codec import canonical, flatten, shown
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.images import UNIT, Window, arranged, grid, png_bytes, save_film, square_columns, to_uint8
+from ncsnx.images import UNIT, ImageBatch, Window, arranged, grid, png_bytes, save_film, square_columns, to_uint8
 from ncsnx.quantities import counted
-from ncsnx.runs.checkpoint import header_bytes
-from ncsnx.runs.result_records import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
+from ncsnx.results import Result
+from ncsnx.runs.result_records import PROTOCOL_FILE, SampleRecord
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import A_DIR, argument
-from ncsnx.storage.atomic import is_temporary, replacement, reporting, whole_name
+from ncsnx.storage.atomic import debris, reporting
 from ncsnx.storage.documents import read_document, write_document
-from ncsnx.storage.parts import Part, are_whole, done_indices, read_parts, read_row, write_part
+from ncsnx.storage.parts import Parts
 
 GRID_IMAGES = 100
 """Most images that the grid and the frames show."""
 
+SAMPLES = "samples-*.safetensors"
+"""Pattern of the files of samples."""
 _OURS = re.compile(
-    r"protocol\.json|task\.json|(grid|calibration)\.png|film\.gif|(samples|posterior)\.safetensors"
+    r"task\.json|(grid|calibration|mean(-\d{5})?)\.png|film\.gif|posterior\.safetensors"
     r"|images/\d{5,}\.png|frames/\d{3,}\.png"
 )
 _ANOTHER_FOLDER = Hint("choose another folder", adds=argument("out", A_DIR))
+
+
+def samples_in(folder: Path) -> Parts:
+    """The images in a folder, tensor `samples`, by their numbers."""
+    return Parts(folder, "samples")
 
 
 @attrs.define(eq=False, slots=False)
@@ -65,7 +73,6 @@ class SampleFolder:
     made: dict[str, Any] = attrs.field(factory=dict)
     """Provenance (machine, note, pictures), which may differ when sampling is resumed."""
     complete: bool = attrs.field(default=False, init=False)
-    _done: set[int] = attrs.field(factory=set, init=False)
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
@@ -80,10 +87,6 @@ class SampleFolder:
             "frame_files": request.frames > 0 and self.frames > 0,
             "film": request.film and (self.frames > 0 or request.columns > 1),
         }
-
-    @property
-    def _picture_shape(self) -> tuple[int, ...]:
-        return self.window.picture_shape(self.shape)
 
     @property
     def shown(self) -> int:
@@ -103,8 +106,9 @@ class SampleFolder:
                 self._remove_ours()
             write_document(self._record_path, self._record())
         elif self.complete:
-            shutil.rmtree(self._parts, ignore_errors=True)
-        self._done = self._find_done()
+            shutil.rmtree(self._frames.folder, ignore_errors=True)
+        else:
+            self._samples.prune(self._count)
 
     def check(self, *, overwrite: bool = False) -> SampleRecord | None:
         """Finds out whether the folder is complete; writes nothing, so it needs no lock. Raises as `open`.
@@ -126,53 +130,44 @@ class SampleFolder:
 
     def missing(self) -> list[int]:
         """Indices that are still to be sampled, ascending."""
-        return [] if self.complete else [index for index in range(self.request.n) if index not in self._done]
+        if self.complete:
+            return []
+        columns = self.request.columns
+        return [number // columns for number in self._samples.missing(self._count)[::columns]]
 
     def add(self, indices: Sequence[int], images: Tensor, frames: Sequence[Tensor] = ()) -> None:
         """Stores a finished batch durably: an interrupted sampling resumes after it.
 
-        images: (len(indices)·columns, C, H, W) float, in [0, 1] or own values. frames: as many as the folder has, each
-        (b·columns, C, H, W) uint8 on the CPU, of the b indices below `shown`.
+        indices: consecutive ones. images: (len(indices)·columns, C, H, W) float, in [0, 1] or own values. frames: as
+        many as the folder has, each (b·columns, C, H, W) uint8 on the CPU, of the b indices below `shown`.
         """
-        of_frames = (self.frames, self._shown_of(indices), self.request.columns, *self._picture_shape)
-        tensors = {
-            "images": images.float().cpu().reshape(len(indices), self.request.columns, *self.shape),
-            "frames": torch.stack([*frames]).reshape(of_frames) if len(frames) else torch.empty(of_frames).byte(),
-        }
-        write_part(self._parts, Part(torch.tensor(indices, dtype=torch.int64), tensors))
-        self._done.update(indices)
-
-    def has_all_parts(self) -> bool:
-        """Whether all batches are here, those of other processes too."""
-        return are_whole(self._parts, self.request.n)
+        number = indices[0] * self.request.columns
+        if len(frames) and len(frames[0]):
+            self._frames.add(number, {"frames": torch.stack([*frames], dim=1)})
+        # one metadata entry: safetensors would write several in random order
+        metadata = {"protocol": canonical(self.protocol).decode()}
+        self._samples.add(number, {"samples": images.float().cpu()}, metadata)
 
     def finish(
         self, check_stop: Callable[[], None] = lambda: None, progress: Callable[[], None] = lambda: None
     ) -> None:
-        """Writes the files from the parts and marks the folder as complete. Does nothing for a complete folder.
+        """Writes the pictures and marks the folder as complete. Does nothing for a complete folder.
 
         check_stop is called before each image and raises to stop; `finish` can then be called again. progress is called
         after each image. Raises NcsnxError if images are missing.
         """
         if self.complete:
             return
-        self._done = self._find_done()
         if missing := self.missing():
             of_all = f"{len(missing):,} of {counted(self.request.n, 'image')}"
             raise NcsnxError(f"{self.path} lacks {of_all}; repeat the command to make them")
-        for path in filter(lambda path: is_temporary(path.name), self._our_files()):
+        for path in debris(self.path):
             path.unlink()
-        samples_sha256 = self._write_samples(check_stop)
         self._write_pictures(check_stop, progress)
         os.sync()  # the pictures: a power cut must not leave a record of files that are empty
-        write_document(self._record_path, self._record(samples_sha256))
-        shutil.rmtree(self._parts, ignore_errors=True)
+        write_document(self._record_path, self._record(self._hashes()))
+        shutil.rmtree(self._frames.folder, ignore_errors=True)
         self.complete = True
-
-    @property
-    def samples_path(self) -> Path:
-        """File of all images, once the folder is complete."""
-        return self.path / SAMPLES_FILE
 
     @property
     def film_path(self) -> Path:
@@ -184,25 +179,31 @@ class SampleFolder:
         return self.path / PROTOCOL_FILE
 
     @property
-    def _parts(self) -> Path:
-        return self.path / ".parts"
+    def _samples(self) -> Parts:
+        return attrs.evolve(samples_in(self.path), fits=self._fits)
 
-    def _find_done(self) -> set[int]:
-        image = [self.request.columns, *self.shape]
+    @property
+    def _frames(self) -> Parts:
+        """Frames of the images that are shown, (B, frames, C, H, W), until the folder is complete."""
+        return Parts(self.path / ".frames", "frames")
 
-        def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
-            frames = [self.frames, self._shown_of(indices), self.request.columns, *self._picture_shape]
-            return shapes == {"images": [len(indices), *image], "frames": frames}
+    @property
+    def _count(self) -> int:
+        return self.request.n * self.request.columns
 
-        return done_indices(self._parts, self.request.n, fits)
+    def _fits(self, number: int, shapes: Mapping[str, list[int]]) -> bool:
+        """Whether a file has whole rows of such images and, if they are shown, their frames."""
+        columns, (rows, *shape) = self.request.columns, shapes.get("samples", [0])
+        has_frames = self.frames == 0 or number >= self.shown * columns or number in self._frames.files()
+        return number % columns == rows % columns == 0 and tuple(shape) == self.shape and has_frames
 
-    def _shown_of(self, indices: Sequence[int]) -> int:
-        """Number of the indices that are shown."""
-        return sum(index < self.shown for index in indices)
+    def _hashes(self) -> dict[str, str]:
+        """The sha256 of each file of samples by its name; empty for a file that can't be read."""
+        return {path.name: _sha256(path) for path in self._samples.files().values()}
 
-    def _record(self, samples_sha256: str | None = None) -> SampleRecord:
-        complete = samples_sha256 is not None
-        return SampleRecord(protocol=self.protocol, made=self.made, complete=complete, samples_sha256=samples_sha256)
+    def _record(self, samples: dict[str, str] | None = None) -> SampleRecord:
+        """The record: of a complete folder with the hashes of its samples."""
+        return SampleRecord(protocol=self.protocol, made=self.made, complete=samples is not None, samples=samples or {})
 
     def _recorded(self, *, overwrite: bool) -> SampleRecord | None:
         """The record of samples that are to stay; None for an empty or missing folder, and if they are overwritten.
@@ -220,83 +221,57 @@ class SampleFolder:
 
     def _remove_ours(self) -> None:
         """Removes the files of an earlier sampling but its record: first those without which it isn't complete."""
-        self.samples_path.unlink(missing_ok=True)
-        shutil.rmtree(self._parts, ignore_errors=True)
-        for path in self._our_files():
+        for path in self._samples.files().values():
             path.unlink()
+        shutil.rmtree(self._frames.folder, ignore_errors=True)
+        for path in [*self.path.glob("*"), *self.path.glob("images/*"), *self.path.glob("frames/*")]:
+            if path.is_file() and _OURS.fullmatch(path.relative_to(self.path).as_posix()):
+                path.unlink()
         for folder in (self.path / "images", self.path / "frames"):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
-    def _our_files(self) -> list[Path]:
-        paths = [*self.path.glob("*"), *self.path.glob("images/*"), *self.path.glob("frames/*")]
-        return [path for path in paths if path.is_file() and self._is_ours(path)]
-
-    def _is_ours(self, path: Path) -> bool:
-        whole = path.with_name(whole_name(path.name) or path.name)
-        name = whole.relative_to(self.path).as_posix()
-        return _OURS.fullmatch(name) is not None and path != self._record_path
-
     def _verify(self, record: SampleRecord) -> None:
-        if _sha256(self.samples_path) != (record.samples_sha256 or ""):
+        if self._hashes() != record.samples:
             raise NcsnxError(
-                f"{self.samples_path} is damaged: its sha256 is not the one in {self._record_path}",
+                f"{self.path / SAMPLES}: the files are not those of {self._record_path}, or damaged",
                 Hint("make the samples again", adds=argument("overwrite", True)),
                 _ANOTHER_FOLDER,
             )
 
-    def _write_samples(self, check_stop: Callable[[], None]) -> str:
-        """Writes samples.safetensors part by part, each image at its place, and returns its sha256."""
-        size = 4 * self.request.columns * math.prod(self.shape)
-        header = self._samples_header(size * self.request.n)
-        with replacement(self.samples_path, len(header) + size * self.request.n) as file:
-            file.write(header)
-            for part in read_parts(self._parts):
-                check_stop()
-                images = part.tensors["images"].float().contiguous()
-                for index, rows in zip(part.indices.tolist(), images, strict=True):
-                    file.seek(len(header) + size * index)
-                    file.write(rows.numpy().astype("<f4", copy=False).tobytes())
-            file.seek(0)
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def _samples_header(self, size: int) -> bytes:
-        """The header of samples.safetensors, as safetensors writes it. size: bytes of the tensor."""
-        # one metadata entry: safetensors would write several in random order
-        metadata = {"protocol": canonical(self.protocol).decode()}
-        shape = [self.request.n * self.request.columns, *self.shape]
-        tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
-        return header_bytes({"__metadata__": metadata, "samples": tensor})
-
     def _write_pictures(self, check_stop: Callable[[], None], progress: Callable[[], None]) -> None:
-        """Writes images, grid and frames. Holds one part, the shown images, and one frame of them."""
+        """Writes images, grid and frames. Holds one batch, the shown images, and one frame of them."""
         self._make("images")
-        shown = torch.empty((self.shown, self.request.columns, *self._picture_shape), dtype=torch.uint8)
-        for part in read_parts(self._parts):
-            images, kept = to_uint8(self.window.picture(part.tensors["images"].float())), part.indices < self.shown
-            for index, rows in zip(part.indices.tolist(), images, strict=True):
-                for column, image in enumerate(rows):
-                    check_stop()
-                    self._write_picture(f"images/{index * self.request.columns + column:05d}.png", image)
-                    progress()
-            shown[part.indices[kept]] = images[kept]
+        shape = self.shown * self.request.columns, *self.window.picture_shape(self.shape)
+        shown = torch.empty(shape, dtype=torch.uint8)
+        for number, stop in pairwise([*self._samples.files(), self._count]):
+            images = to_uint8(self.window.picture(self._samples.read("samples", number, stop - number)))
+            shown[number : number + len(images)] = images[: max(0, len(shown) - number)]
+            for place, image in enumerate(images, start=number):
+                check_stop()
+                self._write_picture(f"images/{place:05d}.png", image)
+                progress()
         self._write_picture("grid.png", self._grid(shown))
         self._write_frames(shown, check_stop)
 
     def _grid(self, shown: Tensor) -> Tensor:
-        """The grid of the shown images, (N, columns, C, H, W)."""
+        """The grid of the shown images, (N·columns, C, H, W)."""
         columns = self.request.columns
-        return grid(shown.flatten(0, 1), columns) if columns > 1 else grid(*arranged(shown[:, 0], self.classes))
+        return grid(shown, columns) if columns > 1 else grid(*arranged(shown, self.classes))
 
     def _write_frames(self, shown: Tensor, check_stop: Callable[[], None]) -> None:
-        """Writes the frames' grids as files and as an animation; with rows, that of `shown` (N, columns, C, H, W)."""
+        """Writes the frames' grids as files and as an animation; with rows, that of `shown` (N·columns, C, H, W)."""
+
+        files = self._frames.files()
 
         def frames() -> Iterator[Tensor]:
             for number in range(self.frames):
                 check_stop()
                 frame = torch.empty_like(shown)
-                for indices, images in read_row(self._parts, "frames", number, below=self.shown):
-                    frame[indices[indices < self.shown]] = images.to(torch.uint8)
+                for begin in filter(files.__contains__, self._samples.files()):
+                    with safe_open(files[begin], framework="pt") as file:
+                        images = file.get_slice("frames")[:, number]
+                    frame[begin : begin + len(images)] = images
                 yield self._grid(frame)
 
         if self.protocol["frame_files"]:
@@ -305,9 +280,9 @@ class SampleFolder:
                 self._write_picture(f"frames/{number:03d}.png", frame)
         if self.protocol["film"]:
             grids, count = frames(), self.frames
-            if self.request.columns > 1:
-                there = [*range(self.request.columns), *range(self.request.columns - 1)[::-1]]
-                grids = (grid(shown[:, column], square_columns(len(shown))) for column in there)
+            if (columns := self.request.columns) > 1:
+                there = [*range(columns), *range(columns - 1)[::-1]]
+                grids = (grid(shown[column::columns], square_columns(self.shown)) for column in there)
                 count = len(there)
             save_film(self.film_path, grids, count)
 
@@ -320,12 +295,12 @@ class SampleFolder:
             (self.path / name).mkdir(exist_ok=True)
 
 
-def _sha256(path: Path) -> str | None:
-    """sha256 of a file; None if it can't be read."""
+def _sha256(path: Path) -> str:
+    """sha256 of a file; empty if it can't be read."""
     try:
         return reading.sha256_of(path)
     except OSError:
-        return None
+        return ""
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
@@ -336,3 +311,49 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]
         for path in sorted(old.keys() | new.keys())
         if old.get(path) != new.get(path)
     ]
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class SampledImages(Result):
+    """Images in a folder, with the protocol that reproduces them."""
+
+    output: SampleFolder = attrs.field(repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of everything that was written."""
+        return self.output.path
+
+    @property
+    def samples(self) -> tuple[Path, ...]:
+        """Files of the images in their order: safetensors, one tensor `samples`, float32 in [0, 1], or own values of
+        unbounded data."""
+        return tuple(samples_in(self.folder).files().values())
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """Values that determine the images."""
+        return self.output.protocol
+
+    @property
+    def grid(self) -> Path:
+        """A PNG with the first images."""
+        return self.folder / "grid.png"
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """A PNG for each image."""
+        return tuple(sorted((self.folder / "images").glob("*.png")))
+
+    def tensor(self) -> ImageBatch:
+        """All images, (N, C, H, W) float32 on the CPU: in [0, 1], or unbounded; read at each call."""
+        return ImageBatch.of(samples_in(self.folder).read("samples"), self.output.window)
+
+    def to_json(self) -> object:
+        return {"folder": str(self.folder), **self.protocol}
+
+    def heading(self) -> tuple[str, str]:
+        return counted(len(self.images), "image"), str(self.folder)
+
+    def picture(self) -> bytes | None:
+        return self.grid.read_bytes() if self.grid.is_file() else None

@@ -8,7 +8,6 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
@@ -113,19 +112,6 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Replaces the file at `path`: readers see either the old or the new content. Raises NcsnxError."""
     with replacing(path, len(content)) as temporary:
         write_new(temporary, content, shown=path)
-
-
-@contextmanager
-def replacement(path: Path, size: int) -> Iterator[BufferedRandom]:
-    """A file to be written and read in pieces; at the end of the block, it replaces the file at `path` durably.
-
-    size: its bytes, all of which are zero at first. Raises NcsnxError for an OSError of the block.
-    """
-    with replacing(path, size) as temporary, reporting(path, size), temporary.open("x+b") as file:
-        file.truncate(size)
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -1,8 +1,10 @@
-"""Finished parts of an interrupted job: one safetensors file per batch of indices, written atomically."""
+"""Results for images by index in files that are read as one; finished ones survive an interruption of the job."""
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import attrs
 import safetensors.torch
@@ -14,95 +16,74 @@ from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage.atomic import make_folder, reporting, write_bytes
 
-_NAME = re.compile(r"\d{8,}-\d{8,}\.safetensors")  # first and last index
-_INDICES = "indices"
-
-Fits = Callable[[list[int], Mapping[str, list[int]]], bool]
-"""(indices of a part, shapes of its tensors by name) → whether it is a part of this job."""
-
-
-@attrs.frozen(eq=False)
-class Part:
-    """Results for one batch of indices."""
-
-    indices: Tensor
-    """(B,) int64."""
-    tensors: Mapping[str, Tensor]
+Tensors: TypeAlias = Mapping[str, Tensor]
+"""Results for some indices by name, (B, …) each."""
+Fits: TypeAlias = Callable[[int, Mapping[str, list[int]]], bool]
+"""(first index of a file, shapes of its tensors by name) → whether it is of this job."""
 
 
-def write_part(folder: Path, part: Part) -> None:
-    """Adds a part to the folder, durably and atomically. Raises NcsnxError."""
-    make_folder(folder)
-    tensors = {_INDICES: part.indices, **part.tensors}
-    path = folder / f"{int(part.indices[0]):08d}-{int(part.indices[-1]):08d}.safetensors"
-    write_bytes(path, safetensors.torch.save({key: t.contiguous() for key, t in tensors.items()}))
+@attrs.frozen
+class Parts:
+    """Files STEM-FIRST.safetensors in a folder: tensors, (B, …) each, for B consecutive indices from FIRST on."""
 
+    folder: Path
+    stem: str = "part"
+    fits: Fits = lambda first, shapes: True
+    """Which files are of this job."""
 
-def read_parts(folder: Path) -> Iterator[Part]:
-    """The parts of the folder, one at a time."""
-    for path in _parts(folder):
-        tensors = safetensors.torch.load_file(path)
-        yield Part(tensors.pop(_INDICES), tensors)
+    def files(self) -> dict[int, Path]:
+        """The files by their first index, ascending."""
+        name = re.compile(rf"{self.stem}-(\d{{5,}})\.safetensors")
+        named = ((name.fullmatch(path.name), path) for path in self.folder.glob(f"{self.stem}-*"))
+        return dict(sorted((int(match[1]), path) for match, path in named if match is not None))
 
+    def add(self, first: int, tensors: Tensors, metadata: dict[str, str] | None = None) -> None:
+        """Writes a file, durably and atomically. metadata: at most one entry. Raises NcsnxError."""
+        content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
+        write_bytes(make_folder(self.folder) / f"{self.stem}-{first:05d}.safetensors", content)
 
-def read_row(folder: Path, name: str, row: int, below: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(indices of a part, tensor `name` at `row` of its first axis) of the parts that begin below an index.
+    def done(self, count: int) -> dict[Path, range]:
+        """The indices, in 0 … count − 1, of each file that is whole and fits; of files that overlap, of the first."""
+        done: dict[Path, range] = {}
+        end = 0
+        for first, path in self.files().items():
+            try:
+                with safe_open(path, framework="pt") as file:
+                    shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+            except (SafetensorError, OSError):
+                continue
+            stop = first + min((shape[0] for shape in shapes.values()), default=0)
+            if end <= first < stop <= count and self.fits(first, shapes):
+                done[path], end = range(first, stop), stop
+        return done
 
-    Reads nothing else of the parts.
-    """
-    for path in _parts(folder):
-        if int(path.name.partition("-")[0]) < below:
-            with safe_open(path, framework="pt") as file:
-                yield file.get_tensor(_INDICES), file.get_slice(name)[row]
+    def missing(self, count: int) -> list[int]:
+        """Indices, in 0 … count − 1, that no file has, ascending. Several processes may write the files."""
+        done = {index for indices in self.done(count).values() for index in indices}
+        return [index for index in range(count) if index not in done]
 
+    def prune(self, count: int) -> None:
+        """Removes the files that aren't `done`. Raises NcsnxError."""
+        for path in set(self.files().values()) - self.done(count).keys():
+            with reporting(path):
+                path.unlink()
 
-def done_indices(folder: Path, count: int, fits: Fits = lambda indices, shapes: True) -> set[int]:
-    """The indices, in 0 … count − 1, of all parts. Parts that are torn or don't fit are removed."""
-    done: set[int] = set()
-    for path in _parts(folder):
-        try:
-            indices, shapes = _head(path)
-        except (SafetensorError, OSError):
-            indices, shapes = [], {}
-        if indices and min(indices) >= 0 and max(indices) < count and fits(indices, shapes):
-            done.update(indices)
-            continue
-        with reporting(path):
-            path.unlink()
-    return done
+    def read(self, name: str, first: int = 0, count: int | None = None) -> Tensor:
+        """One of the tensors for `count` indices from `first` on, by default for all that follow."""
+        files, stop, pieces = self.files(), math.inf if count is None else first + count, list[Tensor]()
+        for begin, after in zip(files, [*files, math.inf][1:], strict=True):
+            if begin < stop and after > first:
+                with safe_open(files[begin], framework="pt") as file:
+                    stored = file.get_slice(name)
+                    pieces.append(stored[max(0, first - begin) : min(stop - begin, stored.get_shape()[0])])
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
-
-def are_whole(folder: Path, count: int) -> bool:
-    """Whether the parts, which several processes write, have all of `count` indices."""
-    return len({index for path in _parts(folder) for index in _head(path)[0]}) >= count
-
-
-def assembled(folder: Path, count: int) -> dict[str, Tensor]:
-    """The tensors of all parts, (count, …) each, in the order of the indices. Holds them once, and one part.
-
-    Raises NcsnxError unless the parts have each index once.
-    """
-    whole: dict[str, Tensor] = {}
-    times = torch.zeros(count, dtype=torch.int64)
-    for part in read_parts(folder):
-        for name, tensor in part.tensors.items():
-            if name not in whole:
-                whole[name] = tensor.new_empty((count, *tensor.shape[1:]))
-            whole[name][part.indices] = tensor
-        times[part.indices] += 1
-    if not bool((times == 1).all()):
-        held = counted(int(times.sum()), "image")
-        raise NcsnxError(f"{folder} holds {held} instead of {count:,}; remove it and repeat the command")
-    return whole
-
-
-def _parts(folder: Path) -> list[Path]:
-    """The files of parts in the folder, sorted; other files are ignored."""
-    return sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
-
-
-def _head(path: Path) -> tuple[list[int], dict[str, list[int]]]:
-    """(indices, shape of each other tensor) of a part. Raises SafetensorError for a torn file."""
-    with safe_open(path, framework="pt") as file:
-        shapes = {name: file.get_slice(name).get_shape() for name in file.keys() if name != _INDICES}  # noqa: SIM118
-        return file.get_tensor(_INDICES).tolist(), shapes
+    def assembled(self, count: int) -> dict[str, Tensor]:
+        """All tensors by name, (count, …) each. Raises NcsnxError unless the files have each index once."""
+        with safe_open(next(iter(self.files().values())), framework="pt") as file:
+            whole = {name: self.read(name) for name in file.keys()}  # noqa: SIM118
+        held = min(map(len, whole.values()))
+        if held != count:
+            found = counted(held, "image")
+            raise NcsnxError(f"{self.folder} holds {found} instead of {count:,}; remove it and repeat the command")
+        return whole

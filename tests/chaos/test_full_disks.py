@@ -60,7 +60,7 @@ JOBS = [
         None,
         ("runs/cifar10/checkpoints/*/*.safetensors",),
     ),
-    Job("sample", SAMPLE, made=("images/*/*", "images/samples.safetensors", "images/*.png", "images/film.gif")),
+    Job("sample", SAMPLE, made=("images/*/*", "images/samples-*.safetensors", "images/*.png", "images/film.gif")),
     Job("fid", FID, made=("runs/digits/fid/*/scores.csv",)),
     Job("loss", LOSS, made=("runs/digits/loss/*/scores.csv",)),
     Job("likelihood", LIKELIHOOD, made=("runs/digits/likelihood/*/scores.csv",)),

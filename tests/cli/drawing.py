@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor
 
+from ncsnx.sampling.sample_folder import samples_in
 from tests.training.tiny import CPU, Result, command
 
 
@@ -15,7 +15,7 @@ def draw(folder: Path, *words: str, out: str = "out") -> Result:
 def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:
     result = draw(folder, *words, out=out)
     assert result.code == 0, result.err
-    return load_file(folder / out / "samples.safetensors")["samples"]
+    return samples_in(folder / out).read("samples")
 
 
 def error(result: Result) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 import ncsnx
 from ncsnx.networks.tiling import TiledNetwork
 from ncsnx.runs import selection
+from ncsnx.sampling.sample_folder import samples_in
 from tests.training.tiny import CPU, Result, command
 
 MODEL = ["model=unet", "model.width=8", "model.multipliers=1,1", "model.blocks=1", "model.attention="]
@@ -59,7 +60,7 @@ def images(folder: Path, *words: str, out: str = "out") -> Tensor:
     result = restored(folder, *words, out=out)
     assert result.code == 0, result.err
     assert "look at them" not in result.err
-    return load_file(folder / out / "samples.safetensors")["samples"]
+    return samples_in(folder / out).read("samples")
 
 
 def test_pictures_are_restored_at_their_own_size(made: Path) -> None:

@@ -159,7 +159,7 @@ def likelihoods(folder: Path, **changes: Any) -> Likelihood:
 def bits_of(sweep: Likelihood) -> Tensor:
     """Values of the images, (n, values)."""
     parts = sweep.parts(sweep.subjects[0], range(sweep.count), SILENT, lambda count=1, kept=False: None)
-    return torch.cat([part.tensors["values"] for part in parts]).double()
+    return torch.cat([tensors["values"] for tensors in parts]).double()
 
 
 def test_exact_likelihoods_take_the_exact_trace_of_a_jacobian(with_bits: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import ncsnx
 from ncsnx.data.readers.phantoms import phantoms
 from ncsnx.inverse import Radon, simulated_maps
 from ncsnx.inverse.posterior_maps import read_posterior
+from ncsnx.sampling.sample_folder import samples_in
 from tests.cli.drawing import draw, drawn, error
 from tests.storage.matlab import matlab_73
 from tests.training.tiny import CPU, command, training
@@ -70,7 +71,7 @@ def test_images_agree_with_what_was_measured(measured: Path, words: tuple[object
     plain = ncsnx.load(measured / "runs/digits")
     truth = torch.from_numpy(load_digits().images[:2] / 16).float()
     images = ncsnx.draw(plain, n=2)[:, 0]
-    samples = load_file(measured / found["folder"] / "samples.safetensors")["samples"]
+    samples = samples_in(measured / found["folder"]).read("samples")
     assert float((samples[:, 0] - truth).square().mean()) < float((images - truth).square().mean())
 
 
@@ -87,7 +88,7 @@ def test_frequencies_with_0_in_the_middle_give_the_same_images(measured: Path) -
     np.savez(measured / "middle.npz", kspace=centred, mask=np.ones((8, 8)))
     result = draw(measured, "--measure", "first.npz", *QUICK)
     assert "if the first axis is that of coils, give their --maps" in result.err
-    images = load_file(measured / "out" / "samples.safetensors")["samples"]
+    images = samples_in(measured / "out").read("samples")
     again = drawn(measured, "--measure", "middle.npz", "--centred", *QUICK, out="centred")
     torch.testing.assert_close(images, again, atol=1e-4, rtol=1e-4)
 
@@ -155,7 +156,7 @@ def test_coils_give_maps_distances_and_calibration_in_own_values(complex_place: 
     assert result.code == 0, result.err
     assert "in the data's own values" in result.err
     record = json.loads((complex_place / "out" / "task.json").read_text())
-    samples = load_file(complex_place / "out" / "samples.safetensors")["samples"].double().view(2, 3, 2, 16, 16)
+    samples = samples_in(complex_place / "out").read("samples").double().view(2, 3, 2, 16, 16)
     stored = load_file(complex_place / "out" / "posterior.safetensors")
     posterior = read_posterior(complex_place / "out" / "posterior.safetensors")
     assert posterior.magnitude is not None

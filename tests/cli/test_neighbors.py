@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ncsnx.config import Digits
@@ -19,6 +18,7 @@ from ncsnx.evaluation.neighbor_search import NeighborSearch
 from ncsnx.images import to_uint8
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger
+from ncsnx.sampling.sample_folder import samples_in
 from tests.cli.drawing import error
 from tests.training.tiny import CPU, Result, command, files, training
 
@@ -70,7 +70,7 @@ def as_pictures(images: Tensor) -> Tensor:
 def test_the_neighbours_are_those_of_the_samples_that_sample_draws(searched: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(searched, tmp_path / "work"))
     assert command("sample", "digits", "--n", "6", "--batch-size", "4", "--out", "drawn", *CPU, folder=folder).code == 0
-    drawn = to_uint8(load_file(folder / "drawn/samples.safetensors")["samples"]).double() / 255
+    drawn = to_uint8(samples_in(folder / "drawn").read("samples")).double() / 255
     splits = read_digits(Digits(), Path())
     train, held_out = (split.read(torch.arange(len(split))) for split in (splits.train, splits.held_out))
     for name, images, k in (("sample", drawn, 3), ("held-out", as_pictures(held_out.pixels), 1)):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import ncsnx
+from ncsnx.sampling.sample_folder import samples_in
 from tests.training.tiny import CPU, Result, command
 
 QUICK = ("--n", "12", "features.steps=30", "features.width=8", *CPU)
@@ -28,7 +28,7 @@ def sampled(folder: Path, *words: str) -> tuple[Path, torch.Tensor, Result]:
     result = command("sample", "digits", "--n", "3", "--json", *words, *CPU, folder=folder)
     assert result.code == 0, result.err
     place = folder / json.loads(result.out)["folder"]
-    return place, load_file(place / "samples.safetensors")["samples"], result
+    return place, samples_in(place).read("samples"), result
 
 
 def test_samples_in_bf16_are_other_samples_in_a_folder_of_their_own(workplace: Path) -> None:

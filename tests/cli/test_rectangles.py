@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors import safe_open
 
-from ncsnx.runs.result_records import SAMPLES_FILE
+from ncsnx.sampling.sample_folder import samples_in
 from tests.cli.command import run
 from tests.training.tiny import training
 
@@ -39,8 +38,7 @@ def there(wide: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shape_of(folder: str) -> list[int]:
-    with safe_open(Path(folder) / SAMPLES_FILE, "pt") as file:
-        return list(file.get_slice("samples").get_shape())
+    return list(samples_in(Path(folder)).read("samples").shape)
 
 
 def test_samples_have_the_size_of_the_data_and_the_protocol_names_only_another(there: Path) -> None:

@@ -19,7 +19,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.draws import SeededNoise, initial_uniform
-from ncsnx.storage.parts import Part, write_part
+from ncsnx.sampling.sample_folder import SAMPLES, samples_in
 from tests.spaces import unit_space
 from tests.training.tiny import CPU, Result, command, damage, files, training
 
@@ -33,7 +33,7 @@ def draw(folder: Path, *words: str, out: str = "out") -> Result:
 def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:
     """The images of a sampling into `out`, (n, C, H, W) in [0, 1]."""
     assert draw(folder, *words, out=out).code == 0
-    return load_file(folder / out / "samples.safetensors")["samples"]
+    return samples_in(folder / out).read("samples")
 
 
 def grey_levels(first: Tensor, second: Tensor) -> int:
@@ -58,8 +58,8 @@ def test_a_sampling_is_pngs_a_grid_tensors_and_their_protocol(workplace: Path) -
     assert images.shape == (5, 1, 8, 8)
     assert 0 <= float(images.min()) < float(images.max()) <= 1
     out = workplace / "out"
-    names = {"protocol.json", "samples.safetensors", "grid.png", *(f"images/{i:05d}.png" for i in range(5))}
-    assert set(files(out)) == names
+    batches = {f"samples-0000{first}.safetensors" for first in (0, 2, 4)}
+    assert set(files(out)) == {"protocol.json", "grid.png", *batches, *(f"images/{i:05d}.png" for i in range(5))}
     for number, image in enumerate(images):
         assert torch.equal(picture(out / f"images/{number:05d}.png"), (image[0] * 255).round().to(torch.uint8))
     protocol = json.loads((out / "protocol.json").read_text())
@@ -67,6 +67,7 @@ def test_a_sampling_is_pngs_a_grid_tensors_and_their_protocol(workplace: Path) -
     expected = {"run": "digits", "step": 8, "weights": "ema", "evaluations": 5, "seed": 7, "n": 5, "complete": True}
     assert expected.items() <= protocol.items()
     manifest = json.loads((workplace / ROOT / "checkpoints/step-00000008/manifest.json").read_text())
+    assert protocol["samples"] == {name: reading.sha256_of(out / name) for name in sorted(batches)}
     assert protocol["weights_sha256"] == manifest["files"]["ema.safetensors"]["sha256"]
 
 
@@ -108,7 +109,7 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
     result = draw(workplace, "--n", "3", "--interpolate", "4", "--batch-size", "8", "--seed", "2", "--film")
     assert result.code == 0
     assert "3 rows of 4" in result.err
-    rows = load_file(workplace / "out/samples.safetensors")["samples"]
+    rows = samples_in(workplace / "out").read("samples")
     assert rows.shape == (12, 1, 8, 8)
     plain = drawn(workplace, "--n", "3", "--seed", "2", out="plain")
     assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 0], plain) <= 1
@@ -237,7 +238,7 @@ def test_a_request_that_makes_no_sense_is_one_line(workplace: Path, words: list[
     result = draw(workplace, *words)
     assert result.code == code
     assert expected in message(result)
-    assert not (workplace / "out/samples.safetensors").exists()
+    assert not [*(workplace / "out").glob(SAMPLES)]
 
 
 def test_an_unsound_latest_checkpoint_is_refused(workplace: Path) -> None:
@@ -293,11 +294,9 @@ def test_an_experiment_without_an_average_is_sampled_raw(tmp_path: Path) -> None
 def test_a_folder_that_another_process_fills_is_not_cleared(workplace: Path, words: tuple[str, ...]) -> None:
     Image.new("L", (8, 8)).save(workplace / "grey.png")
     assert draw(workplace, "--n", "2").code == 0
-    write_part(workplace / "out/.parts", Part(torch.arange(2), {"images": torch.zeros(2, 1, 8, 8)}))
     before = files(workplace / "out")
     with folder_lock(workplace / "out", "the samples"):
         result = command(*words, "--n", "1", "--out", "out", "--overwrite", *CPU, folder=workplace)
     assert result.code == 1
     assert "out is being written by process " in message(result)
     assert files(workplace / "out") == before
-    assert list((workplace / "out/.parts").iterdir())

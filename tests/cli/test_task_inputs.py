@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ncsnx.inverse import psnr
 from ncsnx.inverse.image_quality import image_distances
 from ncsnx.inverse.posterior_maps import read_posterior
+from ncsnx.sampling.sample_folder import samples_in
 from tests.cli import drawing
 from tests.cli.drawing import error
 from tests.inverse.examples import blurred
@@ -227,7 +227,7 @@ def test_maps_and_calibration_stand_beside_the_samples(place: Path) -> None:
     assert "left out: " in result.err
     out = place / "out"
     maps = read_posterior(out / "posterior.safetensors")
-    images = load_file(out / "samples.safetensors")["samples"].view(2, 3, 1, 8, 8)
+    images = samples_in(out).read("samples").view(2, 3, 1, 8, 8)
     torch.testing.assert_close(maps.mean, images.mean(dim=1))
     torch.testing.assert_close(maps.deviation, images.std(dim=1), atol=1e-5, rtol=0)
     assert (maps.low, maps.high) == (0, 1)

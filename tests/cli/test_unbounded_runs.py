@@ -7,13 +7,13 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 
 import ncsnx
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints
+from ncsnx.sampling.sample_folder import samples_in
 from tests.cli.command import run
 from tests.published import golden_path
 from tests.training.tiny import CPU, command, overrides
@@ -83,7 +83,7 @@ def test_a_run_derived_on_larger_data_measures_its_own_scale(copied: Path) -> No
 def test_samples_are_in_own_values_and_pictures_show_a_window_that_is_said(copied: Path) -> None:
     sampled = run("sample", "digits", "--n", "3", "--frames", "2", "--film", "--out", "drawn", *CPU)
     assert sampled.code == 0, sampled.err
-    values = safetensors.torch.load_file(copied / "drawn" / "samples.safetensors")["samples"]
+    values = samples_in(copied / "drawn").read("samples")
     window = Run(copied / "runs" / "digits").space().pictures
     assert f"pictures show {window}" in sampled.err
     protocol = json.loads((copied / "drawn" / "protocol.json").read_text())

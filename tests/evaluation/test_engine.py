@@ -15,8 +15,9 @@ from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.engine import Measure, measure_all, missing, writing
 from ncsnx.ranks import shared_disk
 from ncsnx.ranks.rank_group import ALONE, RankGroup
+from ncsnx.ranks.shared_batches import batches_of
 from ncsnx.runs.manifest import UnsoundError
-from ncsnx.storage.parts import Part
+from ncsnx.storage.parts import Tensors
 from ncsnx.work import SILENT, Advance, Work
 from tests.ranks.process_ranks import in_ranks, work_in
 
@@ -79,10 +80,9 @@ class Sums(Measure):
     def units(self, subject: str) -> int:
         return 30
 
-    def parts(self, subject: str, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        for start in range(0, len(indices), 4):
+    def parts(self, subject: str, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Tensors]:
+        for batch in map(torch.tensor, batches_of(indices, 4)):
             work.check_stop()
-            batch = torch.tensor(indices[start : start + 4])
             first = int(batch[0])
             if first in self.slow:
                 time.sleep(1)
@@ -90,7 +90,7 @@ class Sums(Measure):
                 raise self.error(f"images from {first} on")
             advance(len(batch))
             self.made.extend((subject, index) for index in batch.tolist())
-            yield Part(batch, {"values": batch.view(-1, 1).float(), "others": torch.zeros(len(batch), 3, 2)})
+            yield {"values": batch.view(-1, 1).float(), "others": torch.zeros(len(batch), 3, 2)}
 
     def row(self, subject: str, whole: Mapping[str, Tensor], work: Work) -> dict[str, Any]:
         return {"sum": float(whole["values"].sum())}

@@ -24,7 +24,6 @@ from ncsnx.inverse import (
     LinearOperator,
     Masking,
     MatrixOperator,
-    Measured,
 )
 from ncsnx.inverse.condition import Begun
 from ncsnx.inverse.operators import Identity
@@ -103,8 +102,7 @@ def drawn(
         level = sigma.view(-1, 1) if isinstance(sigma, Tensor) else sigma
         return -((along / (variances.to(x) + level**2)) @ axes.to(x).T).view_as(x)
 
-    measured = Measured(operator, values.expand(count, -1), noise)
-    condition = Condition(measured, source("measurement"), lowest=levels[-1])
+    condition = Condition(operator, values.expand(count, -1), source("measurement"), noise, lowest=levels[-1])
     x = 0.5 + first_sigma(sampler, levels) * source("start")(0)
     *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=source("steps"), constrain=condition)
     return last.x.double().flatten(1)
@@ -206,7 +204,7 @@ def images_of_one_mixture(sampler: Sampler, count: int) -> Tensor:
 
     levels = sigmas(resolve("cifar10").experiment.schedule)
     operator = Masking((torch.arange(16) == 0).view(shape))
-    condition = Condition(Measured(operator, y.expand(count, 1), noise), draw, lowest=levels[-1])
+    condition = Condition(operator, y.expand(count, 1), draw, noise, lowest=levels[-1])
     x = 0.62 + first_sigma(sampler, levels) * draw(0)
     *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=draw, constrain=condition)
     return last.x.flatten(1)
@@ -246,7 +244,7 @@ def test_more_steps_bring_the_labels_of_half_digits_nearer_to_their_law_by_eithe
     right = by_label((-(away**2) / (2 * (noise**2 + wide**2))).softmax(dim=1))
     levels, given = tuple(10 * 0.001 ** (k / 99) for k in range(100)), y.repeat_interleave(100, dim=0)
     conditions = {
-        "exact": Condition(Measured(operator, given, noise), draw, lowest=levels[-1]),
+        "exact": Condition(operator, given, draw, noise, lowest=levels[-1]),
         "cg": DataConsistency(map=operator, given=operator.adjoint(given), deviation=noise, norm=1.0),
     }
     variation = {}
@@ -274,7 +272,7 @@ def test_measured_pixels_keep_their_law_at_any_number_of_steps(deviation: float,
 
     sampler, operator = ConsistentAnnealed(steps=steps), Masking(torch.ones(shape, dtype=torch.bool))
     values = torch.tensor([[0.1, -0.1, 0.05, 0.0]]).double()
-    condition = Condition(Measured(operator, values.expand(500, -1), noise), draw, lowest=levels[-1])
+    condition = Condition(operator, values.expand(500, -1), draw, noise, lowest=levels[-1])
     states = build_sampler(sampler)(
         scaled(lambda x, sigma: -x / (deviation**2 + sigma**2)),
         levels[0] * draw(0),
@@ -307,8 +305,8 @@ def test_the_mean_of_alternatives_of_a_noisy_picture_is_its_denoised_image(sampl
             config = at_noise(attrs.evolve(sampler, steps=steps), noise)
 
             def images(count: int, source: Source, config: Sampler = config, score: Score = score) -> Tensor:
-                measured = Measured(operator, values.expand(count, -1), noise)
-                condition = Condition(measured, source("measurement"), lowest=levels[-1])
+                draw = source("measurement")
+                condition = Condition(operator, values.expand(count, -1), draw, noise, lowest=levels[-1])
                 x = levels[0] * source("start")(0)
                 *_, last = build_sampler(config)(scaled(score), x, levels, noise=source("steps"), constrain=condition)
                 return last.x.flatten(1)
@@ -409,7 +407,7 @@ def test_inpainting_is_the_published_one_when_it_is_fed_its_draws() -> None:
     values = operator.coefficients(reference.repeat_interleave(2, dim=0))
     half = known.shape[-1] - known.shape[-1] // 2
     draws = RecordedNoise(functional.pad(tensors["inpaint.noise_known"], (0, half)))
-    condition = Condition(Measured(operator, values), draws)
+    condition = Condition(operator, values, draws)
     sampler = build_sampler(AnnealedLangevin(step_size=5e-6, steps_per_level=2, denoise=False))
     noise = RecordedNoise(tensors["inpaint.noise"])
     states = list(sampler(network.scaled_score, init, network.noise_levels, noise=noise, constrain=condition))
@@ -420,7 +418,7 @@ def test_a_result_is_brought_between_black_and_white_and_keeps_its_measurement()
     operator = Averaging((1, 4, 4), 2)
     values = operator.coefficients(torch.full((1, 1, 4, 4), 0.9))
     x = 0.9 + 0.6 * torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    condition = Condition(Measured(operator, values), RecordedNoise(torch.zeros(0)), ends=(0.0, 1.0))
+    condition = Condition(operator, values, RecordedNoise(torch.zeros(0)), ends=(0.0, 1.0))
     result = condition(x, 0.0, 0)
     torch.testing.assert_close(operator.coefficients(result), values)
     assert float(result.max()) < 1 + 1e-4
@@ -438,8 +436,8 @@ def test_a_third_of_the_frequencies_and_both_ends_are_kept_by_each_image_for_its
     x = truth + 0.1 * torch.randn(truth.shape, generator=generator)
 
     def result(rows: slice) -> Tensor:
-        measured = Measured(operator, values[rows], deviation)
-        return Condition(measured, RecordedNoise(torch.zeros(0)), 0.01, ends=(0.0, 1.0))(x[rows], 0.0, 0)
+        draw = RecordedNoise(torch.zeros(0))
+        return Condition(operator, values[rows], draw, deviation, lowest=0.01, ends=(0.0, 1.0))(x[rows], 0.0, 0)
 
     found = result(slice(None))
     away = (operator.coefficients(found) - values).abs()
@@ -452,7 +450,7 @@ def test_a_third_of_the_frequencies_and_both_ends_are_kept_by_each_image_for_its
 def test_a_result_keeps_what_was_measured_better_than_the_last_level_is() -> None:
     operator = MatrixOperator((1, 1, 3), torch.diag(torch.tensor([1.0, 0.01, 0.001])))
     values, x = operator.coefficients(torch.full((1, 1, 1, 3), 0.5)), torch.zeros(1, 1, 1, 3)
-    condition = Condition(Measured(operator, values, 0.001), RecordedNoise(torch.zeros(0)), lowest=0.2)
+    condition = Condition(operator, values, RecordedNoise(torch.zeros(0)), 0.001, lowest=0.2)
     torch.testing.assert_close(condition(x, 0.0, 0), torch.tensor([[[[0.5, 0.5, 0.0]]]]), atol=1e-6, rtol=0)
 
 
@@ -470,7 +468,7 @@ def test_a_measurement_with_more_noise_than_the_first_level_keeps_the_posterior(
         return -x / (1 + sigma**2)
 
     def images(count: int, source: Source) -> Tensor:
-        condition = Condition(Measured(operator, values.expand(count, -1), 1000.0), source("measurement"))
+        condition = Condition(operator, values.expand(count, -1), source("measurement"), 1000.0)
         x = levels[0] * source("start")(0)
         *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=source("steps"), constrain=condition)
         return last.x.flatten(1)
@@ -482,7 +480,7 @@ def test_a_measurement_with_more_noise_than_the_first_level_keeps_the_posterior(
 
 def test_a_noisy_measurement_and_what_the_sampler_has_are_weighted_by_their_precision() -> None:
     operator = Masking(torch.tensor([[[True, False]]]))
-    condition = Condition(Measured(operator, torch.tensor([[1.0]]), 0.5), RecordedNoise(torch.ones(3, 1, 1, 1, 2)))
+    condition = Condition(operator, torch.tensor([[1.0]]), RecordedNoise(torch.ones(3, 1, 1, 1, 2)), 0.5)
     x, last = torch.tensor([[[[0.2, 0.3]]]]), arrived(0.45, torch.tensor([[[[0.4, 0.4]]]]))
     c = (1 - 0.3**2 / 0.5**2) ** 0.5
     u = 0.4 + (0.2 - 0.4) / c

@@ -60,6 +60,9 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
         def coefficients(self, x: Tensor) -> Tensor:
             return 2 * super().coefficients(x)
 
+        def images(self, c: Tensor) -> Tensor:
+            return 2 * super().images(c)
+
     class Longer(TopHalf):
         def images(self, c: Tensor) -> Tensor:
             return super().images(c)[:, :, 1:]
@@ -75,9 +78,9 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
 
     for kind, told in (
         (Doubled, "are not orthonormal"),
-        (Longer, r"gave \(2, 2, 4, 4\) instead of"),
+        (Longer, r"Longer.adjoint gave \(2, 2, 4, 4\)"),
         (Blind, "finite and above 0"),
-        (Skewed, "must be the transpose"),
+        (Skewed, "adjoint is not the adjoint of apply"),
     ):
         with pytest.raises(NcsnxError, match=told):
             kind((2, 5, 4)).check()

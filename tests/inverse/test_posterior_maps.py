@@ -19,7 +19,6 @@ from ncsnx.inverse import Masking, Task, posterior_maps
 from ncsnx.inverse.posterior_maps import (
     POSTERIOR_FILE,
     QUANTILES,
-    alternatives_of,
     pixel_maps,
     read_posterior,
     write_posterior,
@@ -36,11 +35,9 @@ class Killed(Exception):
 
 
 def write(folder: Path, samples: Tensor, pictures: int, own: tuple[float, float], samples_sha256: str) -> str:
-    """Writes the maps of samples, of as many pictures, as they are read from their file."""
-    save_file({"samples": samples}, folder / "samples.safetensors")
-    stored = folder / "samples.safetensors"
+    """Writes the maps of samples, of as many pictures."""
     space = attrs.evolve(unit_space(*SHAPE), own=own)
-    maps = [pixel_maps(alternatives_of(stored, picture, pictures), space) for picture in range(pictures)]
+    maps = [pixel_maps(images, space) for images in samples.chunk(pictures)]
     return write_posterior(folder / POSTERIOR_FILE, maps, space, len(samples) // pictures, samples_sha256)
 
 
@@ -100,10 +97,9 @@ def test_a_stop_between_pictures_keeps_the_earlier_file(tmp_path: Path) -> None:
             raise Killed
 
     (tmp_path / POSTERIOR_FILE).write_bytes(b"earlier")
-    samples = tmp_path / "samples.safetensors"
-    save_file({"samples": torch.rand(6, *SHAPE)}, samples)
+    save_file({"samples": torch.rand(6, *SHAPE)}, tmp_path / "samples-00000.safetensors")
     task = Task(name="half", operator=Masking(KNOWN), values=torch.zeros(2, 32))
     with pytest.raises(Killed):
-        record_task(task, tmp_path, samples, unit_space(*SHAPE), check_stop=stop)
-    assert {path.name for path in tmp_path.iterdir()} == {"samples.safetensors", POSTERIOR_FILE}
+        record_task(task, tmp_path, 3, unit_space(*SHAPE), check_stop=stop)
+    assert {path.name for path in tmp_path.iterdir()} == {"samples-00000.safetensors", POSTERIOR_FILE}
     assert (tmp_path / POSTERIOR_FILE).read_bytes() == b"earlier"

@@ -23,7 +23,7 @@ from ncsnx.ranks.rank_group import ALONE, RankGroup, held_by_first
 from ncsnx.ranks.shared_batches import own_images
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.stopping import StopRequest
-from ncsnx.storage.parts import Part, are_whole, write_part
+from ncsnx.storage.parts import Parts
 from tests.ranks.process_ranks import Ended, in_ranks
 
 
@@ -246,8 +246,10 @@ def test_a_file_that_never_shows_is_an_error_that_names_it(tmp_path: Path, monke
 def test_the_parts_of_other_ranks_are_waited_for_until_all_are_listed(tmp_path: Path) -> None:
     """The last parts appear after a while, as in an older listing of the folder on another machine."""
 
+    parts = Parts(tmp_path)
+
     def write(start: int) -> None:
-        write_part(tmp_path, Part(torch.arange(start, start + 10), {"values": torch.zeros(10, 1)}))
+        parts.add(start, {"values": torch.zeros(10, 1)})
 
     def write_late() -> None:
         time.sleep(0.5)
@@ -257,6 +259,6 @@ def test_the_parts_of_other_ranks_are_waited_for_until_all_are_listed(tmp_path: 
     write(0)
     thread = threading.Thread(target=write_late)
     thread.start()
-    wait_for_file(tmp_path, "all ranks", RankGroup(), lambda: None, is_seen=lambda: are_whole(tmp_path, 30))
+    wait_for_file(tmp_path, "all ranks", RankGroup(), lambda: None, is_seen=lambda: not parts.missing(30))
     assert len(list(tmp_path.iterdir())) == 3
     thread.join()

@@ -74,7 +74,7 @@ def test_images_are_those_of_one_process(kind: str, workplace: Path, sharing: Pa
     else:
         assert succeeded(finish(*words, folder=sharing)).err.count(" from runs/digits") == 1, "one rank speaks"
     assert without_remarks(files(sharing / "out")) == without_remarks(files(workplace / "out"))
-    assert not (sharing / "out/.parts").exists()
+    assert not (sharing / "out/.frames").exists()
 
 
 ROWS = {

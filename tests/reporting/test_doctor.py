@@ -52,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (sampling / "images").mkdir(parents=True)
     for place in ("images/00000.png", "grid.png"):
         (sampling / place).write_bytes(b"PNG")
-    (sampling / "samples.safetensors").write_bytes(b"samples")
+    (sampling / "samples-00000.safetensors").write_bytes(b"samples")
     record = {
         "n": 1,
         "columns": 1,
@@ -60,7 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "step": 30,
         "weights_sha256": json.loads((folder(run, 30) / MANIFEST).read_bytes())["files"]["ema.safetensors"]["sha256"],
         "complete": True,
-        "samples_sha256": hashlib.sha256(b"samples").hexdigest(),
+        "samples": {"samples-00000.safetensors": hashlib.sha256(b"samples").hexdigest()},
     }
     (sampling / "protocol.json").write_text(json.dumps(record))
     model = weights(run.experiment(), b"model")
@@ -162,7 +162,7 @@ def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
         ("segments.jsonl", None, "missing"),
         ("metrics.jsonl", lambda content: b'{"step": "3"}\n', "damaged"),
         ("measurements.jsonl", lambda content: content + b"{}\n", "damaged"),
-        (f"{SAMPLING}/samples.safetensors", lambda content: b"others", "damaged"),
+        (f"{SAMPLING}/samples-00000.safetensors", lambda content: b"others", "damaged"),
         (f"{SAMPLING}/protocol.json", replaced('"n": 1', '"made": 3, "n": 1'), "damaged"),
         ("exported/model.safetensors", lambda content: b"others", "damaged"),
     ],

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.sampler import Exponential, GridSampler, Sampler
-from ncsnx.inverse import Masking, Measured
+from ncsnx.inverse import Masking
 from ncsnx.inverse.condition import Condition
 from ncsnx.samplers.building import run, sampler_levels
 from ncsnx.samplers.contract import Definition
@@ -43,7 +43,7 @@ MeasuredPixels = Callable[[Tensor, Tensor, float, Noise], Constrain]
 
 def measured_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Condition:
     """A noisy measurement of some pixels. known: mask (C, H, W) bool; values: (B, M)."""
-    return Condition(Measured(Masking(known), values, deviation), noise)
+    return Condition(Masking(known), values, noise, deviation)
 
 
 _SHAPE, _COUNT, _FEW = (1, 4, 4), 400, 12

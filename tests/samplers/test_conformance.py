@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ncsnx.config import Exponential, Sampler
 from ncsnx.config.sampler import GridSampler
-from ncsnx.inverse import Averaging, Condition, Measured
+from ncsnx.inverse import Averaging, Condition
 from ncsnx.samplers.building import build_sampler, evaluations, first_sigma, state_count
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import State
@@ -101,14 +101,13 @@ def test_an_exact_measurement_is_kept_and_the_rest_follows_from_it(config: Sampl
     few = definition_of(type(config)).adaptive
     config, count = in_steps(config, 6 if few else 40), 8 if few else 200
     values = operator.coefficients(torch.full((1, 1, 4, 4), 0.9)) * torch.tensor([1.0, 0.5, 1.5, 1.0])
-    measured = Measured(operator, values.expand(count, -1))
     indices = torch.arange(count)
-    condition = Condition(measured, SeededNoise(1, indices, (1, 4, 4)), lowest=levels[-1])
+    condition = Condition(operator, values.expand(count, -1), SeededNoise(1, indices, (1, 4, 4)), lowest=levels[-1])
     x = initial_normal(2, indices, (1, 4, 4), mean=0.5, sigma=levels[0])
     noise = SeededNoise(3, indices, (1, 4, 4))
     *_, last = build_sampler(config)(scaled(gaussian_score), x, levels, noise=noise, constrain=condition)
-    torch.testing.assert_close(operator.coefficients(last.x), measured.values, atol=1e-5, rtol=0)
-    rest = last.x - operator.images(measured.values)
+    torch.testing.assert_close(operator.coefficients(last.x), condition.values, atol=1e-5, rtol=0)
+    rest = last.x - operator.images(condition.values)
     assert float(rest.mean(dim=0).abs().max()) < 5 * DEVIATION / math.sqrt(count)
     # standard deviation in 12 of 16 directions, up to the error of 40 steps and of first order (half of the variance)
     assert 0.6 < float(rest.std()) / (DEVIATION * math.sqrt(12 / 16)) < 1.3

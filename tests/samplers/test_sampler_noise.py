@@ -10,8 +10,8 @@ from ncsnx.sampling.draws import (
     SeededNoise,
     interpolated,
     interpolated_noise,
+    other_ends,
     sampler_draws,
-    second_noise,
     seeded_draws,
 )
 from tests.samplers.toy import SHAPE
@@ -43,7 +43,7 @@ def test_initial_samples_from_data_are_chosen_images_plus_the_largest_noise() ->
 
 def test_column_zero_is_p_exactly_and_the_last_is_q() -> None:
     rows = torch.arange(3)
-    p, q = SeededNoise(0, rows, SHAPE), second_noise(0, SHAPE)(rows)
+    p, q = SeededNoise(0, rows, SHAPE), SeededNoise(1, rows, SHAPE)
     noise = interpolated_noise(p, q, columns=5)(2).view(3, 5, *SHAPE)
     assert torch.equal(noise[:, 0], p(2))
     torch.testing.assert_close(noise[:, -1], q(2))
@@ -53,7 +53,8 @@ def test_column_zero_is_p_exactly_and_the_last_is_q() -> None:
 
 def test_all_columns_of_a_row_start_from_the_plain_samples_x() -> None:
     plain = seeded_draws(5, unit_space(*SHAPE))
-    draws = interpolated(plain, second_noise(5, SHAPE), columns=4)
+    langevin = AnnealedLangevin(step_size=1e-4, steps_per_level=1)
+    draws = interpolated(plain, other_ends(plain, langevin, [2.0, 1.0], unit_space(*SHAPE), 5), columns=4)
     rows = torch.tensor([2, 9])
     start = draws.initial(rows).view(2, 4, *SHAPE)
     assert draws.columns == 4

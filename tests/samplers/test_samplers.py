@@ -29,7 +29,7 @@ from ncsnx.noise.levels import sigmas as levels_of
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.grids import grid_of
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import SeededNoise, initial_normal, interpolated_noise, repeat_rows, sampler_draws
+from ncsnx.sampling.draws import SeededNoise, initial_normal, interpolated_noise, sampler_draws
 from ncsnx.sampling.probability_flow import ProbabilityFlow as FlowODE
 from ncsnx.sampling.probability_flow import Probes
 from tests.config.examples import minimal
@@ -224,7 +224,8 @@ def test_an_interpolation_is_the_published_one(golden: Golden) -> None:
         RecordedNoise(tensors["interp.noise_p"]), RecordedNoise(tensors["interp.noise_q"]), columns=3
     )
     sampler = build_sampler(AnnealedLangevin(step_size=5e-6, steps_per_level=2, denoise=False))
-    *_, last = sampler(network.scaled_score, repeat_rows(tensors["ald.init"], 3), network.noise_levels, noise=noise)
+    x = tensors["ald.init"].repeat_interleave(3, dim=0)
+    *_, last = sampler(network.scaled_score, x, network.noise_levels, noise=noise)
     assert relative_error(last.x, tensors["interp.final"]) < TOLERANCE
 
 

@@ -13,8 +13,7 @@ from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.images import to_uint8
 from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.samplers.state import Score, State
-from ncsnx.sampling.draws import Draws, interpolated, second_noise, seeded_draws
-from ncsnx.sampling.generate import frame_of, frame_steps, generate
+from ncsnx.sampling.draws import Draws, frame_of, frame_steps, generate, interpolated, seeded_draws
 from ncsnx.sampling.request import images_at_once
 from tests.golden_networks import load_golden
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, scaled
@@ -109,7 +108,7 @@ def test_neither_gradients_nor_the_global_generator_are_touched() -> None:
 
 
 def test_an_interpolation_has_whole_rows_in_a_batch() -> None:
-    across = interpolated(PLAIN, second_noise(0, SHAPE), columns=3)
+    across = interpolated(PLAIN, seeded_draws(1, unit_space(*SHAPE)), columns=3)
     assert [(list(rows), len(x)) for rows, x in batches(range(3), 7, across)] == [([0, 1], 6), ([2], 3)]
     assert [len(x) for _, x in batches(range(2), 1, across)] == [3, 3]
 

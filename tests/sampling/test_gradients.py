@@ -44,20 +44,24 @@ def test_a_score_has_a_gradient_if_x_requires_one_and_only_then(model: Model) ->
     assert all(not parameter.requires_grad for parameter in model.network.parameters())
 
 
-def test_a_score_of_images_that_the_network_cannot_halve_is_refused(model: Model) -> None:
-    with pytest.raises(NcsnxError, match="needs images whose height and width"):
-        model.score(torch.rand(1, 1, 7, 8), 0.3)
+IMAGES = torch.rand(2, 1, 8, 8)
 
 
-@pytest.mark.parametrize("sigma", [0.0, -1.0, torch.tensor([0.3, 0.0]).view(-1, 1, 1, 1)])
-def test_a_score_without_noise_is_refused(model: Model, sigma: float | Tensor) -> None:
-    with pytest.raises(NcsnxError, match="σ must be above 0"):
-        model.denoise(torch.rand(2, 1, 8, 8), sigma)
-
-
-def test_a_score_of_images_of_another_type_is_refused(model: Model) -> None:
-    with pytest.raises(NcsnxError, match=r"images must be torch\.float32, as the network's weights are, not torch\.f"):
-        model.score(torch.rand(1, 1, 8, 8, dtype=torch.float64), 0.3)
+@pytest.mark.parametrize(
+    ("x", "sigma", "told"),
+    [
+        (IMAGES[..., 1:, :], 0.3, "needs images whose height and width"),
+        (IMAGES, 0.0, "σ must be above 0"),
+        (IMAGES, -1.0, "σ must be above 0"),
+        (IMAGES, torch.tensor([0.3, 0.0]).view(-1, 1, 1, 1), "σ must be above 0"),
+        (IMAGES.double(), 0.3, r"images must be torch\.float32, as the network's weights are, not torch\.f"),
+    ],
+)
+def test_a_score_that_the_network_cannot_give_is_refused(
+    model: Model, x: Tensor, sigma: float | Tensor, told: str
+) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        model.denoise(x, sigma)
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS.values(), ids=EXECUTIONS.keys())

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.torch import save_file
 
 from ncsnx.errors import NcsnxError
 from ncsnx.images import to_uint8
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample_folder import SampleFolder
-from ncsnx.storage.parts import Part, done_indices, write_part
+from ncsnx.sampling.sample_folder import SampleFolder, samples_in
 from tests.forked import REPOSITORY
 from tests.runs.kept import tree
 from tests.samplers.toy import SHAPE
@@ -44,30 +42,50 @@ def still_folder(
     return SampleFolder(path, facts=protocol, request=SampleRequest(n=count), shape=shape)
 
 
-def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_files(tmp_path: Path) -> None:
+def assert_same(folder: Path, other: Path) -> None:
+    """The same images and pictures, and no further files."""
+    found, expected = (
+        {name: content for name, content in tree(one).items() if not name.endswith((".safetensors", "protocol.json"))}
+        for one in (folder, other)
+    )
+    assert found == expected
+    assert torch.equal(samples_in(folder).read("samples"), samples_in(other).read("samples"))
+
+
+def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_images(tmp_path: Path) -> None:
     sample(tmp_path / "whole", COUNT, COUNT)
     kill_when_added(tmp_path / "killed", batch_size=3, batches=2)
-    assert not (tmp_path / "killed" / "samples.safetensors").exists()
+    assert [*samples_in(tmp_path / "killed").files()] == [0, 3]
     assert sample(tmp_path / "killed", 5, COUNT) == [6, 7, 8, 9, 10, 11]
-    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+    assert [*samples_in(tmp_path / "killed").files()] == [0, 3, 6, 11]
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+    samples = samples_in(tmp_path / "killed")
+    assert torch.equal(samples.read("samples", 2, 5), samples.read("samples")[2:7])
 
 
-@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: whole + b"x"])
-def test_a_torn_part_isnt_done(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+def renumber(samples: Path, number: int) -> None:
+    """Gives a file of samples and its frames the names of those from another image on."""
+    for path in (samples, samples.parent / ".frames" / f"frames-{samples.stem[-5:]}.safetensors"):
+        path.rename(path.with_name(path.name.replace(samples.stem[-5:], f"{number:05d}")))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: save_file({"samples": torch.zeros(3, 1, 2, 2)}, path),
+        lambda path: renumber(path, 2),
+        lambda path: renumber(path, 10),
+        lambda path: (path.parent / ".frames" / "frames-00003.safetensors").unlink(),
+    ],
+    ids=["torn", "another shape", "overlapping", "more than all", "without frames"],
+)
+def test_a_file_that_isnt_of_these_samples_isnt_done(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     sample(tmp_path / "whole", COUNT, COUNT)
-    kill_when_added(tmp_path / "torn", batch_size=3, batches=2)
-    part = min((tmp_path / "torn" / ".parts").glob("*.safetensors"))
-    part.write_bytes(damage(part.read_bytes()))
-    assert sample(tmp_path / "torn", 4, COUNT) == [0, 1, 2, *range(6, 12)]
-    assert tree(tmp_path / "torn") == tree(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("indices", [[0, 1000], [-1, 0]])
-def test_a_part_with_images_that_do_not_exist_is_not_done(tmp_path: Path, indices: list[int]) -> None:
-    write_part(tmp_path, Part(torch.tensor(indices), {"images": torch.zeros(2, *SHAPE)}))
-    next(tmp_path.iterdir()).rename(tmp_path / "00000000-00000001.safetensors")
-    assert done_indices(tmp_path, 4) == set()
-    assert list(tmp_path.iterdir()) == []
+    kill_when_added(tmp_path / "torn", batch_size=3, batches=3)
+    damage(tmp_path / "torn" / "samples-00003.safetensors")
+    assert sample(tmp_path / "torn", 4, COUNT) == [3, 4, 5, 9, 10, 11]
+    assert_same(tmp_path / "torn", tmp_path / "whole")
 
 
 def test_another_protocol_is_refused_with_what_differs_and_what_to_type(tmp_path: Path) -> None:
@@ -100,7 +118,7 @@ def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
     assert folder.missing() == [0, 1]
     folder.add([0, 1], torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0)))
     folder.finish()
-    images = {"images/00000.png", "images/00001.png", "grid.png", "samples.safetensors"}
+    images = {"images/00000.png", "images/00001.png", "grid.png", "samples-00000.safetensors"}
     assert set(tree(tmp_path)) == {"protocol.json", *images, *theirs}
 
 
@@ -132,9 +150,9 @@ def test_an_assembly_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
     kill_when_added(out, batch_size=COUNT // 2, batches=1)
     (out / "images").mkdir()
     (out / "images" / "00000.png").write_bytes(b"of an earlier attempt")
-    (out / "images" / ".00001.png.tmp-17-0011aaff").write_bytes(b"")
+    (out / ".samples-00006.safetensors.tmp-17-0011aaff").write_bytes(b"")
     sample(out, 5, COUNT)
-    assert tree(out) == tree(tmp_path / "whole")
+    assert_same(out, tmp_path / "whole")
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -169,7 +187,7 @@ def test_a_damaged_record_is_called_that_and_the_samples_can_be_made_again(
 
 def test_samples_that_changed_since_are_found_out(tmp_path: Path) -> None:
     sample(tmp_path, 5, COUNT)
-    path = tmp_path / "samples.safetensors"
+    path = tmp_path / "samples-00005.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -183,7 +201,8 @@ def test_samples_that_changed_since_are_found_out(tmp_path: Path) -> None:
 def test_an_unfinished_folder_cant_be_declared_complete(tmp_path: Path) -> None:
     folder = still_folder(tmp_path, 3)
     folder.open()
-    folder.add([0, 2], torch.zeros(2, *SHAPE))
+    folder.add([0], torch.zeros(1, *SHAPE))
+    folder.add([2], torch.zeros(1, *SHAPE))
     assert folder.missing() == [1]
     with pytest.raises(NcsnxError, match="1 of 3"):
         folder.finish()
@@ -199,8 +218,7 @@ def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> Non
     folder.add([2], images[8:], frames[:, 8:])
     folder.add([0, 1], images[:8], frames[:, :8])
     folder.finish()
-    samples: Tensor = load_file(tmp_path / "samples.safetensors")["samples"]
-    assert torch.equal(samples, images)
+    assert torch.equal(samples_in(tmp_path).read("samples"), images)
     with Image.open(tmp_path / "grid.png") as read:
         assert read.size == (4 * 66 + 2, 3 * 66 + 2)
         middles = [read.getpixel((34 + 66 * column, 34 + 66 * row)) for row in range(3) for column in range(4)]

@@ -134,10 +134,6 @@ def test_contents_are_on_the_disk_before_their_names_and_names_before_anything_e
 
     parent = f"sync {tmp_path.name}"
     assert synced(lambda: atomic.write_bytes(tmp_path / "file", b"content")) == ["sync temporary", "name file", parent]
-    with atomic.replacement(tmp_path / "pieces", 3) as file:
-        done.clear()
-        file.write(b"abc")
-    assert done == ["sync temporary", "name pieces", parent]
     with atomic.new_folder(tmp_path / "folder"):
         done.clear()
     assert done == ["sync temporary", "name folder", parent]
