@@ -79,7 +79,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Results": (
         "ncsnx.results.Result",
         "ncsnx.commands.training.job.TrainedRun",
-        "ncsnx.sampling.sampled_images.SampledImages",
+        "ncsnx.sampling.sample_folder.SampledImages",
         "ncsnx.inverse.restoring.RestoredImages",
         "ncsnx.runs.measurements.Measurements",
         "ncsnx.runs.measurements.MeasuredRow",
