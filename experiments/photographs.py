@@ -1,4 +1,4 @@
-"""Patches of photographs in colour: a prior for restoring photographs, trained in hours on a CPU core.
+"""Patches of photographs in color: a prior for restoring photographs, trained in hours on a CPU core.
 
 The pictures are those of `examples/photographs.py`. They are wallpapers for large screens, smooth at full size, and are
 cut at a half, a quarter and an eighth of it. The learning rate falls slowly, so that the averaged weights are usable

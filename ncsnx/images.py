@@ -60,13 +60,13 @@ class Window:
 
     def __str__(self) -> str:
         span = f"{self.low:g} to {self.high:g}"
-        return f"magnitude {span}, beside it the phase ({PHASE_COLOURS})" if self.is_complex else span
+        return f"magnitude {span}, beside it the phase ({PHASE_COLORS})" if self.is_complex else span
 
 
 UNIT = Window()
 """The window of images in [0, 1]."""
-PHASE_COLOURS = "red 0, green 2π/3, blue −2π/3"
-"""The cyclic colours of the phase, in words."""
+PHASE_COLORS = "red 0, green 2π/3, blue −2π/3"
+"""The cyclic colors of the phase, in words."""
 
 
 def complex_parts(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,8 +77,8 @@ def complex_parts(values: Tensor) -> tuple[Tensor, Tensor]:
 def magnitude_and_phase(images: Tensor, window: Window) -> Tensor:
     """Pairs of real and imaginary channels (…, 2K, H, W) → pictures (…, 3, H, 2K·W), in [0, 1] within the window.
 
-    For each complex channel the magnitude in grey, from black at `window.low` to white at `window.high`, and to the
-    right of it the phase φ in cyclic colours of equal sum: red (1 + cos φ)/2, green and blue the same at φ ∓ 2π/3. It
+    For each complex channel the magnitude in gray, from black at `window.low` to white at `window.high`, and to the
+    right of it the phase φ in cyclic colors of equal sum: red (1 + cos φ)/2, green and blue the same at φ ∓ 2π/3. It
     is black where the value is 0.
     """
     real, imaginary = complex_parts(images)
@@ -219,7 +219,7 @@ def captioned_grid(rows: Sequence[GridRow]) -> bytes:
 
 
 def picture(image: Tensor) -> Image.Image:
-    """(C, H, W) uint8 → grey image for one channel, RGB for three; otherwise the channels side by side in grey."""
+    """(C, H, W) uint8 → gray image for one channel, RGB for three; otherwise the channels side by side in gray."""
     shown = side_by_side(image).permute(1, 2, 0).cpu().contiguous().numpy()
     return Image.fromarray(shown if image.shape[0] == 3 else shown[:, :, 0])
 

@@ -1,4 +1,4 @@
-"""HTML for notebooks: tables and pictures, with all text escaped, in the colours of the page around them."""
+"""HTML for notebooks: tables and pictures, with all text escaped, in the colors of the page around them."""
 
 import base64
 import html
@@ -26,7 +26,7 @@ def heading(text: str, remark: str = "") -> str:
 
 
 def remark(text: str) -> str:
-    """A paragraph in a dim colour, such as a caption."""
+    """A paragraph in a dim color, such as a caption."""
     return f'<div style="{_DIM}; max-width: 60em">{escaped(text)}</div>'
 
 

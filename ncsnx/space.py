@@ -207,7 +207,7 @@ class Space:
         """The mean that samplers start around, float32 on the CPU: (C, H, W) where the image is known, else (C, 1, 1).
 
         σ_1 is only about the largest distance between two images, so that noise of σ_1 does not hide where it is
-        centred: a deterministic solver keeps a share of the offset between the start and the data.
+        centered: a deterministic solver keeps a share of the offset between the start and the data.
         """
         import torch
 

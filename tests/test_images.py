@@ -66,7 +66,7 @@ def test_a_png_holds_the_very_pixels(tmp_path: Path, channels: int, mode: str) -
     assert torch.equal(pixels, image.permute(1, 2, 0))
 
 
-def test_other_numbers_of_channels_are_shown_side_by_side_in_grey() -> None:
+def test_other_numbers_of_channels_are_shown_side_by_side_in_gray() -> None:
     image = torch.arange(2 * 3 * 4, dtype=torch.uint8).view(2, 3, 4)
     shown = picture(image)
     assert (shown.mode, shown.size) == ("L", (8, 3))

@@ -1,4 +1,4 @@
-"""HTML for notebooks: hostile text stays text, and nothing sets colours that one kind of page lacks."""
+"""HTML for notebooks: hostile text stays text, and nothing sets colors that one kind of page lacks."""
 
 import re
 
@@ -25,7 +25,7 @@ def test_hostile_text_stays_text() -> None:
     assert "&lt;script&gt;" in shown[0]
 
 
-def test_colours_are_those_of_the_page() -> None:
+def test_colors_are_those_of_the_page() -> None:
     text = ncsnx.experiment("digits")._repr_html_()
 
     assert set(re.findall(r"(?<![-\w])(?:color|background): ([^;\"]+)", text)) <= {"none", "inherit"}

@@ -126,7 +126,7 @@ def test_interpolated_noise_is_drawn_without_waiting(watch: Watch) -> None:
 OPERATORS: dict[str, Callable[[], LinearOperator | LinearMap]] = {
     "mask": lambda: Masking(torch.arange(64).view(SHAPE) % 3 == 0),
     "average": lambda: Averaging(SHAPE, 2),
-    "grey": lambda: Graying(SHAPE, (1.0,)),
+    "gray": lambda: Graying(SHAPE, (1.0,)),
     "blur": lambda: Blurring(SHAPE, 1.0),
     "fourier": lambda: Fourier(SHAPE, torch.arange(64).view(8, 8) % 3 == 0),
     "matrix": lambda: MatrixOperator(SHAPE, torch.eye(64)[:5]),

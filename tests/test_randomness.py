@@ -204,7 +204,7 @@ def test_normals_have_the_moments_of_a_normal() -> None:
 
 
 @pytest.mark.parametrize("function", ["identity", "square"])
-def test_neighbouring_draws_are_uncorrelated(function: str) -> None:
+def test_neighboring_draws_are_uncorrelated(function: str) -> None:
     positions = torch.arange(N)
     base = stream().normal(positions, (4,), step=5)
     others = {

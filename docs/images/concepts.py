@@ -42,7 +42,7 @@ def held_out() -> Tensor:
 
 
 def rows_of_pictures(name: str, rows: dict[str, list[Tensor]], titles: list[str], limit: float = 1.0) -> None:
-    """A labelled row of pictures (1, 8, 8) of x for each entry, black at −limit and white at limit."""
+    """A labeled row of pictures (1, 8, 8) of x for each entry, black at −limit and white at limit."""
     columns = len(titles)
     figure, axes = plt.subplots(len(rows), columns, figsize=(columns * 0.95, len(rows) * 1.0), squeeze=False)
     for row, (label, pictures) in zip(axes, rows.items(), strict=True):
@@ -97,14 +97,14 @@ def likelihood(model: ncsnx.Model, digits: Tensor) -> None:
     noise = torch.rand(shown.shape, generator=torch.Generator().manual_seed(1))
     figure, axis = plt.subplots(figsize=(6, 2.2))
     for label, images in kinds.items():
-        values = (images * 16 + noise) / 17  # 17 grey levels
+        values = (images * 16 + noise) / 17  # 17 gray levels
         bits = -model.log_density(values, probes=2, tolerance=1e-2) / (64 * torch.log(torch.tensor(2.0))) + torch.log2(
             torch.tensor(17.0)
         )
         print(label, float(bits.mean()))
         axis.hist(bits.numpy(), bins=20, alpha=0.6, label=f"{label}: {float(bits.mean()):.1f} on average")
     axis.axvline(4.09, color="black", linewidth=0.8, linestyle=":")
-    axis.set_xlabel("bits per dimension; dotted: all grey levels equally likely")
+    axis.set_xlabel("bits per dimension; dotted: all gray levels equally likely")
     axis.set_yticks([])
     axis.legend(frameon=False)
     figure.savefig(FOLDER / "concepts-likelihood.png")

@@ -3,8 +3,8 @@
     pip install '.[science]' scikit-image PyWavelets bm3d
     python docs/images/photographs.py [MODEL [TASK …]]     # photographs, which comes with ncsnx; all tasks
 
-prints PSNR (dB) and SSIM of centres of astronaut, chelsea, coffee and rocket in colour, camera and moon in grey:
-denoised by one evaluation per picture, 256×256; grey ones denoised, and all enlarged, sharpened and filled in by the
+prints PSNR (dB) and SSIM of centers of astronaut, chelsea, coffee and rocket in color, camera and moon in gray:
+denoised by one evaluation per picture, 256×256; gray ones denoised, and all enlarged, sharpened and filled in by the
 mean of 9 alternatives of 40 steps, 128×128, with their calibration. The strength of each classical method but BM3D and
 wavelets is the best one of a list for each picture, by its truth.
 """
@@ -33,13 +33,13 @@ import ncsnx
 Picture = NDArray[np.float64]
 Row = tuple[float, float, float]
 """PSNR, SSIM, seconds."""
-COLOUR, GREY = ("astronaut", "chelsea", "coffee", "rocket"), ("camera", "moon")
+COLOR, GRAY = ("astronaut", "chelsea", "coffee", "rocket"), ("camera", "moon")
 ALTERNATIVES, STEPS, SEED = 9, 40, 0
 BLUR, BLUR_NOISE = 1.6, 2 / 255
 
 
-def centre(name: str, side: int) -> Picture:
-    """(side, side, 3) in [0, 1]; a grey picture has it in each channel."""
+def center(name: str, side: int) -> Picture:
+    """(side, side, 3) in [0, 1]; a gray picture has it in each channel."""
     picture: Picture = getattr(skimage.data, name)() / 255
     top, left = ((size - side) // 2 for size in picture.shape[:2])
     part = picture[top : top + side, left : left + side]
@@ -78,25 +78,25 @@ def denoisers(noisy: Picture, sigma: float, truth: Picture) -> dict[str, Callabl
     }
 
 
-def grey_denoisers(noisy: Picture, sigma: float, truth: Picture) -> dict[str, Callable[[], Picture]]:
+def gray_denoisers(noisy: Picture, sigma: float, truth: Picture) -> dict[str, Callable[[], Picture]]:
     """Of one channel, in all three."""
-    grey = noisy[..., 0]
+    gray = noisy[..., 0]
 
     def three(picture: Picture) -> Picture:
         return np.repeat(picture[..., None], 3, axis=2)
 
     return {
         "total variation": lambda: best(
-            lambda weight: three(restoration.denoise_tv_chambolle(grey, weight=weight)),
+            lambda weight: three(restoration.denoise_tv_chambolle(gray, weight=weight)),
             sigma * np.array([0.6, 0.9, 1.2, 1.6]),
             truth,
         ),
         "non-local means": lambda: best(
-            lambda h: three(restoration.denoise_nl_means(grey, h=h, sigma=sigma, patch_size=5, patch_distance=6)),
+            lambda h: three(restoration.denoise_nl_means(gray, h=h, sigma=sigma, patch_size=5, patch_distance=6)),
             sigma * np.array([0.4, 0.6, 0.8, 1.0]),
             truth,
         ),
-        "BM3D": lambda: three(bm3d.bm3d(grey, sigma)),
+        "BM3D": lambda: three(bm3d.bm3d(gray, sigma)),
     }
 
 
@@ -161,8 +161,8 @@ def sharpened(blurred: Picture, truth: Picture) -> dict[str, Callable[[], Pictur
 
 
 def print_rows(title: str, names: tuple[str, ...], rows: dict[str, list[Row]]) -> None:
-    """A line for each method: PSNR of each picture, means of the colour ones, or of all if none is."""
-    averaged = [name in COLOUR or names == GREY for name in names]
+    """A line for each method: PSNR of each picture, means of the color ones, or of all if none is."""
+    averaged = [name in COLOR or names == GRAY for name in names]
     print(f"\n{title}\n| method | {' | '.join(names)} | mean | SSIM | s |\n|---|{'--:|' * (len(names) + 3)}")
     for name, found in rows.items():
         psnrs, ssims, seconds = (np.array(values) for values in zip(*found, strict=True))
@@ -183,9 +183,9 @@ def denoised(model: ncsnx.Model, noisy: Picture, sigma: float) -> Picture:
 
 
 def denoising(truth: Picture, random: np.random.Generator) -> Given:
-    """Of a grey picture, which alternatives in colour are to have: their grey is the denoised one."""
+    """Of a gray picture, which alternatives in color are to have: their gray is the denoised one."""
     noisy = truth + 25 / 255 * random.standard_normal(truth.shape[:2])[..., None]
-    return grey_denoisers(noisy, 25 / 255, truth), {"colorize": noisy[..., 0], "noise": 25 / 255}
+    return gray_denoisers(noisy, 25 / 255, truth), {"colorize": noisy[..., 0], "noise": 25 / 255}
 
 
 def enlarging(factor: int, truth: Picture, random: np.random.Generator) -> Given:
@@ -208,7 +208,7 @@ def inpainting(
 
 
 TASKS: dict[str, Callable[[Picture, np.random.Generator], Given]] = {
-    "grey, σ = 25 of 255": denoising,
+    "gray, σ = 25 of 255": denoising,
     "enlarging by 2, means of squares": partial(enlarging, 2),
     "enlarging by 4": partial(enlarging, 4),
     "deblurring, a Gaussian of 1.6 px and noise of 2 of 255": deblurring,
@@ -238,21 +238,21 @@ def main(model: str = "photographs", *chosen: str) -> None:
     tiled = loaded.in_tiles(256)
     for level in (15, 25, 50) if not chosen or "denoising" in chosen else ():
         rows: dict[str, list[Row]] = {}
-        for number, name in enumerate(COLOUR):
-            truth, sigma = centre(name, 256), level / 255
+        for number, name in enumerate(COLOR):
+            truth, sigma = center(name, 256), level / 255
             noisy = truth + sigma * np.random.default_rng(SEED + number).standard_normal(truth.shape)
             methods = {
                 **denoisers(noisy, sigma, truth),
                 "ncsnx, one evaluation": partial(denoised, tiled, noisy, sigma),
             }
             measure(rows, methods, truth)
-        print_rows(f"denoising, σ = {level} of 255", COLOUR, rows)
+        print_rows(f"denoising, σ = {level} of 255", COLOR, rows)
     for title, task in TASKS.items():
         if chosen and not any(word in title for word in chosen):
             continue
-        rows, calibrations, names = {}, list[Any](), GREY if task is denoising else (*COLOUR, *GREY)
+        rows, calibrations, names = {}, list[Any](), GRAY if task is denoising else (*COLOR, *GRAY)
         for number, name in enumerate(names):
-            truth = centre(name, 128)
+            truth = center(name, 128)
             methods, given = task(truth, np.random.default_rng(SEED + number))
             ours = partial(restored, loaded, truth, given, calibrations)
             measure(rows, {**methods, f"ncsnx, mean of {ALTERNATIVES}": ours}, truth)

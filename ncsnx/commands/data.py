@@ -304,7 +304,7 @@ class DataFacts(Result):
         if files is not None and scan is not None:
             modes = ", ".join(f"{count:,} {mode}" for mode, count in scan.modes.items())
             sizes = [f"{width}×{height}" for width, height, _ in (scan.sizes[0], scan.sizes[-1])]
-            rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.grey:,} grey"
+            rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.gray:,} gray"
             if scales := self.data.scales_of_patches():
                 rows["patches"] = f"cut from these at scale {' or '.join(f'{scale:g}' for scale in scales)}"
             if unread := unread_in_words(files, scan.further_pages):
@@ -326,7 +326,7 @@ class DataFacts(Result):
 
         facts, scan = None, self.scan
         if self.files is not None and scan is not None:
-            facts = {"modes": scan.modes, "grey": scan.grey, "not_read": unread_files(self.files)}
+            facts = {"modes": scan.modes, "gray": scan.gray, "not_read": unread_files(self.files)}
             facts["further_pages"] = scan.further_pages
             facts |= {"broken": len(scan.broken), "smallest": scan.sizes[0][:2], "largest": scan.sizes[-1][:2]}
         data, summary = unstructure(self.data.data), attrs.asdict(self.summary)

@@ -21,7 +21,7 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
     """Measure bits per dimension of held-out images.
 
     Solves the probability-flow ODE; lower is better. The value is the sum of three columns: prior (the density where
-    the flow takes an image), flow (its change of volume) and scale (grey levels and data transform). Evaluations are
+    the flow takes an image), flow (its change of volume) and scale (gray levels and data transform). Evaluations are
     those of the network with its divergence.
 
     Values are kept in the run by weights and protocol, with a table and a plot in its likelihood/. An interrupted

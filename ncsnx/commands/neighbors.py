@@ -26,7 +26,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
 
     Searches in pixels and in features (`features` none: in pixels alone). The distances of samples to their nearest
     training images are compared with the distances of held-out images: samples of a model that reproduces training
-    images are nearer, and to single ones. The run's neighbors/ gets a grid of samples with their neighbours, all
+    images are nearer, and to single ones. The run's neighbors/ gets a grid of samples with their neighbors, all
     distances, their distributions, and the numbers.
     """
 
@@ -37,7 +37,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
     seed: Annotated[int, option(Panel.IMAGES, "SEED")] = 0
     """Sample i is image i of this seed, as `ncsnx sample` draws it."""
     k: Annotated[int, option(Panel.MEASUREMENT, "K", between=(1, 100))] = 5
-    """Neighbours shown per sample."""
+    """Neighbors shown per sample."""
     flips: Annotated[bool | None, option(Panel.MEASUREMENT, default="as in training")] = None
     """Whether mirror images of training images count."""
     held_out: Annotated[int, option(Panel.MEASUREMENT, "M", between=(1, 1_000_000))] = 1000

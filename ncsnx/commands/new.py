@@ -70,12 +70,12 @@ class New(Planned, InData, Command["NewExperiment"]):
             path = self._free_place()
             budget_s = parse_budget(self.budget)
 
-            from ncsnx.planning.experiment_proposal import draft, favoured_network, propose
+            from ncsnx.planning.experiment_proposal import draft, preferred_network, propose
             from ncsnx.planning.writing import experiment_source
             from ncsnx.storage import atomic
 
             fit = self._fitted(data_for(self._images(), reading_of(self), work), budget_s, work)
-            network = self.model or favoured_network(fit.data)
+            network = self.model or preferred_network(fit.data)
         found = self.surveyed(draft(self.name, fit.data, network), self.data_folder(), work)
         with work.at_once():
             assert found.distances is not None
@@ -139,11 +139,11 @@ class New(Planned, InData, Command["NewExperiment"]):
             )
 
     def _clock(self, work: "Work") -> "TimeOf":
-        """Times networks on this machine: the one that is asked for, or that is favoured at each image size."""
+        """Times networks on this machine: the one that is asked for, or that is favored at each image size."""
         import torch
 
         from ncsnx.config.image_sizes import size_in_words
-        from ncsnx.planning.experiment_proposal import draft, favoured_network
+        from ncsnx.planning.experiment_proposal import draft, preferred_network
         from ncsnx.planning.timing import time_experiment
         from ncsnx.runtime import Runtime
 
@@ -153,7 +153,7 @@ class New(Planned, InData, Command["NewExperiment"]):
 
         def time_of(data: "OwnData", width: int, batch_size: int) -> "Timing":
             work.info(f"timing a network of width {width} at {size_in_words(data.shape[1:])} px")
-            kind = self.model or favoured_network(data)
+            kind = self.model or preferred_network(data)
             experiment, timings = draft(self.name, data, kind, width=width, batch_size=batch_size), {}
             try:
                 for threads in dict.fromkeys(counts):

@@ -31,7 +31,7 @@ class Planned(ReadSimply, Device):
     """How noise levels follow from data, and whether the network is timed."""
 
     overlap: Annotated[float, option(NOISE_PANEL, "C")] = OVERLAP
-    """Overlap of neighbouring noise levels (technique 2)."""
+    """Overlap of neighboring noise levels (technique 2)."""
     steps_per_level: Annotated[
         int | None,
         option(NOISE_PANEL, "T", default="3 to 5, by the number of levels", between=(1, 1_000_000)),

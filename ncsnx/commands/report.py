@@ -26,7 +26,7 @@ class Report(OfRun, Command["WrittenReport"]):
     """Write one page about a run.
 
     The page is one HTML file without scripts that loads nothing: curves, samples by training step, scores with their
-    protocols, samplers, neighbours, tasks, the configuration with origins, and the commands that make each again. What
+    protocols, samplers, neighbors, tasks, the configuration with origins, and the commands that make each again. What
     the run lacks is left out.
 
     `ncsnx train` renews RUN/report.html at checkpoints.

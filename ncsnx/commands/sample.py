@@ -27,7 +27,7 @@ class Sample(Drawn, Command["SampledImages"]):
 
     sampler.FIELD=VALUE changes the sampler: `ncsnx sample digits sampler.steps_per_level=3`. After `ncsnx compare
     digits`, sampler=fast is the sampler that it recommends. With `interpolate`, sampler.denoise=false gives the
-    published behaviour. For images that agree with a picture, see `ncsnx restore`.
+    published behavior. For images that agree with a picture, see `ncsnx restore`.
     """
 
     changes: SamplerChanges = attrs.field(default=(), kw_only=False)

@@ -66,9 +66,9 @@ class ReadFully(ReadSimply):
     """How pictures of one's own are read, and which of them are held out."""
 
     channels: Annotated[int | None, option(READING_PANEL, "N", default="as they are")] = None
-    """Channels of pictures: 1 for grey, 3 for colour."""
-    background: Annotated[str | None, option(READING_PANEL, "COLOUR", default="white")] = None
-    """Colour behind transparent pixels: white, black, grey or #rrggbb."""
+    """Channels of pictures: 1 for gray, 3 for color."""
+    background: Annotated[str | None, option(READING_PANEL, "COLOR", default="white")] = None
+    """Color behind transparent pixels: white, black, gray or #rrggbb."""
     held_out: Annotated[float | None, option(READING_PANEL, "SHARE", default="0.1")] = None
     """Share of the images that is held out."""
     held_out_folder: Annotated[str | None, option(READING_PANEL, "NAME")] = None

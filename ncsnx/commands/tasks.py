@@ -33,7 +33,7 @@ _OPTIONAL: dict[str, tuple[str, ...]] = {
     "outpaint": ("at",),
     "super_resolve": ("fit",),
     "colorize": ("fit",),
-    "measure": ("maps", "centred"),
+    "measure": ("maps", "centered"),
 }
 """Task → further parameters that it takes."""
 MOST_PIXELS = 89_478_485
@@ -61,14 +61,14 @@ class Tasks:
     `super_resolve` and `colorize`."""
     outpaint: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
     """Fill in around a picture that is smaller than the images."""
-    at: Annotated[tuple[int, int] | None, option(Panel.TASK, "X,Y", default="centred", parse=values.corner)] = None
+    at: Annotated[tuple[int, int] | None, option(Panel.TASK, "X,Y", default="centered", parse=values.corner)] = None
     """Upper left corner of the picture of `outpaint`."""
     super_resolve: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
     """Enlarge a picture by `factor`."""
     factor: Annotated[int | None, option(Panel.TASK, "F")] = None
     """Whole number from 2 on, for `super_resolve`."""
     colorize: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
-    """Colour a grey picture."""
+    """Color a gray picture."""
     deblur: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
     """Sharpen a picture that a Gaussian of `blur` pixels blurred."""
     blur: Annotated[float | None, option(Panel.TASK, "SIGMA")] = None
@@ -87,8 +87,8 @@ class Tasks:
         option(Panel.MEASUREMENT, "FILE|estimate", default="in the file, else estimated", parse=str),
     ] = None
     """Sensitivity maps of the coils of `measure`, as a .npy or the array maps of another file, or estimated from the
-    fully sampled centre of kspace."""
-    centred: Annotated[
+    fully sampled center of kspace."""
+    centered: Annotated[
         bool | None, option(Panel.MEASUREMENT, default="it comes first; energy in the middle is refused")
     ] = None
     """Whether frequency 0 of kspace and mask of `measure` is in the middle, as in fastMRI's files, or comes first."""
@@ -210,7 +210,7 @@ class Tasks:
                 return tasks_from_files.deblur(picture, self.blur, space)
         if self.measure is not None:
             maps = None if self.maps is None else str(self.maps)
-            return reconstruct(Path(self.measure), space, maps=maps, centred=self.centred)
+            return reconstruct(Path(self.measure), space, maps=maps, centered=self.centered)
         assert self.operator is not None, "require_one"
         return _task_of_package(self.operator, Path(str(self.input)), space.shape).divided(space.span)
 

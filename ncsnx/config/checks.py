@@ -85,7 +85,7 @@ short_ascii = Check("1 to 200 printable ASCII characters", re.compile("[ -~]{1,2
 sha256_hex = Check("a sha256 in hexadecimal", re.compile("[0-9a-f]{64}").fullmatch, str)
 plain_word = Check("1 to 64 letters, digits, _ or -", re.compile("[A-Za-z0-9_-]{1,64}").fullmatch, str)
 
-COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
-"""Named colours as RGB in 0 … 255."""
+COLORS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128)}
+"""Named colors as RGB in 0 … 255."""
 _RGB = re.compile("#[0-9a-fA-F]{6}")
-colour = Check(f"{', '.join(COLOURS)} or #rrggbb", lambda value: value in COLOURS or _RGB.fullmatch(value), str)
+color = Check(f"{', '.join(COLORS)} or #rrggbb", lambda value: value in COLORS or _RGB.fullmatch(value), str)

@@ -36,7 +36,7 @@ class Data(Config):
     random_flip: bool = False
     """Mirrors each training image left to right with probability ½, drawn again in every epoch."""
     dequantization: Dequantization = attrs.field(default="none")
-    """Noise added to pixels x in [0, 1]. 'uniform': x·(q−1)/q + u/q for q grey levels (255/256 and u/256 for 8 bits)
+    """Noise added to pixels x in [0, 1]. 'uniform': x·(q−1)/q + u/q for q gray levels (255/256 and u/256 for 8 bits)
     and u uniform in [0, 1); 'gaussian': x + 0.01·z with z standard normal; 'none': no noise."""
     transform: Transform = attrs.field(default="none")
     """Map from pixels x in [0, 1] to the range of the network. 'rescaled': 2x − 1; 'logit': ln u − ln(1 − u) for
@@ -48,10 +48,10 @@ class Data(Config):
     range, in the range of the network. None: measured on up to 1,024 training images when a run starts."""
 
     @dequantization.validator
-    def _has_grey_levels(self, attribute: "attrs.Attribute[Dequantization]", value: Dequantization) -> None:
+    def _has_gray_levels(self, attribute: "attrs.Attribute[Dequantization]", value: Dequantization) -> None:
         if value != "none" and not self.is_bounded:
             raise checks.FieldError(
-                "dequantization", f"must be none for unbounded data, which has no grey levels, not {value}"
+                "dequantization", f"must be none for unbounded data, which has no gray levels, not {value}"
             )
 
     @transform.validator
@@ -67,12 +67,12 @@ class Data(Config):
     @property
     def stored_size(self) -> tuple[int, int]:
         """(height, width) in pixels of the images that the reader gives. If larger than `image_size`, they are cropped:
-        at random in training, from the centre elsewhere."""
+        at random in training, from the center elsewhere."""
         return self.shape[1:]
 
     @property
     def channels(self) -> int:
-        """Number of channels: 1 for grey, 3 for colour."""
+        """Number of channels: 1 for gray, 3 for color."""
         return 3
 
     @property
@@ -112,7 +112,7 @@ class DataOnDisk(Data):
 @variant(Data, "digits")
 @attrs.frozen(kw_only=True)
 class Digits(Data):
-    """The 1,797 handwritten digits that ship with scikit-learn: 8×8 pixels, one channel, grey levels 0 to 16.
+    """The 1,797 handwritten digits that ship with scikit-learn: 8×8 pixels, one channel, gray levels 0 to 16.
 
     Images whose index is 5 modulo 6 are held out.
     """
@@ -139,7 +139,7 @@ class CIFAR10(DataOnDisk):
 @variant(Data, "mnist")
 @attrs.frozen(kw_only=True)
 class MNIST(DataOnDisk):
-    """MNIST (LeCun et al. 1998), handwritten digits: 60,000 training and 10,000 held-out images of 28×28 pixels, grey,
+    """MNIST (LeCun et al. 1998), handwritten digits: 60,000 training and 10,000 held-out images of 28×28 pixels, gray,
     of the classes 0 to 9."""
 
     @property
@@ -160,12 +160,12 @@ class FashionMNIST(MNIST):
 @variant(Data, "celeba")
 @attrs.frozen(kw_only=True)
 class CelebA(DataOnDisk):
-    """CelebA, aligned and cropped (Liu et al. 2015): centre crop, then resized; the data set's own split."""
+    """CelebA, aligned and cropped (Liu et al. 2015): center crop, then resized; the data set's own split."""
 
     image_size: ImageSize = attrs.field(default=64, converter=as_image_size, validator=checks.between(1, LARGEST_SIDE))
     """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
     crop: ImageSize = attrs.field(default=140, converter=as_image_size, validator=checks.between(1, 218))
-    """Height and width of the centre crop before resizing, in pixels of the original pictures, which are 218 high and
+    """Height and width of the center crop before resizing, in pixels of the original pictures, which are 218 high and
     178 wide: one number, or the pair (height, width)."""
 
     @crop.validator
@@ -177,7 +177,7 @@ class CelebA(DataOnDisk):
 @variant(Data, "lsun")
 @attrs.frozen(kw_only=True)
 class LSUN(DataOnDisk):
-    """One category of LSUN (Yu et al. 2015) as LMDB: the short side resized, then a centre crop."""
+    """One category of LSUN (Yu et al. 2015) as LMDB: the short side resized, then a center crop."""
 
     category: str = attrs.field(validator=checks.plain_word)
     """Name of the category, such as bedroom, tower or church_outdoor: 1 to 64 letters, digits, _ or -."""
@@ -239,7 +239,7 @@ class OwnData(Data):
         default=None, converter=as_image_size, validator=checks.between(1, LARGEST_SIDE)
     )
     """Height and width in pixels, at least those of `image_size`, of the pictures that images are cropped from: at
-    random in training, from the centre elsewhere. None: pictures are brought to `image_size` directly."""
+    random in training, from the center elsewhere. None: pictures are brought to `image_size` directly."""
 
     @property
     def stored_size(self) -> tuple[int, int]:
@@ -263,7 +263,7 @@ class Images(OwnData):
     root: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """Folder or zip of the pictures. A relative path is looked up in the current folder, then in the data folder."""
     channels: int = attrs.field(default=3, validator=checks.one_of(1, 3))
-    """Number of channels that pictures are converted to: 1 for grey, 3 for colour."""
+    """Number of channels that pictures are converted to: 1 for gray, 3 for color."""
     patches: bool = attrs.field(default=False, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
     """Whether images are patches of `image_size`, cut from the pictures without resizing them: at random places in
     training, at fixed ones elsewhere. A picture gives as many images as patches fit side by side into it."""
@@ -272,8 +272,8 @@ class Images(OwnData):
     )
     """Scales of the pictures that patches are cut from, each above 0 and at most 1. Every patch draws one of them:
     1,0.5 cuts half of the patches from pictures reduced to half their height and width."""
-    background: str = attrs.field(default="white", validator=checks.colour)
-    """Colour behind transparent pixels: white, black, grey or #rrggbb."""
+    background: str = attrs.field(default="white", validator=checks.color)
+    """Color behind transparent pixels: white, black, gray or #rrggbb."""
     held_out: float = attrs.field(default=0.1, validator=checks.fraction)
     """Share of the pictures that is held out, at least 0 and below 1. A hash of each picture's name decides, so that
     adding pictures doesn't move others."""
@@ -332,9 +332,9 @@ class Hub(OwnData):
     label: str | None = attrs.field(default=None, validator=checks.one_line)
     """Column of the classes. None: the only one of type ClassLabel, if there is one."""
     channels: int = attrs.field(default=3, validator=checks.one_of(1, 3))
-    """Number of channels that pictures are converted to: 1 for grey, 3 for colour."""
-    background: str = attrs.field(default="white", validator=checks.colour)
-    """Colour behind transparent pixels: white, black, grey or #rrggbb."""
+    """Number of channels that pictures are converted to: 1 for gray, 3 for color."""
+    background: str = attrs.field(default="white", validator=checks.color)
+    """Color behind transparent pixels: white, black, gray or #rrggbb."""
 
     @root.validator
     def _is_one_place(self, attribute: "attrs.Attribute[str | None]", value: str | None) -> None:
@@ -429,7 +429,7 @@ class Arrays(NumericData):
 @attrs.frozen(kw_only=True)
 class Volumes(NumericData):
     """Slices of volumes in HDF5 (fastMRI, MATLAB 7.3), NIfTI or NumPy files, a folder, split by file, or one
-    file. Slices are cropped, or padded with 0, around their centre. HDF5 and NIfTI need the extra
+    file. Slices are cropped, or padded with 0, around their center. HDF5 and NIfTI need the extra
     `science`."""
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)

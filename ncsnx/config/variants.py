@@ -25,7 +25,7 @@ OUTSIDE_IDENTITY = {"identity": False}
 of False says of a configuration object whether it does."""
 
 OUTSIDE_IDENTITY_AT_DEFAULT = {"outside_identity_at_default": True}
-"""Metadata of a field that is newer than its class, and whose default reproduces the earlier behaviour: the default is
+"""Metadata of a field that is newer than its class, and whose default reproduces the earlier behavior: the default is
 left out of the identity, so that earlier experiments keep theirs, and with it the hashes in their checkpoints."""
 
 _families: "dict[type[Config], dict[str, type[Config]]]" = {}

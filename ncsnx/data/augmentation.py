@@ -43,7 +43,7 @@ def augmented(x: Tensor, positions: Tensor, stream: Stream, probability: float) 
     along = stretching * direction.cos(), stretching * direction.sin()
     labels = torch.stack([mirrored, upside_down, scale, angle.cos() - 1, angle.sin(), *along, *shift.T], dim=1)
 
-    # from places of the result to places of the image, in pixels from its centre
+    # from places of the result to places of the image, in pixels from its center
     flips = torch.stack([1 - 2 * mirrored, 1 - 2 * upside_down], dim=1) * torch.exp2(-_SCALE * scale)[:, None]
     shrinking = torch.exp2(_ASPECT * torch.stack([-stretching, stretching], dim=1))
     places = flips[:, :, None] * _rotation(angle - direction) * shrinking[:, None] @ _rotation(direction)

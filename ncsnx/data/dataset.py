@@ -23,7 +23,7 @@ class StoredImages:
     pixels: Tensor
     """(n, C, H, W), in the stored type, within the data set's `value_range`."""
     labels: Tensor
-    """(n,) int64; NO_LABEL for unlabelled images."""
+    """(n,) int64; NO_LABEL for unlabeled images."""
     ids: Tensor
     """(n,) int64: each image's index in the whole data set, whatever the split."""
 

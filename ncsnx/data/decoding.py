@@ -1,8 +1,8 @@
 """Bytes of a picture (PNG, JPEG, WebP, TIFF, BMP, GIF or HEIC) → 8-bit pixels of one size.
 
-The steps: decode the whole picture and rotate it by EXIF; composite it on a background and convert it to grey or RGB at
-full size; resize until it covers the size; crop the centre. Transparent pixels are composited before resizing, since
-the colours stored under full transparency are arbitrary and would bleed into their neighbours.
+The steps: decode the whole picture and rotate it by EXIF; composite it on a background and convert it to gray or RGB at
+full size; resize until it covers the size; crop the center. Transparent pixels are composited before resizing, since
+the colors stored under full transparency are arbitrary and would bleed into their neighbors.
 
 Pillow's warnings are silenced while decoding. That is a process-wide setting, so decode in several processes, not in
 several threads.
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ncsnx.config.checks import COLOURS
+from ncsnx.config.checks import COLORS
 from ncsnx.config.image_sizes import ImageSize, height_and_width
 from ncsnx.errors import NcsnxError
 
@@ -35,10 +35,10 @@ LONGEST = 20
 """Longest side of a picture, relative to the part of it that is used: longer ones are cropped before resizing."""
 
 CODEC_NOISE = 2
-"""Most that the channels of a grey picture differ by after WebP or JPEG, of 255."""
+"""Most that the channels of a gray picture differ by after WebP or JPEG, of 255."""
 _EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-_GREY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
+_GRAY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
 
 
 class BrokenImageError(NcsnxError):
@@ -91,7 +91,7 @@ def decode(content: bytes, name: str) -> Image.Image:
 
     Animations give the first frame, TIFFs the first page. Raises BrokenImageError, with `name`, for files that are
     empty, truncated, damaged or not pictures, for decompression bombs (more pixels than Pillow's MAX_IMAGE_PIXELS), and
-    for values that aren't 8-bit or 16-bit colours.
+    for values that aren't 8-bit or 16-bit colors.
     """
     with opened_picture(content, name) as picture:
         _check_mode(picture, name)
@@ -107,17 +107,17 @@ def further_pages(content: bytes, name: str) -> int:
         return 0 if picture.format == "MPO" else getattr(picture, "n_frames", 1) - 1
 
 
-def is_grey(image: Image.Image) -> bool:
-    """Whether a decoded picture has no colours, whatever its stored mode. Transparency is composited on white.
+def is_gray(image: Image.Image) -> bool:
+    """Whether a decoded picture has no colors, whatever its stored mode. Transparency is composited on white.
 
-    The channels of a pixel may differ by 2 of 255, since WebP and JPEG decode grey pictures with differences of 1.
+    The channels of a pixel may differ by 2 of 255, since WebP and JPEG decode gray pictures with differences of 1.
     """
-    if image.mode in _GREY:
+    if image.mode in _GRAY:
         return True
-    # a few pixels are enough to find the colours of most pictures
+    # a few pixels are enough to find the colors of most pictures
     sample = image.resize((min(image.width, 16), min(image.height, 16)), Image.Resampling.NEAREST)
     for part in (sample, image):
-        pixels = as_array(part, 3, COLOURS["white"])
+        pixels = as_array(part, 3, COLORS["white"])
         if int((pixels.max(axis=2) - pixels.min(axis=2)).max()) > CODEC_NOISE:
             return False
     return True
@@ -126,9 +126,9 @@ def is_grey(image: Image.Image) -> bool:
 def flattened(image: Image.Image, channels: int, background: tuple[int, int, int]) -> Image.Image:
     """A decoded picture at its own size, without transparency, in mode L (channels=1) or RGB (channels=3).
 
-    Transparent pixels show the background, including transparency by palette or by colour key. A 16-bit value v becomes
-    v/257, rounded (for 16-bit colour PNGs, Pillow keeps the upper 8 bits). Grey is 0.299 R + 0.587 G + 0.114 B (ITU-R
-    601). Pillow converts CMYK, without a colour profile, inverted where Adobe's marker says so.
+    Transparent pixels show the background, including transparency by palette or by color key. A 16-bit value v becomes
+    v/257, rounded (for 16-bit color PNGs, Pillow keeps the upper 8 bits). Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R
+    601). Pillow converts CMYK, without a color profile, inverted where Adobe's marker says so.
     """
     mode = "L" if channels == 1 else "RGB"
     if image.mode in ("I", *_SIXTEEN_BITS):
@@ -145,14 +145,14 @@ def as_array(image: Image.Image, channels: int, background: tuple[int, int, int]
 
 
 def fitted(image: Image.Image, size: ImageSize) -> Image.Image:
-    """The picture at a size: resized (bilinear, antialiased) until it just covers it, then a centre crop.
+    """The picture at a size: resized (bilinear, antialiased) until it just covers it, then a center crop.
 
     For squares, the short side is resized, and the pixels equal those of torchvision's Resize and CenterCrop. Smaller
     pictures are enlarged. `image` must be flattened.
     """
     height, width = height_and_width(size)
     longest = LONGEST * image.height * width // height, LONGEST * image.width * height // width
-    image = _centre(image, min(image.width, max(1, longest[0])), min(image.height, max(1, longest[1])))
+    image = _center(image, min(image.width, max(1, longest[0])), min(image.height, max(1, longest[1])))
     is_narrow = image.width * height <= image.height * width
     resized = (
         (width, int(width * image.height / image.width))
@@ -161,7 +161,7 @@ def fitted(image: Image.Image, size: ImageSize) -> Image.Image:
     )
     if resized != image.size:
         image = image.resize(resized, Image.Resampling.BILINEAR)
-    return _centre(image, width, height)
+    return _center(image, width, height)
 
 
 def fitted_pixels(
@@ -173,9 +173,9 @@ def fitted_pixels(
 
 
 def rgb(text: str) -> tuple[int, int, int]:
-    """Red, green and blue of a name in `COLOURS` or of #rrggbb."""
-    if text in COLOURS:
-        return COLOURS[text]
+    """Red, green and blue of a name in `COLORS` or of #rrggbb."""
+    if text in COLORS:
+        return COLORS[text]
     red, green, blue = bytes.fromhex(text.removeprefix("#"))
     return red, green, blue
 
@@ -200,7 +200,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return reduced
 
 
-def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
+def _center(image: Image.Image, width: int, height: int) -> Image.Image:
     if image.size == (width, height):
         return image
     # rounded half to even, as torchvision's CenterCrop does

@@ -15,7 +15,7 @@ from typing import Literal
 import attrs
 import PIL
 
-from ncsnx.data.decoding import BrokenImageError, decode, further_pages, is_grey
+from ncsnx.data.decoding import BrokenImageError, decode, further_pages, is_gray
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
@@ -44,8 +44,8 @@ class Scan:
     """Name → reason why the picture can't be used."""
     modes: dict[str, int]
     """Pillow's mode (L, RGB, RGBA, P, I;16 …) → number of sound pictures."""
-    grey: int
-    """Number of sound pictures without colours."""
+    gray: int
+    """Number of sound pictures without colors."""
     sizes: tuple[tuple[int, int, int], ...]
     """(width, height, number of sound pictures), those with the fewest pixels first."""
 
@@ -112,7 +112,7 @@ class _Look:
     reason: str | None
     """Why the picture can't be used; None for a sound one."""
     mode: str = ""
-    grey: bool = False
+    gray: bool = False
     size: tuple[int, int] = (0, 0)
     further: int = 0
 
@@ -126,7 +126,7 @@ def _look(files: ImageFiles, names: Sequence[str]) -> list[_Look]:
             further = 0
             with suppress(BrokenImageError):  # a damaged page after the first, which alone is used
                 further = further_pages(content, name)
-            looks.append(_Look(name, None, picture.mode, is_grey(picture), picture.size, further))
+            looks.append(_Look(name, None, picture.mode, is_gray(picture), picture.size, further))
         except BrokenImageError as error:
             looks.append(_Look(name, error.reason))
     return looks
@@ -146,7 +146,7 @@ def _scan(files: ImageFiles, work: Work) -> Scan:
     return Scan(
         broken={look.name: look.reason for look in looks if look.reason is not None},
         modes=dict(sorted(Counter(look.mode for look in sound).items())),
-        grey=sum(look.grey for look in sound),
+        gray=sum(look.gray for look in sound),
         sizes=tuple((*size, sizes[size]) for size in sorted(sizes, key=lambda size: (math.prod(size), size))),
         further_pages=sum(look.further for look in sound),
     )

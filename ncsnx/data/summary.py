@@ -28,7 +28,7 @@ class Summary:
     train: int
     held_out: int
     labels: dict[str, int]
-    """Number of images by name of the class, or by label where classes have no names; empty for unlabelled data."""
+    """Number of images by name of the class, or by label where classes have no names; empty for unlabeled data."""
     shape: tuple[int, int, int]
     """(C, H, W)."""
     dtype: str

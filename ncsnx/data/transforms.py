@@ -45,7 +45,7 @@ class Preprocessing:
         return self.space.encode(self._dequantized(x, positions, step=0))
 
     def held_out(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """(B, C, H, W) float32 for evaluation: as in training, but with a centre crop and without flips."""
+        """(B, C, H, W) float32 for evaluation: as in training, but with a center crop and without flips."""
         # the training stream has step 0; step 1 gives other draws
         return self.space.encode(self._dequantized(self.values(pixels), positions, step=1))
 
@@ -58,33 +58,33 @@ class Preprocessing:
         return self.space.encode(self._dequantized(self.values(pixels), places, step=3))
 
     def continuous(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """(B, C, H, W) float64 in [0, 1) for densities: centre crop, always with uniform dequantization.
+        """(B, C, H, W) float64 in [0, 1) for densities: center crop, always with uniform dequantization.
 
-        Each of q grey levels gets a cell of width 1/q. Raises NcsnxError for data without grey levels.
+        Each of q gray levels gets a cell of width 1/q. Raises NcsnxError for data without gray levels.
         """
-        grey_levels = self.grey_levels(pixels)
+        gray_levels = self.gray_levels(pixels)
         # steps 0 and 1 belong to training and the held-out loss
         drawn = Stream(self.seed, Purpose.DEQUANTIZATION).uniform(positions, self.data.shape, step=2)
-        return (self._cropped(pixels).double() - self.value_range[0] + drawn.double()) / grey_levels
+        return (self._cropped(pixels).double() - self.value_range[0] + drawn.double()) / gray_levels
 
-    def grey_levels(self, pixels: Tensor) -> int:
+    def gray_levels(self, pixels: Tensor) -> int:
         """Number of values that a stored pixel can have. Raises NcsnxError for data that isn't stored as integers."""
         low, high = self.value_range
         if not self.data.is_bounded:
             raise NcsnxError(
-                "the data is unbounded (data.range), so it has no grey levels, and a density in its own units is not "
+                "the data is unbounded (data.range), so it has no gray levels, and a density in its own units is not "
                 "comparable; likelihoods need a run that was trained on integers between black and white"
             )
         if pixels.dtype.is_floating_point or not (float(low).is_integer() and float(high).is_integer()):
             raise NcsnxError(
-                f"the data has no grey levels: expected integers in a range of integers, found "
+                f"the data has no gray levels: expected integers in a range of integers, found "
                 f"{str(pixels.dtype).removeprefix('torch.')} from {low:g} to {high:g}; likelihoods need a run that was "
                 "trained on integers"
             )
         return int(high - low) + 1
 
     def values(self, pixels: Tensor) -> Tensor:
-        """Stored pixels → values as in samples and results, with a centre crop: float32, in [0, 1] if bounded."""
+        """Stored pixels → values as in samples and results, with a center crop: float32, in [0, 1] if bounded."""
         return self._values(self._cropped(pixels))
 
     def _cropped(self, pixels: Tensor) -> Tensor:
@@ -120,8 +120,8 @@ class Preprocessing:
         stream, shape = Stream(self.seed, Purpose.DEQUANTIZATION), tuple(x.shape[1:])
         if self.data.dequantization == "uniform":
             low, high = self.value_range
-            grey_levels = high - low + 1  # 256 for 8 bits
-            return (x * (grey_levels - 1) + stream.uniform(positions, shape, step)) / grey_levels
+            gray_levels = high - low + 1  # 256 for 8 bits
+            return (x * (gray_levels - 1) + stream.uniform(positions, shape, step)) / gray_levels
         if self.data.dequantization == "gaussian":
             return x + GAUSSIAN_SIGMA * stream.normal(positions, shape, step)
         return x
@@ -155,5 +155,5 @@ def require_declared(title: str, data: Data, *, is_complex: bool, type_name: str
 
 
 def shown_pixels(images: Preprocessing, pixels: Tensor) -> Tensor:
-    """Stored pixels → (B, C, H, W) uint8 in the window of the space, with a centre crop, for features."""
+    """Stored pixels → (B, C, H, W) uint8 in the window of the space, with a center crop, for features."""
     return to_uint8(images.space.pictures(images.values(pixels)))

@@ -18,7 +18,7 @@ from ncsnx.spelling import parameter
 _EVALUATIONS = (FEWEST, 5, 6, 8, 10, 20)
 """Numbers of evaluations that are always tried, of each sampler from its own fewest on."""
 _LONGEST_STEP = 2.0
-"""Mean factor between neighbouring levels of the narrow grid, at most."""
+"""Mean factor between neighboring levels of the narrow grid, at most."""
 
 
 def comparison_candidates(

@@ -102,7 +102,7 @@ class Distance(Measure):
     def _real_labels(self) -> Tensor:
         """Labels of the reference's sample. Raises UsageError where they aren't known."""
         if self.reference.sample_labels is None:
-            raise UsageError(f"{parameter('classes')} needs labelled real images, and {self.reference.name} has none")
+            raise UsageError(f"{parameter('classes')} needs labeled real images, and {self.reference.name} has none")
         return self.reference.sample_labels()
 
     @cached_property
@@ -394,7 +394,7 @@ class Roughest:
 
 
 def roughness(images: Tensor) -> Tensor:
-    """Mean squared difference of neighbouring pixels, down plus across: (B, C, H, W) uint8 → (B,) float32.
+    """Mean squared difference of neighboring pixels, down plus across: (B, C, H, W) uint8 → (B,) float32.
 
     Pixel values are scaled to [0, 1].
     """

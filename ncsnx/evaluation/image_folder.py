@@ -1,7 +1,7 @@
 """A folder or zip of images as real images: all of them, in the order of their relative paths.
 
 Pixels are as in clean-fid (Parmar, Zhang & Zhu 2022): RGB, without applying EXIF orientation, at the stored size. If
-all images are grey, they keep their single channel.
+all images are gray, they keep their single channel.
 """
 
 import hashlib
@@ -71,9 +71,9 @@ class ImageFolder:
     def batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
         """The images, (b, C, H, W) uint8: up to `size` consecutive ones of equal size, fewer if large.
 
-        C is 1 if all images are grey, else 3. Raises NcsnxError for unreadable images.
+        C is 1 if all images are gray, else 3. Raises NcsnxError for unreadable images.
         """
-        mode = "L" if self._are_grey(check_stop) else "RGB"
+        mode = "L" if self._are_gray(check_stop) else "RGB"
         held: list[Tensor] = []
         for name in self.files.names:
             check_stop()
@@ -85,8 +85,8 @@ class ImageFolder:
         if held:
             yield torch.stack(held)
 
-    def _are_grey(self, check_stop: Callable[[], None]) -> bool:
-        """Whether all images are grey. Raises NcsnxError that lists those that can't be opened."""
+    def _are_gray(self, check_stop: Callable[[], None]) -> bool:
+        """Whether all images are gray. Raises NcsnxError that lists those that can't be opened."""
         modes, broken = set[str](), list[str]()
         for name in self.files.names:
             check_stop()

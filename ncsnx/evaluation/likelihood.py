@@ -88,7 +88,7 @@ class Likelihood(Measure):
                 f"{parameter('estimator')} exact is for images of at most {counted(_MOST_EXACT, 'dimension')}, not "
                 f"{self.dimensions:,}; take hutchinson, with more {parameter('probes')} for a smaller error"
             )
-        _ = self.grey_levels  # raises for data without any
+        _ = self.gray_levels  # raises for data without any
 
     @property
     def count(self) -> int:
@@ -105,10 +105,10 @@ class Likelihood(Measure):
         return self.dimensions if self.estimator == "exact" else self.vectors or 1
 
     @property
-    def grey_levels(self) -> int:
-        """Number of grey levels of a channel. Raises NcsnxError for data without grey levels."""
+    def gray_levels(self) -> int:
+        """Number of gray levels of a channel. Raises NcsnxError for data without gray levels."""
         pixels = self.source.splits().held_out.read(torch.tensor([0])).pixels
-        return self._preprocessing().grey_levels(pixels)
+        return self._preprocessing().gray_levels(pixels)
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -137,7 +137,7 @@ class Likelihood(Measure):
             "tolerance": self.tolerance,
             "sigma_min": sigma_min,
             "sigma_max": sigma_max,
-            "grey_levels": self.grey_levels,
+            "gray_levels": self.gray_levels,
             "transform": self.source.data.transform,
             "split": "held-out",
             **self.source.facts,
@@ -151,7 +151,7 @@ class Likelihood(Measure):
             "": (
                 f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "
                 f"N({self.source.space.center:g}, {sigma_max:g}²), {METHOD} with tolerance {self.tolerance:g}, "
-                f"{divergence}, {counted(self.count, 'held-out image')} of {counted(self.grey_levels, 'grey level')}, "
+                f"{divergence}, {counted(self.count, 'held-out image')} of {counted(self.gray_levels, 'gray level')}, "
                 f"dequantized uniformly, seed {self.seed}"
             ),
             "data": self.source.fingerprint[:8],
@@ -160,7 +160,7 @@ class Likelihood(Measure):
     def notes(self) -> list[str]:
         form = f". {FORM}" if isinstance(self.spec.model, RefineNetModel) else ""
         return [
-            f"uniform grey levels would take {math.log2(self.grey_levels):.2f}. The error includes "
+            f"uniform gray levels would take {math.log2(self.gray_levels):.2f}. The error includes "
             "the noise of the probes",
             f"what it means: {MEANING}{form}",
         ]

@@ -78,7 +78,7 @@ def is_nearer(measure: MeasureRecord) -> bool:
 
 
 def verdict(spaces: Mapping[str, SpaceRecord], samples: int, held_out: int) -> Verdict:
-    """The verdict over all spaces: "memorising" if samples are nearer, and to single training images, in every space.
+    """The verdict over all spaces: "memorizing" if samples are nearer, and to single training images, in every space.
 
     It is "nearer" if they are nearer in any, and "no sign" if they are nearer in none and a share of near samples above
     MOST_COPIES is excluded. samples, held_out: numbers of compared images, at least 1. For error rates see the module.
@@ -87,7 +87,7 @@ def verdict(spaces: Mapping[str, SpaceRecord], samples: int, held_out: int) -> V
     if all(name in nearer and is_nearer(space.relative) for name, space in spaces.items()):
         alone = ", the only space compared; smooth images can be near there too, so look at them"
         return Verdict(
-            "memorising",
+            "memorizing",
             "it reproduces training images: samples are nearer to single training images than held-out images are, in "
             f"{' and in '.join(nearer)}{'' if len(spaces) > 1 else alone}",
         )
@@ -108,6 +108,6 @@ def verdict(spaces: Mapping[str, SpaceRecord], samples: int, held_out: int) -> V
         )
     return Verdict(
         "no sign",
-        "no sign of memorising: samples are not significantly nearer to training images than held-out images are; "
+        "no sign of memorizing: samples are not significantly nearer to training images than held-out images are; "
         f"still, {could_be}",
     )

@@ -103,7 +103,7 @@ def nearest(
     given = [space.points(images) for space in spaces]
     found = [Nearest.none(len(images), k) for _ in spaces]
     first = 0
-    with work.progress("looking for neighbours", total=len(training), unit="images") as advance:
+    with work.progress("looking for neighbors", total=len(training), unit="images") as advance:
         for batch in training.batches(block, work.check_stop):
             for space, points, near in zip(spaces, given, found, strict=True):
                 plain = space.points(batch).double()

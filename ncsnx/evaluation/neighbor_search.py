@@ -48,11 +48,11 @@ _HELD_OUT_CHOICE = 2
 
 @attrs.frozen(eq=False)
 class Neighbors:
-    """Neighbours in one space."""
+    """Neighbors in one space."""
 
     samples: Nearest
     held_out: Nearest
-    """Neighbours of held-out images; no rows if there are none."""
+    """Neighbors of held-out images; no rows if there are none."""
 
     def record(self) -> SpaceRecord:
         """The distances of samples compared with those of held-out images."""
@@ -65,11 +65,11 @@ class Neighbors:
 
 @attrs.frozen(eq=False, kw_only=True)
 class NeighborSearch(Measure):
-    """A search for neighbours of one checkpoint's samples. Raises UsageError for fewer training images than k."""
+    """A search for neighbors of one checkpoint's samples. Raises UsageError for fewer training images than k."""
 
     tag: ClassVar = "neighbors"
     label: ClassVar = "the search"
-    quantities: ClassVar = (Quantity("verdict", "neighbours"),)
+    quantities: ClassVar = (Quantity("verdict", "neighbors"),)
 
     source: DataSource
     features: FeatureNetwork | None
@@ -78,7 +78,7 @@ class NeighborSearch(Measure):
     """Number of samples."""
     batch_size: int
     k: int
-    """Neighbours shown per sample."""
+    """Neighbors shown per sample."""
     held_out: int
     """Most held-out images to compare with, chosen by a fixed seed."""
     flips: bool
@@ -177,7 +177,7 @@ class NeighborSearch(Measure):
         return {"verdict": unstructure(judged), "evaluations": evaluations, "spaces": unstructure(records)}
 
     def _table(self, found: Mapping[str, Neighbors]) -> bytes:
-        """CSV with a line for each neighbour of a sample, and for the nearest neighbour of each held-out image."""
+        """CSV with a line for each neighbor of a sample, and for the nearest neighbor of each held-out image."""
         lines = list[dict[str, object]]()
         for space, one in found.items():
             for name, numbers, near, k in (
@@ -197,7 +197,7 @@ class NeighborSearch(Measure):
         return csv_of(lines)
 
     def _grid(self, images: Tensor, found: Mapping[str, Neighbors]) -> list[GridRow]:
-        """The samples that are nearest in pixels, with their neighbours; mirror images are shown and marked with ↔."""
+        """The samples that are nearest in pixels, with their neighbors; mirror images are shown and marked with ↔."""
         rows: list[GridRow] = []
         first = next(iter(found.values())).samples.distances[:, 0]
         for sample in first.argsort(stable=True)[:GRID_ROWS].tolist():
@@ -245,7 +245,7 @@ class NearestTrainingImages(Result):
         return None if verdict is None else str(verdict["words"])
 
     def __repr__(self) -> str:
-        return f"neighbours in {self.folder}: {self.verdict}\n  {self.caption}"
+        return f"neighbors in {self.folder}: {self.verdict}\n  {self.caption}"
 
     def shown(self) -> Sequence[Table | str]:
         is_compared = self.verdict is not None
@@ -273,7 +273,7 @@ class NearestTrainingImages(Result):
         return [self.caption]
 
     def heading(self) -> tuple[str, str]:
-        return "neighbours", self.verdict or "no held-out images to compare with"
+        return "neighbors", self.verdict or "no held-out images to compare with"
 
     def picture(self) -> bytes | None:
         return (self.folder / "grid.png").read_bytes()

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FONT = "DejaVu Sans"  # comes with matplotlib, so plots look the same everywhere
-# From the palette of Okabe and Ito, distinct for colour-blind readers and in black and white; grey for its yellow.
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
-_COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#777777")
+# From the palette of Okabe and Ito, distinct for color-blind readers and in black and white; gray for its yellow.
+BLUE, VERMILION, GRAY = "#0072B2", "#D55E00", "#555555"
+_COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#777777")
 _MARKERS = "osD^vP*X"
 DASHED = (0, (4, 2.5))
 _LOG_FROM = 10.0  # ratio of largest to smallest value above which an axis is logarithmic
@@ -64,9 +64,9 @@ def plot_scores(
         _mark_best(axes, rows)
         if perfect is not None:
             score, spread = perfect
-            axes.axhspan(score - spread, score + spread, color=GREY, alpha=0.2, linewidth=0)
+            axes.axhspan(score - spread, score + spread, color=GRAY, alpha=0.2, linewidth=0)
             label = f"perfect model: {with_error(score, spread)}"
-            axes.axhline(score, color=GREY, linewidth=0.9, linestyle=DASHED, label=label)
+            axes.axhline(score, color=GRAY, linewidth=0.9, linestyle=DASHED, label=label)
         axes.set_ylabel(f"{_wrapped(metric, 40)}\n(lower is better)")
         _legend_above(axes)
         write(stem, figure)
@@ -89,16 +89,16 @@ def plot_losses(stem: Path, rows: Sequence[Row], sigmas: Sequence[float], *, tit
         _mark_best(over_steps, rows)
         over_steps.set_ylabel("mean held-out loss")
         _legend_above(over_steps)
-        scale, colours = Normalize(min(steps), max(steps) + 1), colormaps["cividis_r"]
+        scale, colors = Normalize(min(steps), max(steps) + 1), colormaps["cividis_r"]
         for row in rows:
             losses = [math.nan if loss is None else loss for loss in row["levels"]]
-            look = {"color": colours(scale(row["step"])), "linewidth": 1.0, "markersize": 2.2}
+            look = {"color": colors(scale(row["step"])), "linewidth": 1.0, "markersize": 2.2}
             best_look = {"color": VERMILION, "linewidth": 1.8, "zorder": 5}
             over_levels.plot(sigmas, losses, marker=".", **(best_look if row is best else look))
         scale_values(over_levels)
         over_levels.set(xscale="log", xlabel="noise level σ", ylabel="held-out loss per level")
         set_log_ticks(over_levels.xaxis)
-        figure.colorbar(ScalarMappable(scale, colours), ax=over_levels, label="training steps")
+        figure.colorbar(ScalarMappable(scale, colors), ax=over_levels, label="training steps")
         write(stem, figure)
 
 
@@ -106,27 +106,27 @@ def plot_samplers(stem: Path, rows: Sequence[Row], *, metric: str, title: str, c
     """Draws distances against evaluations, both on logarithmic axes, into `stem`.png and `stem`.svg.
 
     rows: 'evaluations', 'score' and 'error' of each setting, the 'label' of its sampler and its 'number' in the
-    registry, which determines colour and marker; settings that aren't 'usable' are hollow, the 'fast' one has a ring.
+    registry, which determines color and marker; settings that aren't 'usable' are hollow, the 'fast' one has a ring.
     Raises NcsnxError if a file can't be written.
     """
     with style():
         figure = new_figure(6.2, 3.8, title, caption)
         axes = figure.add_subplot()
         for row in rows:
-            line, place = divmod(row["number"], len(_COLOURS))
-            colour, marker = _COLOURS[place], _MARKERS[(place + line) % len(_MARKERS)]
+            line, place = divmod(row["number"], len(_COLORS))
+            color, marker = _COLORS[place], _MARKERS[(place + line) % len(_MARKERS)]
             axes.errorbar(
                 [row["evaluations"]],
                 [row["score"]],
                 [row["error"] or 0.0],
                 linestyle="none",
                 marker=marker,
-                color=colour,
-                markerfacecolor=colour if row["usable"] else "white",
+                color=color,
+                markerfacecolor=color if row["usable"] else "white",
                 label=row["label"],
             )
             if row["fast"]:
-                ring: dict[str, Any] = {"markersize": 11, "fillstyle": "none", "color": GREY, "linestyle": "none"}
+                ring: dict[str, Any] = {"markersize": 11, "fillstyle": "none", "color": GRAY, "linestyle": "none"}
                 axes.plot([row["evaluations"]], [row["score"]], "o", label="sampler=fast", **ring)
         axes.set(xscale="log", yscale="log", xlabel="network evaluations per image")
         set_log_ticks(axes.xaxis)
@@ -152,10 +152,10 @@ def plot_distances(
         for axes, (name, (samples, held_out)) in zip(panels, spaces.items(), strict=True):
             if len(held_out):
                 label = f"held out ({len(held_out):,})"
-                axes.ecdf(held_out.numpy(), color=GREY, linestyle=DASHED, label=label)
+                axes.ecdf(held_out.numpy(), color=GRAY, linestyle=DASHED, label=label)
                 limit = float(held_out.quantile(near))
                 label = f"nearest {percent(near)} of held out"
-                axes.axvline(limit, color=GREY, linewidth=0.7, linestyle=":", label=label)
+                axes.axvline(limit, color=GRAY, linewidth=0.7, linestyle=":", label=label)
             axes.ecdf(samples.numpy(), color=VERMILION, label=f"samples ({len(samples):,})")
             axes.set_xlim(left=0)
             axes.set_xlabel(f"distance in {name}")
@@ -184,7 +184,7 @@ def new_figure(width_in: float, height_in: float, title: str, caption: str) -> "
     below = _wrapped(caption, int(18 * width_in))
     figure = Figure(figsize=(width_in, height_in + 0.11 * max(0, below.count("\n") - 2)), layout="constrained")
     figure.suptitle(_wrapped(title, int(12 * width_in)), fontsize=9.5)
-    figure.supxlabel(below, fontsize=6.5, color=GREY)
+    figure.supxlabel(below, fontsize=6.5, color=GRAY)
     return figure
 
 

@@ -117,7 +117,7 @@ def _downloaded(path: Path, work: Work, source: str, published: str) -> Path:
 
 
 def _layers(module: torch.jit.ScriptModule, path: Path, device: torch.device) -> torch.jit.ScriptModule:
-    """The part of the network that computes features, checked on a grey image."""
+    """The part of the network that computes features, checked on a gray image."""
     try:
         with torch.no_grad():
             features = module.layers(torch.zeros(1, 3, INCEPTION_SIZE, INCEPTION_SIZE, device=device))

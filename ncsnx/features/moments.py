@@ -1,7 +1,7 @@
 """Mean and covariance of features, accumulated batch by batch in float64 without storing all features.
 
 The update is from Chan, Golub & LeVeque, "Algorithms for computing the sample variance" (The American Statistician,
-1983), equations 1.3. It centres each batch before multiplying, so a large mean costs no precision.
+1983), equations 1.3. It centers each batch before multiplying, so a large mean costs no precision.
 """
 
 import math

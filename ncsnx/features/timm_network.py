@@ -50,7 +50,7 @@ class TimmNetwork:
     def __call__(self, images: Tensor) -> Extracted:
         """Features of (B, C, H, W) uint8. Raises NcsnxError unless C is 1 or 3."""
         if images.shape[1] not in (1, 3):
-            raise NcsnxError(f"{self.name} compares grey or colour pictures, not {images.shape[1]} channels")
+            raise NcsnxError(f"{self.name} compares gray or color pictures, not {images.shape[1]} channels")
         pixels = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
         x = torch.stack([self._preprocess(Image.fromarray(one)) for one in pixels]).to(self._device)
         features: Tensor = self._module(x)

@@ -153,16 +153,16 @@ def simulated_maps(size: tuple[int, int], coils: int, seed: int = 0) -> Tensor:
 
 
 def estimated_maps(kspace: Tensor, mask: Tensor) -> Tensor:
-    """Coil maps from the fully sampled centre of measured frequencies, (…, coils, H, W) complex, Σ_c |S_c|² = 1.
+    """Coil maps from the fully sampled center of measured frequencies, (…, coils, H, W) complex, Σ_c |S_c|² = 1.
 
     The low-resolution image of each coil over the root sum of squares of all (McKenzie et al. 2002, Magn. Reson. Med.
-    47, 529–538). The centre is the largest block around frequency 0 that is measured, seen through a Hann window
+    47, 529–538). The center is the largest block around frequency 0 that is measured, seen through a Hann window
     against ringing. Where there is no signal, the maps are noise. kspace: (…, coils, H, W), in the order of
     `torch.fft.fft2`; mask: (H, W). Raises NcsnxError if the block has fewer than 4 frequencies in a direction.
     """
     measured = torch.fft.fftshift(mask.bool(), dim=(-2, -1))
     height, width = measured.shape
-    reach = _centre(measured)
+    reach = _center(measured)
     if min(reach) < 2:
         raise NcsnxError(
             f"coil maps are estimated from fully sampled frequencies around 0, at least 4×4, found "
@@ -176,8 +176,8 @@ def estimated_maps(kspace: Tensor, mask: Tensor) -> Tensor:
     return maps
 
 
-def _centre(measured: Tensor) -> tuple[int, int]:
-    """Half the height and width of the largest measured block around the centre; mask (H, W) after fftshift."""
+def _center(measured: Tensor) -> tuple[int, int]:
+    """Half the height and width of the largest measured block around the center; mask (H, W) after fftshift."""
     middle = measured.shape[0] // 2, measured.shape[1] // 2
     most, best = 0, (0, 0)
     across = middle[1]

@@ -62,18 +62,18 @@ def reconstruct(
     space: Space,
     *,
     maps: str | None = None,
-    centred: bool | None = None,
+    centered: bool | None = None,
 ) -> Task:
     """The task of a file's measurement of images in this space.
 
-    maps: file of coil maps, or 'estimate'; None: in the file. centred: whether frequency 0 of kspace is in the middle;
+    maps: file of coil maps, or 'estimate'; None: in the file. centered: whether frequency 0 of kspace is in the middle;
     None: it is first, and a file that contradicts that is refused. Raises UsageError, NcsnxError.
     """
     file, shape = open_array_file(path), space.shape
     names = file.names or ()
     has_coils = maps is not None or "maps" in names or ("kspace" in names and len(file.array("kspace").shape) == 4)
     expected = _expected_arrays(file, shape, has_coils=has_coils)
-    if "kspace" not in expected and (stray := "centred" if centred is not None else "maps" if maps else None):
+    if "kspace" not in expected and (stray := "centered" if centered is not None else "maps" if maps else None):
         raise UsageError(f"{parameter(stray)} goes with frequencies (kspace), found {', '.join(names)}")
     saved = f"save it with numpy.savez(FILE, {', '.join(f'{name}=…' for name in expected)})"
     arrays = read_arrays(path, expected, saved, ignored=_FASTMRI_OTHERS)
@@ -87,7 +87,7 @@ def reconstruct(
         elif "matrix" in arrays:
             task = _of_matrix(arrays, shape)
         else:
-            task = (_of_coils if has_coils else _of_one_coil)(arrays, shape, centred)
+            task = (_of_coils if has_coils else _of_one_coil)(arrays, shape, centered)
     except NcsnxError as error:
         raise NcsnxError(f"{in_utf8(path)}: {error.message}", *error.hints) from error
     task = _in_unit(task, space)
@@ -135,15 +135,15 @@ def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
     return array.read()
 
 
-def _of_one_coil(arrays: Arrays, shape: Shape, centred: bool | None) -> Task:
-    y, known = _frequencies(arrays, centred, axes=2)
+def _of_one_coil(arrays: Arrays, shape: Shape, centered: bool | None) -> Task:
+    y, known = _frequencies(arrays, centered, axes=2)
     operator = Fourier(shape, known)
     facts = {"mask_sha256": sha256_of_values(operator.measured)}
     return Task(name=MEASURE, operator=operator, values=operator.of_spectrum(y), facts=facts)
 
 
-def _of_coils(arrays: Arrays, shape: Shape, centred: bool | None) -> Task:
-    y, known = _frequencies(arrays, centred, axes=3)
+def _of_coils(arrays: Arrays, shape: Shape, centered: bool | None) -> Task:
+    y, known = _frequencies(arrays, centered, axes=3)
     facts = {"mask_sha256": sha256_of_values(known)}
     if "maps" in arrays:
         maps = torch.from_numpy(arrays["maps"].astype(np.complex64))
@@ -185,7 +185,7 @@ def _in_unit(task: Task, space: Space) -> Task:
     return task.divided(white - black)
 
 
-def _frequencies(arrays: Arrays, centred: bool | None, axes: int) -> tuple[Tensor, Tensor]:
+def _frequencies(arrays: Arrays, centered: bool | None, axes: int) -> tuple[Tensor, Tensor]:
     """kspace (P, …) with 0 where it wasn't measured, and the mask as booleans; frequency 0 first.
 
     axes: number of axes of a picture's kspace. Raises NcsnxError unless the mask has ones, and else zeros, and for NaN
@@ -204,28 +204,28 @@ def _frequencies(arrays: Arrays, centred: bool | None, axes: int) -> tuple[Tenso
     with np.errstate(all="ignore"):  # overflow gives infinity, which is refused
         measured = np.where(where, kspace, 0).astype(kind)
     require_finite(torch.from_numpy(measured), f"kspace of shape {kspace.shape} where mask is 1")
-    measured, known = in_fft_order(measured, known, centred)
+    measured, known = in_fft_order(measured, known, centered)
     return torch.from_numpy(measured.astype(kind)), torch.from_numpy(known)
 
 
-def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None) -> tuple[NDArray[Any], NDArray[Any]]:
+def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centered: bool | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """kspace and mask, (…, H, W), with frequency 0 first, of images whose corner is the origin.
 
-    centred: whether frequency 0 is in the middle, and so is the origin of the images; None: it is first. Raises
+    centered: whether frequency 0 is in the middle, and so is the origin of the images; None: it is first. Raises
     NcsnxError if the energy says otherwise.
     """
     size = kspace.shape[-2:]
-    if centred:
+    if centered:
         down, across = (np.exp(-2j * np.pi * np.arange(length) * (length // 2) / length) for length in size)
         turned = np.fft.ifftshift(kspace, axes=(-2, -1)) * (down[:, None] * across)
         return turned, np.fft.ifftshift(mask, axes=(-2, -1))
-    if centred is None and min(size) >= _SHARE:
+    if centered is None and min(size) >= _SHARE:
         first, middle = (_energy_around(kspace, *place) for place in ((0, 0), (size[0] // 2, size[1] // 2)))
         if middle > _CLEARLY * first:
             raise NcsnxError(
                 "expected frequency 0 of kspace first, as numpy.fft.fft2 has it; found the energy in the middle",
-                Hint("if frequency 0 is in the middle, as in fastMRI's files", adds=argument("centred", True)),
-                Hint("if it is not", adds=argument("centred", False)),
+                Hint("if frequency 0 is in the middle, as in fastMRI's files", adds=argument("centered", True)),
+                Hint("if it is not", adds=argument("centered", False)),
             )
     return kspace, mask
 

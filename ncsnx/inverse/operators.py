@@ -21,7 +21,7 @@ from ncsnx.inverse.measurement_map import LinearMap
 from ncsnx.quantities import counted
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in a grey picture: ITU-R BT.601, as in Pillow and most other programs."""
+"""Weights of red, green and blue in a gray picture: ITU-R BT.601, as in Pillow and most other programs."""
 
 
 @attrs.define(eq=False)
@@ -244,7 +244,7 @@ class Graying(LinearOperator):
         return torch.einsum("bchw,c->bhw", x, self._direction.like(x)).flatten(1)
 
     def images(self, c: Tensor) -> Tensor:
-        """Images in shades of the colour of the weights."""
+        """Images in shades of the color of the weights."""
         _, height, width = self.shape
         return c.view(-1, 1, height, width) * self._direction.like(c).view(1, -1, 1, 1)
 

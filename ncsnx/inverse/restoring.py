@@ -41,7 +41,7 @@ def say_before(task: Task, sampler: Sampler, space: Space, work: Work, *, quick:
     if not task.is_exact:
         work.info(f"rule: {task.rule}")
     if task.facts.get("maps") == ESTIMATED:
-        work.info("coil maps: estimated from the fully sampled centre of the frequencies")
+        work.info("coil maps: estimated from the fully sampled center of the frequencies")
     if task.name == MEASURE and isinstance(task.operator, Fourier) and task.count > 1:
         work.info(
             f"kspace: {counted(task.count, 'picture')} of one coil; if the first axis is that of coils, give their "

@@ -232,7 +232,7 @@ class DataConsistency(LinearGuidance):
     and y. Unlike ΠGDM, the derivative of D is taken to be r²/σ² as well, so that no gradient of the network is needed.
 
     Limits: C has one variance for all directions. Where the data is smoother than white noise, the measured directions
-    are less certain at large σ than r² says, and what they say of their neighbours comes by the network alone, at
+    are less certain at large σ than r² says, and what they say of their neighbors comes by the network alone, at
     smaller σ. At most 20 steps of conjugate gradients per evaluation.
     """
 

@@ -180,7 +180,7 @@ class Task:
         """The measurements as pictures, (P, C, H, W) float32; values beyond 0 and 1 aren't clamped.
 
         Without `inputs` the pseudo-inverse; of a linear map c Aᴴ y with the factor that brings A c Aᴴ y nearest to y,
-        the first step of conjugate gradients. Grey for a map that isn't linear.
+        the first step of conjugate gradients. Gray for a map that isn't linear.
         """
         operator = self.operator
         if self.inputs is not None:

@@ -11,8 +11,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ncsnx import reading
-from ncsnx.config.checks import COLOURS
-from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey
+from ncsnx.config.checks import COLORS
+from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_gray
 from ncsnx.data.transforms import as_channels
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.inverse.measurement_map import require_finite
@@ -24,7 +24,7 @@ from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
 _COPIES = 16  # of numbers in memory: they become float64, and a task keeps values, inputs and truth
-_WHITE = COLOURS["white"]
+_WHITE = COLORS["white"]
 _LARGEST = 2**30  # bytes of a picture of any size
 _FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel
 
@@ -133,7 +133,7 @@ class _Wanted:
         return self._of_image(file)[None]
 
     def _of_image(self, path: Path) -> Tensor:
-        """(C, H, W) float64 in [0, 1] of an image file, grey or coloured."""
+        """(C, H, W) float64 in [0, 1] of an image file, gray or colored."""
         name, (channels, *size) = in_utf8(path), self.shape
         try:
             content = reading.read_bytes(path, _FILE_BYTES + _BYTES_PER_PIXEL * size[0] * size[1])
@@ -148,8 +148,8 @@ class _Wanted:
                 f"{name}: expected {self.what} of {counted(channels, 'channel')}, but image files have 1 or 3; "
                 f"give a {NUMBERS} of H×W×{channels} numbers"
             )
-        if channels == 1 and not is_grey(image):
-            raise NcsnxError(f"{name}: expected {self.what} in grey, found colours")
+        if channels == 1 and not is_gray(image):
+            raise NcsnxError(f"{name}: expected {self.what} in gray, found colors")
         if self.fit:
             image = fitted(flattened(image, channels, _WHITE), (size[0], size[1]))
         pixels = torch.from_numpy(as_array(image, channels, _WHITE).copy()).double() / 255

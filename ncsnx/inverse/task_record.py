@@ -10,7 +10,7 @@
 `of_one` is the mean over single images.
 
 grid.png shows the measurement, its alternatives, their mean and spread, and the truth, in the window of the data;
-complex values as magnitude, in grey, beside the phase, in colours.
+complex values as magnitude, in gray, beside the phase, in colors.
 """
 
 import hashlib

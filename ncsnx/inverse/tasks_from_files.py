@@ -117,7 +117,7 @@ def _rectangular(inside: Rectangle, shape: tuple[int, int, int]) -> Tensor:
 
 
 def outpaint(path: Path, at: tuple[int, int] | None, space: Space) -> Task:
-    """Outpainting around smaller pictures. at: column and row of their upper left corner; default: centred."""
+    """Outpainting around smaller pictures. at: column and row of their upper left corner; default: centered."""
     pictures, shape = read_pictures(path, space, smaller=True), space.shape
     height, width = pictures.pixels.shape[2:]
     left, top = at if at is not None else ((shape[2] - width) // 2, (shape[1] - height) // 2)
@@ -132,7 +132,7 @@ def outpaint(path: Path, at: tuple[int, int] | None, space: Space) -> Task:
 
 
 def _around(name: str, pictures: Pictures, known: Tensor, space: Space) -> Task:
-    """The task of pictures of which these pixels are known, (H, W) bool. Others are shown grey, or 0 if unbounded."""
+    """The task of pictures of which these pixels are known, (H, W) bool. Others are shown gray, or 0 if unbounded."""
     operator = Masking(known.expand(pictures.pixels.shape[1:]))
     return Task(
         name=name,
@@ -166,7 +166,7 @@ def super_resolve(
 
 
 def colorize(path: Path, space: Space, *, fit: bool | None = None) -> Task:
-    """Colorization of grey pictures, which are 0.299 R + 0.587 G + 0.114 B. fit: as in `read_pictures`."""
+    """Colorization of gray pictures, which are 0.299 R + 0.587 G + 0.114 B. fit: as in `read_pictures`."""
     shape = space.shape
     if shape[0] != 3:
         raise UsageError(
@@ -180,16 +180,16 @@ def colorize(path: Path, space: Space, *, fit: bool | None = None) -> Task:
 def denoise(path: Path, noise: float | None, space: Space) -> Task:
     """Removal of white noise from pictures. noise: its standard deviation; None: estimated, the same for all pictures.
 
-    Raises UsageError for pictures without noise, and for grey pictures of a model of colours.
+    Raises UsageError for pictures without noise, and for gray pictures of a model of colors.
     """
     pictures = read_pictures(path, space)
     y = pictures.pixels
-    colours = (y.amax(dim=1) - y.amin(dim=1)).flatten(1).amax(dim=1)
-    if y.shape[1] == 3 and bool((255 * colours < CODEC_NOISE + 0.5).any()):
+    colors = (y.amax(dim=1) - y.amin(dim=1)).flatten(1).amax(dim=1)
+    if y.shape[1] == 3 and bool((255 * colors < CODEC_NOISE + 0.5).any()):
         raise UsageError(
-            f"{path}: {pictures.names[int(colours.argmin())]} is grey, and its noise is the same in all channels, "
-            "which this model of colours doesn't know",
-            Hint("take a model of grey pictures"),
+            f"{path}: {pictures.names[int(colors.argmin())]} is gray, and its noise is the same in all channels, "
+            "which this model of colors doesn't know",
+            Hint("take a model of gray pictures"),
         )
     found = estimated_noise(y) if noise is None else noise
     if not found > 0:  # NaN too, as of a flat picture

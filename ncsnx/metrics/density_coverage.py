@@ -1,6 +1,6 @@
 """Density and coverage (Naeem et al. 2020, arXiv 2002.09797, equations 3 and 4, k = 5).
 
-Each of the m real images has a ball that reaches to its k-th nearest neighbour among them. Density is the number of
+Each of the m real images has a ball that reaches to its k-th nearest neighbor among them. Density is the number of
 balls that a generated image lies in, divided by k; it may exceed 1. Outliers of the reference, whose balls are large,
 raise it less than they raise precision. Coverage is the share of balls that contain a generated image; a dropped mode
 lowers it. For images from the reference's distribution, the expected density is 1 and the expected coverage

@@ -97,10 +97,10 @@ def standard_error(features: Tensor, mean: Tensor, covariance: Tensor, seed: int
 
 
 def _projected(rows: Tensor, covariance: Tensor) -> Tensor:
-    """F, (n, n), with FFᵀ = XΣXᵀ for n ≤ D centred rows X, from which the last trace follows.
+    """F, (n, n), with FFᵀ = XΣXᵀ for n ≤ D centered rows X, from which the last trace follows.
 
     The images span n directions: with Xᵀ = QR, XΣXᵀ = Rᵀ(QᵀΣQ)R, so F = RᵀA for the small QᵀΣQ = AAᵀ. Centring a subset
-    of the rows of X centres the same rows of F, so one F serves the distances of all subsets.
+    of the rows of X centers the same rows of F, so one F serves the distances of all subsets.
     """
     basis: Tensor
     triangle: Tensor
@@ -120,7 +120,7 @@ def _distance(rows: Tensor, projected: Tensor, mean: Tensor, reference_trace: Te
 def _distance_in_blocks(rows: Tensor, root: Tensor, mean: Tensor, reference_trace: Tensor) -> float:
     """d² between the images in `rows` and a reference with this mean, a `_root` of its covariance, and its trace.
 
-    The centred rows are X = QR, so XA has the singular values of RA. R is updated block by block, which is as accurate
+    The centered rows are X = QR, so XA has the singular values of RA. R is updated block by block, which is as accurate
     as one decomposition of X; the eigenvalues of XᵀX would lose half of the digits.
     """
     own_mean = sum(block.sum(dim=0) for block in blocks(rows)) / len(rows)

@@ -1,7 +1,7 @@
 """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991, equations 1 and 2).
 
 The manifold of a set of features is the union of balls around each of them, with the distance to its k-th nearest
-neighbour in the set as radius. Precision is the share of generated images in the manifold of the real ones; recall is
+neighbor in the set as radius. Precision is the share of generated images in the manifold of the real ones; recall is
 the reverse.
 """
 
@@ -29,24 +29,24 @@ def covered_shares(sets: FeatureSets) -> dict[str, float | None]:
     return {**precision_recall(sets.sample, sets.features)}
 
 
-def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block: int = 1024) -> dict[str, float]:
-    """Precision and recall of (n, D) generated features for (m, D) real ones, with k = `neighbours`; n, m > k.
+def precision_recall(real: Tensor, generated: Tensor, neighbors: int = 3, block: int = 1024) -> dict[str, float]:
+    """Precision and recall of (n, D) generated features for (m, D) real ones, with k = `neighbors`; n, m > k.
 
     How realistic the images are, and how much of the real variety they cover; both in [0, 1]. They depend on n, m and
     k, so compare values only for equal n, m and k. Needs memory for a few times `block` features and `block`²
     distances. Raises NcsnxError for too few images, different dimensions, NaN or infinity.
     """
     reals, drawn = centered(real, generated)
-    require_images(min(len(reals), len(drawn)), neighbours + 1, f"precision with {counted(neighbours, 'neighbour')}")
+    require_images(min(len(reals), len(drawn)), neighbors + 1, f"precision with {counted(neighbors, 'neighbor')}")
     return {
-        "precision": _covered(drawn, reals, squared_radii(reals, neighbours, block), block),
-        "recall": _covered(reals, drawn, squared_radii(drawn, neighbours, block), block),
+        "precision": _covered(drawn, reals, squared_radii(reals, neighbors, block), block),
+        "recall": _covered(reals, drawn, squared_radii(drawn, neighbors, block), block),
     }
 
 
 @attrs.frozen(eq=False)
 class CenteredFeatures:
-    """Features in float64 minus a common centre, made block by block: an offset would cost precision of distances."""
+    """Features in float64 minus a common center, made block by block: an offset would cost precision of distances."""
 
     features: Tensor
     """(n, D) of any dtype."""
@@ -57,7 +57,7 @@ class CenteredFeatures:
         return len(self.features)
 
     def blocks(self, size: int) -> Iterator[tuple[slice, Tensor]]:
-        """(rows, their centred features) of `size` rows at a time."""
+        """(rows, their centered features) of `size` rows at a time."""
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             yield rows, self.features[rows].double() - self.center
@@ -71,26 +71,26 @@ def centered(real: Tensor, generated: Tensor) -> tuple[CenteredFeatures, Centere
     return CenteredFeatures(real, center), CenteredFeatures(generated, center)
 
 
-def squared_radii(points: CenteredFeatures, neighbours: int, block: int) -> Tensor:
-    """Squared distance (n,) of each to its k-th nearest neighbour, not counting itself, but counting duplicates."""
+def squared_radii(points: CenteredFeatures, neighbors: int, block: int) -> Tensor:
+    """Squared distance (n,) of each to its k-th nearest neighbor, not counting itself, but counting duplicates."""
     radii = []
     for rows, some in points.blocks(block):
-        nearest = some.new_full((len(some), neighbours), torch.inf)
+        nearest = some.new_full((len(some), neighbors), torch.inf)
         for columns, others in points.blocks(block):
             distances = squared_distances(some, others)
             if columns == rows:
                 distances.fill_diagonal_(torch.inf)
-            nearest = torch.cat([nearest, distances], dim=1).topk(neighbours, largest=False).values
+            nearest = torch.cat([nearest, distances], dim=1).topk(neighbors, largest=False).values
         radii.append(nearest[:, -1])
     return torch.cat(radii)
 
 
-def _covered(points: CenteredFeatures, centres: CenteredFeatures, squared_radii: Tensor, block: int) -> float:
-    """Share of points in the ball of at least one centre."""
+def _covered(points: CenteredFeatures, centers: CenteredFeatures, squared_radii: Tensor, block: int) -> float:
+    """Share of points in the ball of at least one center."""
     count = 0
     for _, some in points.blocks(block):
         inside = torch.zeros(len(some), dtype=torch.bool)
-        for columns, others in centres.blocks(block):
+        for columns, others in centers.blocks(block):
             inside |= (squared_distances(some, others) <= squared_radii[columns]).any(dim=1)
         count += int(inside.sum())
     return count / len(points)

@@ -23,7 +23,7 @@ AFFORDED_UPDATES = 3_500
 
 
 def level_overlap(dimensions: int, ratio: float) -> float:
-    """C of two neighbouring levels with the ratio γ > 1 (technique 2).
+    """C of two neighboring levels with the ratio γ > 1 (technique 2).
 
     It is the share of one level's noise within three standard deviations of the other level's shell.
     """
@@ -140,9 +140,9 @@ class NoisePlan:
     sigma_min: float
     """σ_L: smallest noise level."""
     overlap: float
-    """C: overlap of neighbouring levels (technique 2)."""
+    """C: overlap of neighboring levels (technique 2)."""
     ratio: float
-    """γ: ratio of neighbouring levels with the overlap C."""
+    """γ: ratio of neighboring levels with the overlap C."""
     levels: int
     """L: number of levels."""
     steps_per_level: int

@@ -40,7 +40,7 @@ Network = Literal["ncsnv2", "unet"]
 """The published network for images of a size, or the U-Net."""
 
 SMALL_SET = 5_000
-"""Number of training images below which a network is likely to memorise them."""
+"""Number of training images below which a network is likely to memorize them."""
 EPOCHS = 768
 """Epochs of the published CIFAR-10 training: 300,000 steps of 128 of 50,000 images."""
 SNAPSHOT_SHARE = 0.1
@@ -110,7 +110,7 @@ def check_size(size: ImageSize) -> None:
         )
 
 
-def favoured_network(data: Data) -> Network:
+def preferred_network(data: Data) -> Network:
     """The kind of network to propose for a data set. P_mean of the U-Net's training noise suits bounded data only.
 
     A model of patches gets it at every size, since it takes pictures of other sizes.

@@ -133,12 +133,12 @@ def _points(dataset: Dataset, data: Data, space: Space, indices: Tensor, seed: i
 def _all_pairs(points: Tensor, work: Work) -> tuple[int, int, float]:
     """The pair with the largest distance, and the quantile of all distances exceeded by a share TAIL of them."""
     count, largest, pair, blocks = len(points), -1.0, (0, 1), list[Tensor]()
-    centred = points - points[:_BLOCK_IMAGES].mean(dim=0)  # fewer rounding errors at low contrast
+    centered = points - points[:_BLOCK_IMAGES].mean(dim=0)  # fewer rounding errors at low contrast
     with work.progress("measuring distances", total=count * (count - 1) // 2, unit="pairs") as advance:
         for start in range(0, count - 1, _BLOCK_IMAGES):
             work.check_stop()
-            rows = centred[start : start + _BLOCK_IMAGES]
-            distances = torch.cdist(rows, centred[start:])
+            rows = centered[start : start + _BLOCK_IMAGES]
+            distances = torch.cdist(rows, centered[start:])
             once = torch.ones_like(distances, dtype=torch.bool).triu_(1)  # each pair once, and no image with itself
             distances.masked_fill_(~once, -1.0)
             place = int(distances.argmax())
@@ -255,7 +255,7 @@ def survey(
     """The plan for an experiment's data, with warnings about the data. Without the data, σ_1 is the experiment's own.
 
     A measured σ_1 is rounded up to four digits, since no distance may exceed it. folder: the data folder. overlap: C of
-    neighbouring levels (technique 2). steps_per_level: T; None for as many as published for a similar number of levels.
+    neighboring levels (technique 2). steps_per_level: T; None for as many as published for a similar number of levels.
     seed: of the sample of images and of their dequantization. Raises NcsnxError for data that can't be read, and if no
     noise levels suit it.
     """
@@ -306,7 +306,7 @@ def data_remarks(distances: Distances, of_patches: bool = False) -> list[str]:
         )
     if distances.images < SMALL_SET:
         lines = [
-            f"a network may memorise so few training images ({distances.images:,})",
+            f"a network may memorize so few training images ({distances.images:,})",
             "watch the held-out loss, and use a checkpoint from before it rises:  ncsnx loss RUN",
             "compare samples with their nearest training images:                  ncsnx neighbors RUN",
             "train fewer steps:                                                   steps=N",

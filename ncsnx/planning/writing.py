@@ -139,7 +139,7 @@ def _about_data(survey: Survey, images: int) -> str:
         text += " Each is a cell of a picture, in which its patch begins at a random place (patches=True)."
         text += " scales=(1.0, 0.5) would cut half of them from pictures reduced to half their size."
     if images < SMALL_SET:
-        text += " A network can memorise so few: watch the held-out loss (`ncsnx loss`)."
+        text += " A network can memorize so few: watch the held-out loss (`ncsnx loss`)."
     text += " random_flip=True doubles the training images, if mirror images are plausible."
     if survey.unread:
         text += f"\nIn the folder or zip, {survey.unread}."
@@ -158,7 +158,7 @@ def _about_noise(survey: Survey, distances: Distances) -> str:
         f"σ_1 (technique 1): the {found} between two training images is {distances.largest:.5g}, between {first!r} and "
         f"{second!r}. 99.9 % of the pairs are within {distances.quantile:.4g}."
         + ("" if distances.is_exact else f" It is an {distances.source}.")
-        + f"\nL (technique 2): for images of {counted(plan.dimensions, 'value')}, neighbouring levels that overlap by "
+        + f"\nL (technique 2): for images of {counted(plan.dimensions, 'value')}, neighboring levels that overlap by "
         f"{plan.overlap:g} have a ratio of {plan.ratio:.5g}." + _about_training_noise(survey.experiment)
     )
 

@@ -139,7 +139,7 @@ def draw_curve(curve: Curve, y_label: str) -> bytes:
 
 
 def address(content: bytes, style: Style) -> str:
-    """A PNG as a data URI: a plot in 128 colours, or images, large ones as a smaller JPEG.
+    """A PNG as a data URI: a plot in 128 colors, or images, large ones as a smaller JPEG.
 
     Raises NcsnxError for an incomplete picture.
     """

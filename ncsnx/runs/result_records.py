@@ -1,6 +1,6 @@
 """Records that commands write into a run's folder. Reading them needs no torch.
 
-Samples, searches for neighbours, trackers; measurements are in `ncsnx.runs.ledger`.
+Samples, searches for neighbors, trackers; measurements are in `ncsnx.runs.ledger`.
 """
 
 import re
@@ -34,7 +34,7 @@ class SampleRecord:
     """The files of samples in the order of their images: name → sha256 (hexadecimal), once complete."""
 
 
-Kind = Literal["memorising", "nearer", "no sign", "undecided"]
+Kind = Literal["memorizing", "nearer", "no sign", "undecided"]
 
 
 @attrs.frozen

@@ -5,13 +5,13 @@ time. Along this flow, log p changes at the rate of minus the divergence (equati
 
     log p(x at σ_min) = log p(x at σ_max) + ∫ ∇ · (−σ s(x, σ)) dσ.
 
-At σ_max the prior N(m, σ_max² I) gives the density; m is the middle of the network's range. Grey levels are dequantized
-uniformly. An image with D dimensions (channels of pixels) and q grey levels then takes
+At σ_max the prior N(m, σ_max² I) gives the density; m is the middle of the network's range. Gray levels are dequantized
+uniformly. An image with D dimensions (channels of pixels) and q gray levels then takes
 
     log₂ q − (log p(x) + ln |det ∂x/∂u|) / (D ln 2)
 
 bits per dimension, where x is the image in the network's range and u the image in [0, 1). Averaged over the
-dequantization, this is an upper bound on the bits of the grey levels themselves (Theis et al. 2016, arXiv 1511.01844,
+dequantization, this is an upper bound on the bits of the gray levels themselves (Theis et al. 2016, arXiv 1511.01844,
 section 3.1).
 """
 
@@ -45,7 +45,7 @@ FORM = (
 """The sentence that an NCSNv2 adds to that."""
 COLUMNS = ("bits_per_dimension", "prior", "flow", "scale", "evaluations")
 """Values per image: the total of the next three; the bits of the prior, of the flow's divergence, and of transform and
-grey levels; the number of evaluations of the network and its divergence."""
+gray levels; the number of evaluations of the network and its divergence."""
 
 
 @attrs.frozen(eq=False)
@@ -181,7 +181,7 @@ def bits_per_dimension(
     bits_of_nats = -1 / (math.prod(space.shape) * math.log(2))
     prior = bits_of_nats * log_normal(end.x, space.center, flow.sigma_max)
     volume = bits_of_nats * end.log_volume
-    scale = math.log2(preprocessing.grey_levels(pixels)) + bits_of_nats * space.log_slope(values)
+    scale = math.log2(preprocessing.gray_levels(pixels)) + bits_of_nats * space.log_slope(values)
     return torch.stack([prior + volume + scale, prior, volume, scale, end.evaluations], dim=1)
 
 

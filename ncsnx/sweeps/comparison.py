@@ -16,7 +16,7 @@ import attrs
 from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.plots import BLUE, GREY, drawable, new_figure, style, write
+from ncsnx.evaluation.plots import BLUE, GRAY, drawable, new_figure, style, write
 from ncsnx.quantities import counted
 from ncsnx.results import Result, Table
 from ncsnx.runs.ledger import Protocol, Quantity, Row, value
@@ -229,7 +229,7 @@ def plot_settings(stem: Path, table: Measurements) -> None:
         for axes, column in zip(panels, table.columns, strict=True):
             for place, row in enumerate(drawn):
                 found = [run[column.key] for run in row.facts["runs"] if run[column.key] is not None]
-                axes.plot(found, [place] * len(found), ".", color=GREY, markersize=3)
+                axes.plot(found, [place] * len(found), ".", color=GRAY, markersize=3)
                 if (mean := value(row.values, column.key)) is not None:
                     axes.errorbar(mean, place, xerr=column.error_in(row.values), fmt="o", color=BLUE)
             axes.set_xlabel(drawable(column.title), parse_math=False)

@@ -100,7 +100,7 @@ def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_di
         (["--denoise", "given.png"], "--denoise needs --noise, which is not given"),
         (["--denoise", "given.png", "--noise", "0"], "--denoise given.png: expected noise above 0, found 0"),
         (["--denoise", "given.png", "--noise", "some"], "--noise: expected a number or auto, found 'some'"),
-        (["--denoise", "mask.png", "--noise", "0.1"], "mask.png is grey, and its noise is the same in all channels"),
+        (["--denoise", "mask.png", "--noise", "0.1"], "mask.png is gray, and its noise is the same in all channels"),
         (
             ["--inpaint", "given.png", "--mask", "mask.png", "--noise", "auto"],
             "expected a number; --denoise can estimate",

@@ -116,7 +116,7 @@ def test_a_folder_is_shown_with_its_original_sizes_and_what_is_not_read(place: P
     assert outcome.code == 0
     assert (rows["data"], rows["shape"]) == ("pics", "3×21×21")
     assert rows["labels"] == "cat: 6, dog: 6"
-    assert rows["files"] == "12 RGB; from 24×20 to 35×31 pixels; 0 grey"
+    assert rows["files"] == "12 RGB; from 24×20 to 35×31 pixels; 0 gray"
     assert rows["not read"] == "1 file was not read: 1 .svg"
     assert "contact sheet: pics-sheet.png" in outcome.err
 

@@ -204,14 +204,14 @@ def test_likelihoods_are_the_mean_of_the_bits_of_their_images_with_its_standard_
     protocol = shown["protocol"]
     assert (shown["metric"], row["evaluations"] > 10) == ("bits per dimension", True)
     assert (protocol["estimator"], protocol["probes"], protocol["solver"]) == ("hutchinson", 1, "dopri5")
-    assert (protocol["n"], protocol["tolerance"], protocol["grey_levels"], protocol["weights"]) == (N, 0.1, 17, "ema")
+    assert (protocol["n"], protocol["tolerance"], protocol["gray_levels"], protocol["weights"]) == (N, 0.1, 17, "ema")
 
 
 def test_the_output_of_likelihood_says_what_the_number_means_and_measures_nothing_twice(with_bits: Path) -> None:
     result = command(*BITS, folder=with_bits)
     assert "1 checkpoint already measured" in result.err
     assert f"{MEANING}. {FORM}" in result.err
-    assert "uniform grey levels would take 4.09" in result.err
+    assert "uniform gray levels would take 4.09" in result.err
     assert len(result.out.splitlines()) == 2
     with Image.open(next((with_bits / RUN / "likelihood").glob("*/scores.png"))) as plot:
         assert plot.size[0] > 800

@@ -83,13 +83,13 @@ def test_a_column_of_matlab_is_a_measurement(measured: Path) -> None:
 
 def test_frequencies_with_0_in_the_middle_give_the_same_images(measured: Path) -> None:
     digits, axes = load_digits().images[:2] / 16, (-2, -1)
-    centred = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(digits, axes=axes), norm="ortho"), axes=axes)
+    centered = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(digits, axes=axes), norm="ortho"), axes=axes)
     np.savez(measured / "first.npz", kspace=np.fft.fft2(digits, norm="ortho"), mask=np.ones((8, 8)))
-    np.savez(measured / "middle.npz", kspace=centred, mask=np.ones((8, 8)))
+    np.savez(measured / "middle.npz", kspace=centered, mask=np.ones((8, 8)))
     result = draw(measured, "--measure", "first.npz", *QUICK)
     assert "if the first axis is that of coils, give their --maps" in result.err
     images = samples_in(measured / "out").read("samples")
-    again = drawn(measured, "--measure", "middle.npz", "--centred", *QUICK, out="centred")
+    again = drawn(measured, "--measure", "middle.npz", "--centered", *QUICK, out="centered")
     torch.testing.assert_close(images, again, atol=1e-4, rtol=1e-4)
 
 
@@ -97,7 +97,7 @@ def test_kspace_in_another_scale_is_warned_of(measured: Path) -> None:
     told = draw(measured, "--measure", "large.npz", *QUICK).err
     assert "warning: largest difference from the measurement: " in told
     assert "check the values and the scale of the measurement" in told
-    assert "coil maps: estimated from the fully sampled centre" in told
+    assert "coil maps: estimated from the fully sampled center" in told
 
 
 @pytest.mark.parametrize(
@@ -182,4 +182,4 @@ def test_coils_give_maps_distances_and_calibration_in_own_values(complex_place: 
     assert record["misfit"] == pytest.approx(away.max(), rel=1e-3)
     with Image.open(complex_place / "out" / "grid.png") as grid:
         assert grid.width > 6 * 2 * 128
-        assert np.asarray(grid.convert("HSV"))[..., 1].max() > 200  # the phase is coloured
+        assert np.asarray(grid.convert("HSV"))[..., 1].max() > 200  # the phase is colored

@@ -33,7 +33,7 @@ def neighbors(folder: Path, *words: str, run: str = "digits") -> Result:
 
 @pytest.fixture(scope="module")
 def searched(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run whose samples' neighbours were looked for. Not to be changed."""
+    """A folder with a run whose samples' neighbors were looked for. Not to be changed."""
     folder = tmp_path_factory.mktemp("searched")
     shutil.copytree(trained, folder, dirs_exist_ok=True)
     result = neighbors(folder, *SMALL)
@@ -67,7 +67,7 @@ def as_pictures(images: Tensor) -> Tensor:
     return to_uint8(images.float() / 16).double() / 255
 
 
-def test_the_neighbours_are_those_of_the_samples_that_sample_draws(searched: Path, tmp_path: Path) -> None:
+def test_the_neighbors_are_those_of_the_samples_that_sample_draws(searched: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(searched, tmp_path / "work"))
     assert command("sample", "digits", "--n", "6", "--batch-size", "4", "--out", "drawn", *CPU, folder=folder).code == 0
     drawn = to_uint8(samples_in(folder / "drawn").read("samples")).double() / 255
@@ -152,7 +152,7 @@ def test_mirror_images_a_sampler_and_a_checkpoint_are_those_that_are_asked_for(w
     assert found["spaces"].keys() == {"pixels"}
 
 
-def test_without_held_out_images_the_neighbours_alone_are_shown(tmp_path: Path) -> None:
+def test_without_held_out_images_the_neighbors_alone_are_shown(tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", np.random.default_rng(0).random((20, 8, 8)))
     data = ("data=arrays", "data.path=few.npy", "data.image_size=8", "data.held_out=0")
     assert command(*training(*data, "steps=1", "snapshots=none"), folder=tmp_path).code == 0
@@ -192,7 +192,7 @@ def test_a_model_that_was_trained_to_remember_50_digits_is_caught_and_one_that_s
     data = ("data=arrays", "data.path=few.npz", "data.array=images", "data.image_size=8", "data.high=16")
     found = judged(tmp_path, "few", *data, f"data.held_out={HELD_OUT}")
     assert found["protocol"]["training"]["images"] == 50
-    assert found["verdict"]["kind"] == "memorising"
+    assert found["verdict"]["kind"] == "memorizing"
     for space in found["spaces"].values():
         assert space["distance"]["nearer"] > 0.8
         assert space["relative"]["nearer"] > 0.5

@@ -173,13 +173,13 @@ def test_the_file_has_the_values_of_the_plan(here: Path) -> None:
     outcome = new("photos2", "--from", "photos", "--model", "ncsnv2")
     assert outcome.code == 0, outcome.err
     assert "next: ncsnx train photos2\n" in outcome.err
-    assert "a network may memorise so few training images (3" in outcome.err
+    assert "a network may memorize so few training images (3" in outcome.err
     experiment = resolve("photos2").experiment
     schedule = experiment.schedule
     assert schedule.levels == planned["levels"]
     assert schedule.sigma_max == planned["sigma_max"]
     text = (here / "experiments/photos2.py").read_text()
-    for reason in ("σ_1 (technique 1)", "99.9", "L (technique 2)", "T (technique 4)", "memorise"):
+    for reason in ("σ_1 (technique 1)", "99.9", "L (technique 2)", "T (technique 4)", "memorize"):
         assert reason in text
     (words,) = re.findall("# (sampler=ald .*)", text)
     published = resolve("photos2", words.split()).experiment.sampler

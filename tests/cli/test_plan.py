@@ -53,7 +53,7 @@ def test_the_plan_is_told_in_lines_with_a_sampler_to_type() -> None:
     assert told == "published sampler, 111 evaluations per image"
     found = facts("digits", *words.split(), f"schedule.levels={facts('digits')['levels']}")
     assert found["evaluations"] == 111
-    assert "a network may memorise so few training images (1,498)" in outcome.err
+    assert "a network may memorize so few training images (1,498)" in outcome.err
 
 
 @pytest.mark.usefixtures("here")

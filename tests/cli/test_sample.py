@@ -36,8 +36,8 @@ def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:
     return samples_in(folder / out).read("samples")
 
 
-def grey_levels(first: Tensor, second: Tensor) -> int:
-    """The largest difference between two sets of images, in grey levels of 8 bits."""
+def gray_levels(first: Tensor, second: Tensor) -> int:
+    """The largest difference between two sets of images, in gray levels of 8 bits."""
     assert first.shape == second.shape
     return int(((first * 255).round() - (second * 255).round()).abs().max())
 
@@ -90,7 +90,7 @@ def test_python_makes_the_images_of_the_command(workplace: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
     by_path = ncsnx.load(workplace / ROOT, ckpt=model.checkpoint.step)
     assert torch.equal(ncsnx.draw(by_path, n=5, seed=3, batch_size=2), images)
-    assert grey_levels(ncsnx.draw(by_path, n=5, seed=4), images) > 10
+    assert gray_levels(ncsnx.draw(by_path, n=5, seed=4), images) > 10
 
 
 def test_the_model_gives_the_score_of_its_averaged_weights(trained: Path) -> None:
@@ -112,21 +112,21 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
     rows = samples_in(workplace / "out").read("samples")
     assert rows.shape == (12, 1, 8, 8)
     plain = drawn(workplace, "--n", "3", "--seed", "2", out="plain")
-    assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 0], plain) <= 1
-    assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], plain) > 10
+    assert gray_levels(rows.view(3, 4, 1, 8, 8)[:, 0], plain) <= 1
+    assert gray_levels(rows.view(3, 4, 1, 8, 8)[:, 3], plain) > 10
     model = ncsnx.load(workplace / ROOT)
-    assert grey_levels(ncsnx.draw(model, n=3, seed=2, interpolate=4), rows) <= 1
+    assert gray_levels(ncsnx.draw(model, n=3, seed=2, interpolate=4), rows) <= 1
     # the last column is driven by the other noise alone, from the same start
     indices = torch.arange(3)
     other = SeededNoise(2, indices, (1, 8, 8), Purpose.INTERPOLATION_NOISE)
     sampler = build_sampler(model.sampler)
     first = initial_uniform(2, indices, unit_space(1, 8, 8))
     *_, last = sampler(model.network.scaled_score, first, model.network.noise_levels, noise=other)
-    assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], last.x.clamp(0, 1)) <= 1
+    assert gray_levels(rows.view(3, 4, 1, 8, 8)[:, 3], last.x.clamp(0, 1)) <= 1
     without_noise = drawn(workplace, "--n", "2", "--interpolate", "2", "sampler=dpmpp", out="without").view(
         2, 2, 1, 8, 8
     )
-    assert grey_levels(without_noise[:, 0], without_noise[:, 1]) > 1, "their starts differ"
+    assert gray_levels(without_noise[:, 0], without_noise[:, 1]) > 1, "their starts differ"
     # a cell of 66 pixels for each image, three rows of four
     with Image.open(workplace / "out/grid.png") as grid:
         assert grid.size == (4 * 66 + 2, 3 * 66 + 2)
@@ -140,8 +140,8 @@ def test_the_ends_between_two_seeds_are_their_images_and_the_film_goes_there_and
     rows = drawn(workplace, *seeds, "--interpolate", "4", "--n", "2", "--film", sampler).view(2, 4, 1, 8, 8)
     for seed, column in (("3", 0), ("17", 3)):
         ends = drawn(workplace, "--n", "2", "--seed", seed, sampler, out=f"of-{seed}")
-        assert grey_levels(rows[:, column], ends) <= 1
-    assert all(grey_levels(rows[:, column], rows[:, column + 1]) > 1 for column in range(3))
+        assert gray_levels(rows[:, column], ends) <= 1
+    assert all(gray_levels(rows[:, column], rows[:, column + 1]) > 1 for column in range(3))
     with Image.open(workplace / "out/film.gif") as film:
         assert film.n_frames == 7
     assert json.loads((workplace / "out/protocol.json").read_text())["between"] == 17
@@ -191,7 +191,7 @@ def test_images_can_start_from_training_images_but_not_from_other_data(workplace
     chosen = Stream(1, Purpose.SAMPLE_DATA).integers(positions, 1498)
     noise = Stream(1, Purpose.INITIAL_SAMPLE).normal(positions, (1, 8, 8))
     expected = (digits.read(chosen).pixels / 16 + 5 * noise).clamp(0, 1)
-    assert grey_levels(images, expected) <= 1
+    assert gray_levels(images, expected) <= 1
     config = workplace / ROOT / "config.json"
     config.write_text(config.read_text().replace(str(Run(workplace / ROOT).data_fingerprint()), "0" * 64))
     assert "the data is not that of " in message(draw(workplace, "--n", "1", *still, out="other"))
@@ -289,10 +289,10 @@ def test_an_experiment_without_an_average_is_sampled_raw(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "words", [("sample", "digits"), ("restore", "digits", "--inpaint", "grey.png", "--mask", "0,0,4,4")]
+    "words", [("sample", "digits"), ("restore", "digits", "--inpaint", "gray.png", "--mask", "0,0,4,4")]
 )
 def test_a_folder_that_another_process_fills_is_not_cleared(workplace: Path, words: tuple[str, ...]) -> None:
-    Image.new("L", (8, 8)).save(workplace / "grey.png")
+    Image.new("L", (8, 8)).save(workplace / "gray.png")
     assert draw(workplace, "--n", "2").code == 0
     before = files(workplace / "out")
     with folder_lock(workplace / "out", "the samples"):

@@ -122,14 +122,14 @@ def test_numbers_of_any_channels_are_pictures_in_the_datas_own_values(two: Path)
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--inpaint", "grey.png", "--mask", "mask.npy"), "give a .npy of H×W×2 numbers"),
+        (("--inpaint", "gray.png", "--mask", "mask.npy"), "give a .npy of H×W×2 numbers"),
         (("--inpaint", "objects.npy", "--mask", "mask.npy"), "Python objects"),
         (("--inpaint", "eight.npy", "--mask", "mask.npy"), "found 0 to 255"),
         (("--super-resolve", "pictures", "--factor", "2"), "enlarged by 2 of 4×4 pixels (height × width), found 8×8"),
     ],
 )
 def test_numbers_that_fit_no_image_get_one_line(two: Path, words: tuple[str, ...], told: str) -> None:
-    Image.new("L", (8, 8)).save(two / "grey.png")
+    Image.new("L", (8, 8)).save(two / "gray.png")
     np.save(two / "eight.npy", np.tile(np.array([255, 0], dtype=np.uint8), (8, 8, 1)))
     np.save(two / "objects.npy", np.zeros((8, 8, 2)).astype(object), allow_pickle=True)
     result = draw(two, *words)

@@ -124,7 +124,7 @@ def test_pictures_of_another_size_are_fitted_on_demand(photos: Path) -> None:
         (("--inpaint", "digits", "--mask", "digits/0.png"), "expected black (known) and white (to be filled in)", 1),
         (("--inpaint", "digits", "--mask", "digits"), "expected one mask for all pictures, found 3", 2),
         (("--inpaint", "missing.png", "--mask", "masks"), "cannot read missing.png: No such file or directory", 2),
-        (("--inpaint", "coloured.png", "--mask", "masks"), "coloured.png: expected a picture in grey", 1),
+        (("--inpaint", "colored.png", "--mask", "masks"), "colored.png: expected a picture in gray", 1),
         (("--inpaint", "empty", "--mask", "masks"), "empty: expected a picture, or a folder of pictures", 1),
         (("--super-resolve", "digits", "--factor", "1"), "--factor must be at least 2", 2),
         (("--outpaint", "middles", "--at", "5"), "expected two whole numbers with a comma", 2),
@@ -133,7 +133,7 @@ def test_pictures_of_another_size_are_fitted_on_demand(photos: Path) -> None:
 )
 def test_mistakes_get_one_line(photos: Path, words: tuple[str, ...], told: str, code: int) -> None:
     (photos / "empty").mkdir()
-    Image.new("RGB", (8, 8), (200, 20, 20)).save(photos / "coloured.png")
+    Image.new("RGB", (8, 8), (200, 20, 20)).save(photos / "colored.png")
     result = draw(photos, *words, "--n", "1")
     assert told in error(result)
     assert result.code == code

@@ -100,7 +100,7 @@ def test_samples_are_in_own_values_and_pictures_show_a_window_that_is_said(copie
     ("words", "complaint"),
     [
         (("fid", "digits", "--n", "20"), "Inception compares pictures between black and white"),
-        (("likelihood", "digits", "--n", "5"), "the data is unbounded (data.range), so it has no grey levels"),
+        (("likelihood", "digits", "--n", "5"), "the data is unbounded (data.range), so it has no gray levels"),
     ],
 )
 def test_what_needs_black_and_white_is_refused_in_one_line(

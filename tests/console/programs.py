@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT_S = 60
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 BAR = "━+╸? *"
-"""A bar in progress, without colours."""
+"""A bar in progress, without colors."""
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""Messages: destinations, escaping, and behaviour when the reader is gone."""
+"""Messages: destinations, escaping, and behavior when the reader is gone."""
 
 import json
 import os

@@ -38,13 +38,13 @@ class Server:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    behaviour: Server
+    behavior: Server
 
     def do_GET(self) -> None:
-        self.behaviour.answer(self)
+        self.behavior.answer(self)
 
 
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
-    with served(_Handler, behaviour=server) as server.address:
+    with served(_Handler, behavior=server) as server.address:
         yield server

@@ -40,7 +40,7 @@ def noise(*shape: int, dtype: Any = np.uint8, most: int = 255) -> Any:
     return values
 
 
-def test_pictures_keep_their_size_and_are_in_colour_if_one_is(here: Path) -> None:
+def test_pictures_keep_their_size_and_are_in_color_if_one_is(here: Path) -> None:
     mixed(here / "x", 8, size=(22, 20))
     assert described(Path("x")) == Images(root="x", image_size=(20, 22), channels=3)
     zip_of(here / "x.zip", here / "x")
@@ -58,13 +58,13 @@ def test_the_default_size_is_at_most_64(here: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("png", "RGB"), ("png", "LA")])
-def test_grey_pictures_are_grey_in_any_mode(here: Path, kind: str, mode: str) -> None:
+def test_gray_pictures_are_gray_in_any_mode(here: Path, kind: str, mode: str) -> None:
     for number in range(3):
         save(here / "x" / f"{number}.png", number, (20, 20), "L")
         with Image.open(here / "x" / f"{number}.png") as picture:
             picture.convert(mode).save(here / "x" / f"{number}-again.{kind}")
     assert described(Path("x")).channels == 1
-    save(here / "x" / "colour.png", 5, (20, 20), "RGB")
+    save(here / "x" / "color.png", 5, (20, 20), "RGB")
     assert described(Path("x")).channels == 3
 
 

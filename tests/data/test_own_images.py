@@ -159,7 +159,7 @@ def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
         Image.new("RGB", (64, 48), (200, 40, 90)).save(tmp_path / "x" / name, format="HEIF", quality=95)
     for split in pictures(opened(tmp_path / "x", heic=True)):
         pixels = split.read(torch.arange(1)).pixels[0].int()
-        # lossy compression and 8-bit YCbCr change a few grey levels
+        # lossy compression and 8-bit YCbCr change a few gray levels
         assert (pixels - torch.tensor([200, 40, 90])[:, None, None]).abs().max() <= 6
 
 

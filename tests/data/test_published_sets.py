@@ -18,7 +18,7 @@ from ncsnx.data.dataset import NO_LABEL, Dataset, Splits
 from ncsnx.data.lmdb_store import LmdbStore
 from ncsnx.data.places import DataMissingError
 from ncsnx.data.readers.celeba import crop_and_resize, read_celeba
-from ncsnx.data.readers.ffhq import read_ffhq, shrunk, square_centre
+from ncsnx.data.readers.ffhq import read_ffhq, shrunk, square_center
 from ncsnx.data.readers.lsun import read_lsun
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
@@ -316,7 +316,7 @@ def test_published_pictures_are_cut_to_rectangles() -> None:
     square = np.array(crop_and_resize(picture, (140, 140), (64, 64)))
     assert np.array_equal(np.array(crop_and_resize(picture, (140, 140), (64, 48))), square[:, 8:56])
     large = picture.resize((64, 64))
-    assert np.array_equal(np.array(square_centre(large, 64, (64, 48))), np.array(large)[:, 8:56])
+    assert np.array_equal(np.array(square_center(large, 64, (64, 48))), np.array(large)[:, 8:56])
     assert np.array_equal(np.array(shrunk(large, (64, 48))), np.array(large)[:, 8:56])
     with pytest.raises(ValueError, match=r"has 64×64 pixels, fewer than data\.image_size=48,66"):
         shrunk(large, (48, 66))

@@ -38,8 +38,8 @@ def test_modes_and_sizes_are_counted(tmp_path: Path) -> None:
     found = scan_of(ImageFiles.open(tmp_path / "x"), Work())
     assert found == Scan(
         broken={},
-        modes={"L": 1, "P": 1, "RGB": 6, "RGBA": 2},  # WebP has no grey mode
-        grey=3,
+        modes={"L": 1, "P": 1, "RGB": 6, "RGBA": 2},  # WebP has no gray mode
+        gray=3,
         sizes=((6, 5, 8), (40, 2, 1), (30, 20, 1)),
         further_pages=0,
     )
@@ -51,7 +51,7 @@ def test_modes_and_sizes_are_counted(tmp_path: Path) -> None:
 def test_pages_and_frames_after_the_first_are_counted(tmp_path: Path) -> None:
     root = tmp_path / "x"
     root.mkdir()
-    first, *further = (Image.new("L", (6, 5), grey) for grey in (10, 20, 30))
+    first, *further = (Image.new("L", (6, 5), gray) for gray in (10, 20, 30))
     first.save(root / "stack.tif", save_all=True, append_images=further)
     first.save(root / "film.webp", save_all=True, append_images=further[:1])
     first.save(root / "camera.jpg", format="MPO", save_all=True, append_images=further)

@@ -70,18 +70,18 @@ def test_the_slope_of_a_transform_is_its_derivative(transform: Transform) -> Non
 
 
 @pytest.mark.parametrize("value_range", [(0, 255), (-1024, 3071), (0, 2**31)])
-def test_integers_of_any_range_have_grey_levels(value_range: tuple[int, int]) -> None:
+def test_integers_of_any_range_have_gray_levels(value_range: tuple[int, int]) -> None:
     low, high = value_range
     images = prepared(Digits(), value_range)
     pixels = torch.full((1, 1, 8, 8), high)
-    assert images.grey_levels(pixels) == high - low + 1
+    assert images.gray_levels(pixels) == high - low + 1
     assert (images.continuous(pixels, torch.tensor([0])) * (high - low + 1)).floor().unique().item() == high - low
 
 
-def test_floating_point_values_have_no_grey_levels() -> None:
+def test_floating_point_values_have_no_gray_levels() -> None:
     for pixels, value_range in ((torch.rand(1, 1, 8, 8), (0, 1)), (PIXELS, (0, 255.5))):
-        with pytest.raises(NcsnxError, match="has no grey levels"):
-            prepared(Digits(), value_range).grey_levels(pixels)
+        with pytest.raises(NcsnxError, match="has no gray levels"):
+            prepared(Digits(), value_range).gray_levels(pixels)
 
 
 def test_the_declared_range_becomes_the_unit_interval() -> None:
@@ -99,11 +99,11 @@ def test_flips_mirror_left_and_right_as_drawn_by_position() -> None:
         assert after[0].tolist() == expected
 
 
-def test_uniform_dequantization_fills_the_step_of_a_grey_level() -> None:
+def test_uniform_dequantization_fills_the_step_of_a_gray_level() -> None:
     u = Stream(5, Purpose.DEQUANTIZATION).uniform(POSITIONS, (1, 4, 4))
     expected = PIXELS / 255 * (255 / 256) + u / 256
     assert float((unit(dequantization="uniform") - expected).abs().max()) < 2**-23
-    # 17 grey levels: the next level begins where this one ends
+    # 17 gray levels: the next level begins where this one ends
     digits = prepared(Digits(dequantization="uniform"), (0, 16))
     white = digits.training(torch.full((500, 1, 2, 2), 16, dtype=torch.uint8), torch.arange(500))
     assert 16 / 17 <= float(white.min()) < 16 / 17 + 1e-3
@@ -157,10 +157,10 @@ def test_training_images_are_cropped_by_their_position() -> None:
         assert torch.equal(result, image[:, top : top + 4, left : left + 4] / 255)
 
 
-def test_other_images_are_cropped_from_the_centre() -> None:
-    centre = LARGE[:, :, 2:6, 2:6] / 255
-    assert torch.equal(cropping().values(LARGE), centre)
-    assert torch.equal(cropping().held_out(LARGE, POSITIONS), centre)
+def test_other_images_are_cropped_from_the_center() -> None:
+    center = LARGE[:, :, 2:6, 2:6] / 255
+    assert torch.equal(cropping().values(LARGE), center)
+    assert torch.equal(cropping().held_out(LARGE, POSITIONS), center)
 
 
 def test_crops_of_rectangles_move_in_both_directions_and_squares_keep_their_draws() -> None:
@@ -184,8 +184,8 @@ def test_crops_of_rectangles_move_in_both_directions_and_squares_keep_their_draw
     assert set(corners[:, 0].tolist()) == set(range(6))
     assert set(corners[:, 1].tolist()) == set(range(9))
     assert torch.equal(cropped - corners[:, :, None, None], pixels[:, :, :4, :12].long())
-    centre = (prepared(data, (0, 255), 7).values(pixels) * 255).round().long()
-    assert centre[0, :, 0, 0].tolist() == [2, 4]
+    center = (prepared(data, (0, 255), 7).values(pixels) * 255).round().long()
+    assert center[0, :, 0, 0].tolist() == [2, 4]
     # the row of a rectangle's crop is that of the square with as many spare rows
     square = Stored(image_size=4, channels=2, stored=(9, 9))
     squares = (prepared(square, (0, 255), 7).training(pixels[..., :9], positions) * 255).round().long()
@@ -197,7 +197,7 @@ PLACES = torch.arange(400)
 
 
 def ramps(height: int = 33, width: int = 49) -> Tensor:
-    """(400, 2, H, W): the column and the row of each pixel, from the centre."""
+    """(400, 2, H, W): the column and the row of each pixel, from the center."""
     rows, columns = torch.meshgrid(torch.arange(height) - height // 2, torch.arange(width) - width // 2, indexing="ij")
     return torch.stack([columns, rows]).float().expand(len(PLACES), -1, -1, -1).contiguous()
 

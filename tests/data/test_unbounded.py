@@ -162,7 +162,7 @@ def test_complex_values_are_shown_as_magnitude_and_phase() -> None:
 def test_densities_of_unbounded_data_are_refused() -> None:
     preprocessing = Preprocessing(unbounded(scale=1.0), space_of(unbounded(scale=1.0)), (0.0, 1.0), seed=0)
     with pytest.raises(NcsnxError, match="the data is unbounded"):
-        preprocessing.grey_levels(torch.zeros(1))
+        preprocessing.gray_levels(torch.zeros(1))
 
 
 RANDOM = np.random.default_rng(0)

@@ -92,11 +92,11 @@ def test_of_one_volume_a_block_is_held_out_and_said(scans: Path) -> None:
     assert splits.held_out.read(torch.arange(4)).ids.tolist() == [8, 9, 10, 11]
     assert said == [
         f"{scans}/one.h5 is one volume of 20 slices; a block of 4 slices from number 8 on is held out, since "
-        "neighbouring slices are nearly copies"
+        "neighboring slices are nearly copies"
     ]
 
 
-def test_slices_are_cropped_and_padded_around_their_centre(scans: Path) -> None:
+def test_slices_are_cropped_and_padded_around_their_center(scans: Path) -> None:
     fastmri(scans / "a.h5", volume(2, (9, 5)))
     warned: list[str] = []
     splits = open_data(attrs.evolve(DATA, held_out=0.0), scans.parent, Work(warning=warned.append))

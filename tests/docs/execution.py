@@ -5,10 +5,10 @@ in which somebody has worked a little:
 
     experiments/, docs/images/*.py   as in the repository
     runs/digits/                     steps=20 checkpoint_every=10 model.width=8 batch_size=32: steps 10 and 20
-    runs/coloured/                   2 steps of digits in colour, 8×8
+    runs/colored/                   2 steps of digits in color, 8×8
     runs/mnist28/                    2 steps of docs/images/mnist28.py, on enlarged digits instead of MNIST
     given/                           what docs/images/pictures.py writes, of the same digits
-    photographs/                     40 PNGs in colour, of 24 to 44 pixels, in two folders
+    photographs/                     40 PNGs in color, of 24 to 44 pixels, in two folders
     knees/                           10 HDF5 files in fastMRI's layout, with 4 slices of 16×16 and 2 coils each
 
 `ncsnx` and `python` are those that run the tests. All pages share one cache. A Python block whose first line imports
@@ -31,7 +31,7 @@ from sklearn.datasets import load_digits
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
 
 SMALL = ("model.width=8", "batch_size=32", "snapshots=none", "sampler.steps_per_level=1", "--threads", "1", "-q")
-COLOURED = ("data=arrays", "data.path=given/coloured.npy", "data.image_size=8", "data.channels=3")
+COLORED = ("data=arrays", "data.path=given/colored.npy", "data.image_size=8", "data.channels=3")
 LIMIT_S = 300
 
 
@@ -63,7 +63,7 @@ def make_start(work: Path, cache: Path) -> None:
     for command in (
         [sys.executable, "docs/images/pictures.py"],
         ["ncsnx", "train", "digits", "steps=20", "checkpoint_every=10", *SMALL],
-        ["ncsnx", "train", "digits", *COLOURED, "steps=2", "checkpoint_every=2", *SMALL, "--run", "coloured"],
+        ["ncsnx", "train", "digits", *COLORED, "steps=2", "checkpoint_every=2", *SMALL, "--run", "colored"],
         ["ncsnx", "train", "docs/images/mnist28.py", "steps=2", "checkpoint_every=2", *SMALL],
         ["ncsnx", "reference", "digits", "-q"],
     ):
@@ -89,8 +89,8 @@ def mnist_data():
 def write_photographs(folder: Path) -> None:
     digits = load_digits().images[:40] * 15.9375
     for number, pixels in enumerate(digits):
-        colour = np.array([255, 128 + number, 64 + 2 * number]) / 255
-        picture = Image.fromarray((pixels[..., None] * colour).astype(np.uint8))
+        color = np.array([255, 128 + number, 64 + 2 * number]) / 255
+        picture = Image.fromarray((pixels[..., None] * color).astype(np.uint8))
         size = 24 + number % 21
         path = folder / ("summer" if number % 2 else "winter") / f"{number:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

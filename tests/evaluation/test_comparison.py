@@ -32,7 +32,7 @@ from ncsnx.samplers.contract import definition_of
 from ncsnx.space import Space
 
 
-def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
+def test_roughness_is_the_mean_square_of_neighbors_differences() -> None:
     flat = torch.full((1, 1, 4, 4), 200, dtype=torch.uint8)
     stripes = torch.tensor([0, 255, 0, 255], dtype=torch.uint8).expand(1, 1, 4, 4)
     board = (torch.arange(4).view(4, 1) + torch.arange(4)).remainder(2).mul(255).to(torch.uint8).view(1, 1, 4, 4)

@@ -71,7 +71,7 @@ def of_loss(experiment: Experiment, space: Space | None = None) -> dict[str, Any
 
 def of_likelihood(experiment: Experiment, space: Space | None = None) -> dict[str, Any]:
     class Known(Likelihood):
-        grey_levels = 256
+        gray_levels = 256
 
     space = space or measured(experiment)
     return Known(source=source(experiment, space), **given(experiment, space)).facts()

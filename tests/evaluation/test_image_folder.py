@@ -14,7 +14,7 @@ from ncsnx.evaluation.image_folder import ImageFolder
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (4, 3), mode: str = "RGB") -> Path:
-    """Writes an image of one colour. size: (width, height)."""
+    """Writes an image of one color. size: (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (value, value, value)).convert(mode).save(path)
     return path
@@ -29,7 +29,7 @@ def test_a_picture_is_read_as_pillow_converts_it_to_rgb(tmp_path: Path, mode: st
     values = np.random.default_rng(3).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     Image.fromarray(values).convert(mode).save(path)
-    save(tmp_path / "z.png", size=(6, 5))  # a colour image, so that grey ones are converted to RGB too
+    save(tmp_path / "z.png", size=(6, 5))  # a color image, so that gray ones are converted to RGB too
     with Image.open(path) as picture:
         assert picture.mode == mode
         expected = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
@@ -39,7 +39,7 @@ def test_a_picture_is_read_as_pillow_converts_it_to_rgb(tmp_path: Path, mode: st
     assert torch.equal(images[0], expected)
 
 
-def test_a_folder_of_grey_pictures_keeps_its_one_channel(tmp_path: Path) -> None:
+def test_a_folder_of_gray_pictures_keeps_its_one_channel(tmp_path: Path) -> None:
     save(tmp_path / "a.png", 17, mode="L")
     save(tmp_path / "b.png", 255, mode="1")
     (images,) = batches(tmp_path)
@@ -50,7 +50,7 @@ def test_a_folder_of_grey_pictures_keeps_its_one_channel(tmp_path: Path) -> None
     assert images[:, :, 2, 3].tolist() == [[17] * 3, [255] * 3, [200] * 3]
 
 
-def test_batches_hold_neighbours_of_one_size_and_keep_the_order(tmp_path: Path) -> None:
+def test_batches_hold_neighbors_of_one_size_and_keep_the_order(tmp_path: Path) -> None:
     sizes = [(4, 3), (4, 3), (4, 3), (3, 4), (4, 3)]
     for number, size in enumerate(sizes):
         save(tmp_path / f"{number}.png", number, size)

@@ -1,4 +1,4 @@
-"""Bits per dimension: transforms, grey levels, closed forms; and sweeps of likelihoods."""
+"""Bits per dimension: transforms, gray levels, closed forms; and sweeps of likelihoods."""
 
 import math
 import shutil
@@ -87,8 +87,8 @@ def test_bits_are_those_of_the_closed_form(transform: Transform, levels: int) ->
 
 
 @pytest.mark.parametrize("levels", [17, 256])
-def test_the_probabilities_of_all_grey_levels_add_up_to_one(levels: int) -> None:
-    """2^−bits, averaged over the dequantization, is the probability of a grey level."""
+def test_the_probabilities_of_all_gray_levels_add_up_to_one(levels: int) -> None:
+    """2^−bits, averaged over the dequantization, is the probability of a gray level."""
     draws = 2_560 // levels
     pixels = torch.arange(levels).repeat_interleave(draws).to(torch.uint8)
     found, _ = bits(pixels, levels, gaussian(0.5, 0.12), (0.01, 20.0))

@@ -1,4 +1,4 @@
-"""Nearest training images against brute force; the memorising test: its statistics, and verdicts on digits."""
+"""Nearest training images against brute force; the memorizing test: its statistics, and verdicts on digits."""
 
 import math
 from collections import Counter
@@ -88,13 +88,13 @@ def test_new_digits_are_no_copies(digits: Digits) -> None:
 @pytest.mark.parametrize("sigma", [0.0, 0.02, 0.05])
 def test_copies_are_caught_with_a_little_noise_too(digits: Digits, sigma: float) -> None:
     found, _ = judged(noisy(digits.train[:SAMPLES], sigma), digits)
-    assert found.kind == "memorising"
+    assert found.kind == "memorizing"
     assert "in pixels and in features" in found.words
 
 
 def test_a_quarter_of_copies_is_caught_with_few_held_out_images(digits: Digits) -> None:
     mixed = torch.cat([digits.train[: SAMPLES // 4], digits.new[SAMPLES // 4 :]])
-    assert judged(mixed, attrs.evolve(digits, held_out=digits.held_out[:50]))[0].kind == "memorising"
+    assert judged(mixed, attrs.evolve(digits, held_out=digits.held_out[:50]))[0].kind == "memorizing"
 
 
 def test_smooth_digits_are_near_to_many_and_no_copies(digits: Digits) -> None:
@@ -208,7 +208,7 @@ def test_no_more_distances_than_a_block_by_a_block_are_held(
     assert max(held) == 8 * 8
 
 
-def test_fewer_training_images_than_neighbours_leave_places_free() -> None:
+def test_fewer_training_images_than_neighbors_leave_places_free() -> None:
     (found,) = nearest(pictures(2, 1), Training(pictures(3, 1)), [pixel_space()], 5)
     assert (found.indices[:, 3:] == -1).all()
     assert found.distances[:, 3:].isinf().all()
@@ -285,7 +285,7 @@ def kinds(n: int, m: int, copies: float = 0.0, farther: float = 0.0, trials: int
 def test_what_is_found_of_copies_and_of_a_perfect_model_is_what_the_readme_says(
     n: int, m: int, copies: float, passed: float
 ) -> None:
-    assert kinds(n, m, copies, farther=0.3)["memorising"] / TRIALS > 0.9
+    assert kinds(n, m, copies, farther=0.3)["memorizing"] / TRIALS > 0.9
     error = math.sqrt(passed * (1 - passed) / TRIALS)
     assert kinds(n, m)["no sign"] / TRIALS == pytest.approx(passed, abs=3 * error)
 
@@ -314,7 +314,7 @@ COPIES, MIDST, NONE = space(CLOSE, CLOSE), space(CLOSE, FAR), space(FAR, FAR)
 @pytest.mark.parametrize(
     ("pixels", "features", "kind"),
     [
-        (COPIES, COPIES, "memorising"),
+        (COPIES, COPIES, "memorizing"),
         (COPIES, NONE, "nearer"),
         (NONE, COPIES, "nearer"),
         (MIDST, MIDST, "nearer"),

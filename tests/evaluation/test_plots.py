@@ -27,9 +27,9 @@ def texts(path: Path) -> list[str]:
     return [element.text or "" for element in ET.parse(path).getroot().iter(f"{SVG}text")]
 
 
-def marks(path: Path, colour: str) -> int:
+def marks(path: Path, color: str) -> int:
     uses = ET.parse(path).getroot().iter(f"{SVG}use")
-    return sum(f"fill: {colour}" in use.attrib["style"] for use in uses)
+    return sum(f"fill: {color}" in use.attrib["style"] for use in uses)
 
 
 def scores(folder: Path, values: list[float], error: float | None = None, **given: Any) -> list[str]:

@@ -62,7 +62,7 @@ class WithLogits(nn.Module):
         return features, features[:, :4] * 2
 
 
-class GreyOnly(nn.Module):
+class GrayOnly(nn.Module):
     """Accepts images of one channel and any size."""
 
     def __init__(self) -> None:

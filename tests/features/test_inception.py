@@ -15,7 +15,7 @@ from ncsnx.features.torchscript import CleanResizer
 from ncsnx.storage.cache import cache_lock
 from ncsnx.work import Work
 from tests.data.serving import Server, serving
-from tests.features.scripted import GreyOnly, StandIn, pictures, scripted, sha256
+from tests.features.scripted import GrayOnly, StandIn, pictures, scripted, sha256
 from tests.training.tiny import PATIENCE_S, damage
 
 CPU = torch.device("cpu")
@@ -86,7 +86,7 @@ def test_a_file_without_the_output_layer_gives_features_and_no_logits(output: to
 
 @pytest.mark.parametrize(
     ("other", "found"),
-    [(GreyOnly(), "has no attribute 'layers'"), (StandIn(features=512), r"gives \(1, 512, 1, 1\)")],
+    [(GrayOnly(), "has no attribute 'layers'"), (StandIn(features=512), r"gives \(1, 512, 1, 1\)")],
     ids=["no layers", "512 features"],
 )
 def test_another_network_is_refused_with_the_way_to_use_it(other: torch.nn.Module, found: str, tmp_path: Path) -> None:

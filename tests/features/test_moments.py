@@ -65,9 +65,9 @@ def test_what_is_left_of_a_set_without_a_part_has_its_own_moments(
     left = whole.without(removed)
     assert (left.count, whole.count, removed.count) == (20 - part, 20, part)
     expected = features[part:]
-    centred = expected - expected.mean(dim=0)
+    centered = expected - expected.mean(dim=0)
     np.testing.assert_allclose(left.mean, expected.mean(dim=0), rtol=0, atol=1e-10 * (1 + offset))
-    np.testing.assert_allclose(left.scatter, centred.T @ centred, rtol=0, atol=1e-8 * (1 + offset))
+    np.testing.assert_allclose(left.scatter, centered.T @ centered, rtol=0, atol=1e-8 * (1 + offset))
 
 
 @pytest.mark.parametrize("count", [0, 1])

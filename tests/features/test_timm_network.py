@@ -37,8 +37,8 @@ def test_features_are_those_of_timm(name: str) -> None:
     found = network(images).features
     assert found.shape == (2, network.dimensions)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
-    grey = network(images[:, :1]).features
-    assert grey.equal(network(images[:, :1].expand(-1, 3, -1, -1)).features)
+    gray = network(images[:, :1]).features
+    assert gray.equal(network(images[:, :1].expand(-1, 3, -1, -1)).features)
 
 
 def test_weights_come_from_a_file_which_must_fit(tmp_path: Path) -> None:

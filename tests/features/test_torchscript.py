@@ -21,7 +21,7 @@ from ncsnx.images import save_png
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
 from tests.features.scripted import (
-    GreyOnly,
+    GrayOnly,
     Images,
     PooledFeatures,
     StandIn,
@@ -66,10 +66,10 @@ def test_a_tuple_is_features_and_logits(tmp_path: Path) -> None:
 def test_without_an_image_size_it_gets_the_images_as_they_are_and_needs_a_data_set_for_their_shape(
     tmp_path: Path,
 ) -> None:
-    path, images = scripted(GreyOnly(), tmp_path / "net.pt"), pictures(3, 1)
+    path, images = scripted(GrayOnly(), tmp_path / "net.pt"), pictures(3, 1)
     network = opened(path, tmp_path, image_size=None)
     assert (network.dimensions, network.facts["images"]) == (5, "as they are")
-    assert torch.equal(network(images).features, GreyOnly()(images.float()))
+    assert torch.equal(network(images).features, GrayOnly()(images.float()))
     with pytest.raises(NcsnxError, match="the shape of images is unknown; set image_size"):
         opened(path, tmp_path, image_size=None, data=False)
 
@@ -79,9 +79,9 @@ def test_without_an_image_size_it_gets_the_images_as_they_are_and_needs_a_data_s
     [
         (Images(), r"returned of shape \(1, 3, 24, 24\); expected features of shape \(1, D\)"),
         (Three(), "returned tuple; expected features"),
-        (GreyOnly(), r"the network fails on images of shape \(1, 3, 24, 24\)"),
+        (GrayOnly(), r"the network fails on images of shape \(1, 3, 24, 24\)"),
     ],
-    ids=["images", "three", "grey only"],
+    ids=["images", "three", "gray only"],
 )
 def test_a_network_that_breaks_the_contract_is_refused(broken: nn.Module, told: str, tmp_path: Path) -> None:
     path = scripted(broken, tmp_path / "net.pt")

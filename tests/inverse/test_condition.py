@@ -54,7 +54,7 @@ DATA_DEVIATION = 0.6
 
 
 def gaussian(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of data with correlated neighbours."""
+    """Mean and covariance of data with correlated neighbors."""
     channels, height, width = shape
     axes = (0.8 * torch.arange(channels), torch.arange(height) * 1.0, torch.arange(width) * 1.0)
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).view(-1, 3).double()

@@ -22,8 +22,8 @@ def test_ssim_has_the_recorded_values_of_scikit_image() -> None:
     truth = (torch.sin(rows / 2) * torch.cos(columns / 3) + 1)[None, None] / 2
     images = torch.cat([truth.flip(3), truth**2, truth * 0 + 0.5])
     np.testing.assert_allclose(ssim(images.double(), truth.double(), 1.0), RECORDED, atol=1e-6, rtol=0)
-    in_colours = torch.cat([truth, 2 * truth], dim=1), torch.cat([images, 2 * images], dim=1)
-    expected = ssim(in_colours[1].double(), in_colours[0].double(), 2.0)
+    in_colors = torch.cat([truth, 2 * truth], dim=1), torch.cat([images, 2 * images], dim=1)
+    expected = ssim(in_colors[1].double(), in_colors[0].double(), 2.0)
     per_channel = [ssim(images.double() * k, truth.double() * k, 2.0) for k in (1, 2)]
     np.testing.assert_allclose(expected, (per_channel[0] + per_channel[1]) / 2, atol=1e-9, rtol=0)
     assert ssim(images[:, :, :6].double(), truth[:, :, :6].double(), 1.0).isnan().all(), "smaller than the window"

@@ -103,7 +103,7 @@ def test_simulated_maps_are_smooth_and_of_unit_power() -> None:
     assert not torch.equal(maps, simulated_maps((32, 24), 6, seed=3))
 
 
-def test_maps_are_estimated_from_the_measured_centre() -> None:
+def test_maps_are_estimated_from_the_measured_center() -> None:
     """Up to a phase for each pixel, which all coils share and which the image then has."""
     size = (48, 32)
     maps = simulated_maps(size, 4)

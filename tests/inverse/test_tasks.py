@@ -160,17 +160,17 @@ def coil_images(size: tuple[int, int], seed: int) -> NDArray[np.complex128]:
     return 1 + 0.3 * (generator.normal(size=(2, 2, *size)) + 1j * generator.normal(size=(2, 2, *size)))
 
 
-def centred(x: NDArray[Any]) -> NDArray[Any]:
+def centered(x: NDArray[Any]) -> NDArray[Any]:
     """fastMRI's transform."""
     return np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(x, axes=AXES), norm="ortho"), axes=AXES)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.tuples(st.integers(1, 9), st.integers(1, 9)), st.integers(0, 1_000))
-def test_centred_frequencies_and_masks_are_put_in_order(size: tuple[int, int], seed: int) -> None:
+def test_centered_frequencies_and_masks_are_put_in_order(size: tuple[int, int], seed: int) -> None:
     x = coil_images(size, seed)
     mask = np.random.default_rng(seed).random(size) < 0.5
-    given_kspace = np.where(np.fft.fftshift(mask), centred(x), 0)
+    given_kspace = np.where(np.fft.fftshift(mask), centered(x), 0)
     kspace, known = in_fft_order(given_kspace, np.fft.fftshift(mask), True)
     assert np.array_equal(known, mask)
     np.testing.assert_allclose(kspace[..., mask], np.fft.fft2(x, norm="ortho")[..., mask], atol=1e-12)
@@ -201,8 +201,8 @@ def test_each_picture_may_have_a_mask_of_its_own(tmp_path: Path) -> None:
 
 
 def test_energy_in_the_middle_is_refused_unless_the_order_is_said() -> None:
-    kspace, mask = centred(coil_images((16, 12), 0)), np.ones((2, 16, 12))
+    kspace, mask = centered(coil_images((16, 12), 0)), np.ones((2, 16, 12))
     with pytest.raises(NcsnxError, match=r"expected frequency 0 of kspace first.*in the middle") as refused:
         in_fft_order(kspace, mask, None)
-    assert [hint.adds for hint in refused.value.hints] == ["centred=True", "centred=False"]
+    assert [hint.adds for hint in refused.value.hints] == ["centered=True", "centered=False"]
     assert in_fft_order(kspace, mask, False)[0] is kspace

@@ -48,10 +48,10 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 def by_features(features_1: Tensor, features_2: Tensor) -> float:
     """The distance of two sets by another formula: for Σ = XᵀX/(n − 1), tr (Σ₁Σ₂)^½ = ‖X₁X₂ᵀ‖_* up to scale."""
     x, y = features_1.double().numpy(), features_2.double().numpy()
-    centred_x, centred_y = x - x.mean(0), y - y.mean(0)
+    centered_x, centered_y = x - x.mean(0), y - y.mean(0)
     degrees_x, degrees_y = len(x) - 1, len(y) - 1
-    overlap = np.linalg.norm(centred_x @ centred_y.T, ord="nuc") / math.sqrt(degrees_x * degrees_y)
-    traces = np.square(centred_x).sum() / degrees_x + np.square(centred_y).sum() / degrees_y
+    overlap = np.linalg.norm(centered_x @ centered_y.T, ord="nuc") / math.sqrt(degrees_x * degrees_y)
+    traces = np.square(centered_x).sum() / degrees_x + np.square(centered_y).sum() / degrees_y
     return float(np.square(x.mean(0) - y.mean(0)).sum() + traces - 2 * overlap)
 
 

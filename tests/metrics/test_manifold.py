@@ -24,13 +24,13 @@ def line(*places: float) -> Tensor:
     return torch.tensor(places)[:, None]
 
 
-def by_brute_force(real: Tensor, generated: Tensor, neighbours: int) -> tuple[float, float]:
+def by_brute_force(real: Tensor, generated: Tensor, neighbors: int) -> tuple[float, float]:
     def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.square(x[:, None] - y[None]).sum(-1)
 
-    def covered(points: np.ndarray, centres: np.ndarray) -> float:
-        radii = np.sort(distances(centres, centres), axis=1)[:, neighbours]  # 0 is the image itself
-        return float((distances(points, centres) <= radii).any(1).mean())
+    def covered(points: np.ndarray, centers: np.ndarray) -> float:
+        radii = np.sort(distances(centers, centers), axis=1)[:, neighbors]  # 0 is the image itself
+        return float((distances(points, centers) <= radii).any(1).mean())
 
     x, y = real.double().numpy(), generated.double().numpy()
     return covered(y, x), covered(x, y)
@@ -45,7 +45,7 @@ def test_a_set_covers_itself(offset: float) -> None:
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("block", [7, 1024])
 def test_balls_of_duplicates_are_points(offset: float, block: int) -> None:
-    # four of each: with 3 neighbours every radius is 0, so only copies count; many and in random order, since rounding
+    # four of each: with 3 neighbors every radius is 0, so only copies count; many and in random order, since rounding
     # in a matrix product depends on the position
     images = normal(5, 100, 2047).double() + offset
     real = images.repeat(4, 1)[torch.randperm(400, generator=torch.Generator().manual_seed(6))]
@@ -57,20 +57,20 @@ def test_balls_of_duplicates_are_points(offset: float, block: int) -> None:
 @given(
     counts=st.tuples(st.integers(4, 25), st.integers(4, 25)),
     dimensions=st.integers(1, 8),
-    neighbours=st.integers(1, 3),
+    neighbors=st.integers(1, 3),
     block=st.integers(1, 30),
     seed=st.integers(0, 2**31),
 )
 def test_any_block_gives_the_count_of_brute_force(
-    counts: tuple[int, int], dimensions: int, neighbours: int, block: int, seed: int
+    counts: tuple[int, int], dimensions: int, neighbors: int, block: int, seed: int
 ) -> None:
     # integers: copies and points on the edge are common, and squared distances exact
     generator = torch.Generator().manual_seed(seed)
     real, generated = (torch.randint(0, 4, (count, dimensions), generator=generator).double() for count in counts)
-    # the centre is subtracted first, so both get an exact mean
+    # the center is subtracted first, so both get an exact mean
     mirrored = torch.cat((real, 4 - real))
-    found = precision_recall(mirrored, generated, neighbours, block)
-    assert (found["precision"], found["recall"]) == pytest.approx(by_brute_force(mirrored, generated, neighbours))
+    found = precision_recall(mirrored, generated, neighbors, block)
+    assert (found["precision"], found["recall"]) == pytest.approx(by_brute_force(mirrored, generated, neighbors))
 
 
 @pytest.mark.parametrize("measure", [precision_recall, density_coverage])
@@ -112,8 +112,8 @@ def test_density_and_coverage_are_what_the_definition_says(
 @pytest.mark.parametrize(
     ("measure", "real", "generated", "told"),
     [
-        (precision_recall, (10, 2), (3, 2), "precision with 3 neighbours needs at least 4 images, not 3"),
-        (precision_recall, (3, 2), (10, 2), "precision with 3 neighbours needs at least 4 images, not 3"),
+        (precision_recall, (10, 2), (3, 2), "precision with 3 neighbors needs at least 4 images, not 3"),
+        (precision_recall, (3, 2), (10, 2), "precision with 3 neighbors needs at least 4 images, not 3"),
         (density_coverage, (5, 3), (20, 3), "5 neighbors"),
         (density_coverage, (20, 3), (20, 4), "4 numbers per image"),
     ],

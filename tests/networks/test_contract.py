@@ -135,7 +135,7 @@ def test_a_module_without_a_score_is_refused_with_what_it_lacks() -> None:
 
 
 @torch.no_grad()
-def test_images_between_zero_and_one_are_centred_first_and_transformed_ones_are_not() -> None:
+def test_images_between_zero_and_one_are_centered_first_and_transformed_ones_are_not() -> None:
     plain = untrained(small_experiment(NCSNv2(width=4), Digits()))
     rescaled = untrained(small_experiment(NCSNv2(width=4), Digits(transform="rescaled")))
     logit = untrained(small_experiment(NCSNv2(width=4), Digits(transform="logit")))

@@ -174,8 +174,8 @@ def test_labels_of_augmentation_change_the_score_only_where_they_are_not_zero() 
         for parameter in made.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     x, sigma = images().float(), torch.full((3,), 0.5)
-    plain, unlabelled = made.scaled_score(x, sigma), made.scaled_score(x, sigma, {"labels": torch.zeros(3, LABELS)})
-    assert torch.equal(plain, unlabelled)
+    plain, unlabeled = made.scaled_score(x, sigma), made.scaled_score(x, sigma, {"labels": torch.zeros(3, LABELS)})
+    assert torch.equal(plain, unlabeled)
     assert (made.scaled_score(x, sigma, {"labels": torch.eye(3, LABELS)}) - plain).flatten(1).abs().amax(
         dim=1
     ).min() > 1e-3

@@ -104,7 +104,7 @@ def test_rows_are_those_of_one_process(
     assert list((sharing / RUN).glob("*/*/.parts/*")) == []
 
 
-def test_neighbours_are_those_of_one_process(workplace: Path, sharing: Path) -> None:
+def test_neighbors_are_those_of_one_process(workplace: Path, sharing: Path) -> None:
     words = ("neighbors", "digits", "--n", "6", "--k", "3", "--batch-size", "2", *QUICK, *CPU)
     succeeded(command(*words, folder=workplace))
     succeeded(finish(*words, folder=sharing))

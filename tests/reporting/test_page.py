@@ -194,7 +194,7 @@ def test_the_command_writes_the_page_or_says_what_to_type(told: Run, here: Path)
     assert command.run("report", "missing").code == 2
 
 
-def test_samplers_and_neighbours_are_shown_with_the_whole_command(told: Run) -> None:
+def test_samplers_and_neighbors_are_shown_with_the_whole_command(told: Run) -> None:
     made = {"command": "/bin/ncsnx compare digits --seeds 3 sampler.steps=9"}
     error = {"error": "error", "plus_minus": "standard deviation over seeds"}
     columns = (Quantity("score", "FD", **error), Quantity("evaluations", decimals=0))
@@ -262,7 +262,7 @@ def test_a_page_that_cannot_be_written_is_said_once(run: Run) -> None:
         ("loss --range latest --passes 1", "held-out-losses"),
         ("likelihood --range latest --n 2 --tolerance 0.1", "likelihoods"),
         ("compare --samplers heun --evaluations 5 --n 10 --seeds 1 features.steps=9 features.width=8", "samplers"),
-        ("neighbors --n 2 --features none", "neighbours"),
+        ("neighbors --n 2 --features none", "neighbors"),
     ],
 )
 def test_a_command_that_measures_renews_the_page(workplace: Path, words: str, section: str) -> None:
@@ -292,5 +292,5 @@ def test_the_page_of_the_documentation_is_small_and_shows_everything() -> None:
     assert path.stat().st_size < 2**20
     assert page.open == []
     shown = {one["id"] for one in page.all("section")}
-    assert shown >= {"training", "scores", "held-out-losses", "likelihoods", "samplers", "neighbours", "tasks"}
+    assert shown >= {"training", "scores", "held-out-losses", "likelihoods", "samplers", "neighbors", "tasks"}
     assert "what-is-not-shown" not in shown

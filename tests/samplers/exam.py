@@ -3,7 +3,7 @@
 1. It continues from the x that it gets back. A sampler that continues from its own x loses the measurement. Images and
    moments needn't show that, so the exam displaces x between steps, see `continues_from_given_x`.
 2. An image doesn't depend on the others of its batch.
-3. It draws from the known posterior of Gaussian data: 16 pixels with correlated neighbours, some of them measured with
+3. It draws from the known posterior of Gaussian data: 16 pixels with correlated neighbors, some of them measured with
    low or high noise. The exam checks the mean, as a fraction of the way from the posterior's to the data's, and the
    variance of the measured pixels, unless the sampler draws no noise: the flow alone can't restore a variance.
 """

@@ -8,13 +8,13 @@ from torchdiffeq import odeint
 from ncsnx.samplers.dormand_prince import rms_error, solve
 
 START, END = 5.0, 0.01
-CENTRES = torch.tensor([-1.0, 0.3, 1.2], dtype=torch.float64)
+CENTERS = torch.tensor([-1.0, 0.3, 1.2], dtype=torch.float64)
 
 
 def slope(sigma: Tensor, y: Tensor) -> Tensor:
-    """The probability flow of points at CENTRES with noise of 0.05, which bends where an image decides for one."""
+    """The probability flow of points at CENTERS with noise of 0.05, which bends where an image decides for one."""
     variance = (0.05**2 + sigma**2).view(-1, 1, 1)
-    towards = CENTRES - y[..., None]
+    towards = CENTERS - y[..., None]
     shares = torch.softmax(-(towards**2) / (2 * variance), dim=-1)
     return -sigma.view(-1, 1) * (shares * towards).sum(dim=-1) / variance[..., 0]
 

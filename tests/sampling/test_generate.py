@@ -33,7 +33,7 @@ def images(indices: Sequence[int], batch_size: int, draws: Draws = PLAIN) -> Ten
     return torch.cat([x for _, x in batches(indices, batch_size, draws)])
 
 
-def test_a_network_makes_the_same_images_in_any_batch_to_one_grey_level() -> None:
+def test_a_network_makes_the_same_images_in_any_batch_to_one_gray_level() -> None:
     network = load_golden("ncsnv2").network
     sampler = build_sampler(AnnealedLangevin(step_size=6e-6, steps_per_level=1))
     draws = seeded_draws(0, unit_space(3, 16, 16))

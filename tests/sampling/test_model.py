@@ -273,5 +273,5 @@ def test_a_density_has_the_further_inputs_of_its_images() -> None:
     values = torch.rand(3, *SHAPE)
     expected = Model.of(denoised, **spread).log_density(values)
     found = model.log_density(values + torch.arange(3.0).view(-1, 1, 1, 1))
-    # the prior is centred at 0, not at the mean m ≤ 2.2: at most m |z|/σ_max a dimension, z ≤ 3
+    # the prior is centered at 0, not at the mean m ≤ 2.2: at most m |z|/σ_max a dimension, z ≤ 3
     torch.testing.assert_close(found, expected, rtol=0, atol=16 * 2.2 * 3 / 1000 + 0.05)

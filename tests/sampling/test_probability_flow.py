@@ -46,7 +46,7 @@ def test_the_density_of_gaussian_data_is_within_half_a_percent() -> None:
     assert torch.allclose(found, exact, atol=0.005 * D)
 
 
-CENTRES = torch.tensor([[-1.0, 0.0], [0.8, 0.6], [0.5, -0.9]], dtype=torch.float64)
+CENTERS = torch.tensor([[-1.0, 0.0], [0.8, 0.6], [0.5, -0.9]], dtype=torch.float64)
 SPREADS = torch.tensor([0.2, 0.3, 0.15], dtype=torch.float64)
 SHARES = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 
@@ -54,13 +54,13 @@ SHARES = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 def mixture_log_density(x: Tensor, sigma: float) -> Tensor:
     """Log density (B,) of a mixture of three Gaussians in the plane at noise level σ, at x (B, 1, 1, 2)."""
     variances = SPREADS**2 + sigma**2
-    distances = (x.view(-1, 1, 2) - CENTRES).square().sum(dim=2)
+    distances = (x.view(-1, 1, 2) - CENTERS).square().sum(dim=2)
     return torch.logsumexp(SHARES.log() - (2 * math.pi * variances).log() - distances / (2 * variances), dim=1)
 
 
 def mixture_score(x: Tensor, sigma: Tensor) -> Tensor:
     variances = SPREADS**2 + sigma.view(-1, 1) ** 2
-    towards = CENTRES - x.view(-1, 1, 2)
+    towards = CENTERS - x.view(-1, 1, 2)
     of_each = torch.softmax(SHARES.log() - variances.log() - towards.square().sum(dim=2) / (2 * variances), dim=1)
     return (of_each[..., None] * towards / variances[..., None]).sum(dim=1).view_as(x)
 

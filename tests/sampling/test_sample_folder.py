@@ -109,10 +109,10 @@ def test_another_protocol_is_refused_with_what_differs_and_what_to_type(tmp_path
 def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
     sample(tmp_path, 5, COUNT)
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "images" / "favourite.png").write_bytes(b"mine")
+    (tmp_path / "images" / "favorite.png").write_bytes(b"mine")
     folder = still_folder(tmp_path, 2, {**PROTOCOL, "seed": 1})
     folder.open(overwrite=True)
-    theirs = {"notes.txt", "images/favourite.png"}
+    theirs = {"notes.txt", "images/favorite.png"}
     assert set(tree(tmp_path)) == {"protocol.json", *theirs}
     assert not folder.complete
     assert folder.missing() == [0, 1]

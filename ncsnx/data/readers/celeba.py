@@ -1,7 +1,7 @@
 """CelebA (Liu et al. 2015), aligned and cropped: 202,599 pictures of 178×218 pixels, in a zip or a folder.
 
 `list_eval_partition.txt` assigns each picture to training (0), validation (1) or test (2). As published, the held-out
-split is the test set, and pictures are transformed by a centre crop, then resizing.
+split is the test set, and pictures are transformed by a center crop, then resizing.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
 
 
 def crop_and_resize(image: Image.Image, crop: tuple[int, int], size: tuple[int, int]) -> Image.Image:
-    """Crops the centre, then resizes it (bilinear, antialiased): torchvision's CenterCrop and Resize.
+    """Crops the center, then resizes it (bilinear, antialiased): torchvision's CenterCrop and Resize.
 
     crop, size: (height, width). A crop of other proportions than the size is resized until it covers the size, and
     cropped again. Raises ValueError for a picture smaller than the crop.

@@ -1,4 +1,4 @@
-"""The handwritten digits that ship with scikit-learn: 1,797 images of 8×8 pixels, grey levels 0 to 16."""
+"""The handwritten digits that ship with scikit-learn: 1,797 images of 8×8 pixels, gray levels 0 to 16."""
 
 from importlib.util import find_spec
 from pathlib import Path

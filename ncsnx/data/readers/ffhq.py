@@ -1,7 +1,7 @@
 """FFHQ (Karras et al. 2019): an LMDB of encoded pictures at one or more sizes, or the image folders of NVlabs.
 
 The LMDB maps `{size}-{index:05d}` to a picture, and `length` to the number of pictures in digits. Pictures of the LMDB
-are read at their size, as published; those of a folder are resized. A rectangle is the centre of the square whose side
+are read at their size, as published; those of a folder are resized. A rectangle is the center of the square whose side
 is its longer one. The split is the published one: the indices are shuffled by NumPy's legacy generator with seed 2019,
 and the first 90 % are the training split.
 """
@@ -47,7 +47,7 @@ def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
     if (root / DATA).exists():
         store = LmdbStore(root)
         pictures = LmdbPictures(store, np.array([_key(side, place) for place in range(_length(store, side))]))
-        split = partial(published_split, pictures, transform=partial(square_centre, side=side, size=size))
+        split = partial(published_split, pictures, transform=partial(square_center, side=side, size=size))
         count, mark = len(pictures.keys), fingerprint_of_files(root, [store.path])
     else:
         files = ImageFiles.open(_image_folder(root, side))
@@ -63,8 +63,8 @@ def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
     return Splits(train, held_out, mark)
 
 
-def square_centre(image: Image.Image, side: int, size: tuple[int, int]) -> Image.Image:
-    """The centre of a square, at `size`, (height, width). Raises ValueError for any other picture than side × side."""
+def square_center(image: Image.Image, side: int, size: tuple[int, int]) -> Image.Image:
+    """The center of a square, at `size`, (height, width). Raises ValueError for any other picture than side × side."""
     if image.size != (side, side):
         raise ValueError(f"expected {side}×{side} pixels, found {image.width}×{image.height}")
     return fitted(image, size)

@@ -58,7 +58,7 @@ def own_data(path: Path, said: Reading, work: Work) -> OwnData:
 
     Pictures: the default size is the largest square that nine in ten of them cover, at most 64; if all have one size
     that isn't square, it is that size, reduced to at most 64 pixels; patches are squares of 64 pixels. The default is
-    one channel if no picture has colours; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and
+    one channel if no picture has colors; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and
     packed data sets aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options
     that don't suit the data; NcsnxError for files that can't be read, naming every broken picture unless they are
     skipped.
@@ -166,7 +166,7 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
     quiet = attrs.evolve(work, warning=ignore_message)  # opening the data set warns about skipped pictures
     sound_files(files, scan, said.on_error or "refuse", quiet)
     size = LARGEST_UNASKED if said.patches else _usual_size(scan)
-    fields = {"channels": 1 if scan.grey == scan.sound else 3, "image_size": size, **said.given()}
+    fields = {"channels": 1 if scan.gray == scan.sound else 3, "image_size": size, **said.given()}
     return attrs.evolve(data, **fields)
 
 

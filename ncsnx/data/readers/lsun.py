@@ -1,7 +1,7 @@
 """LSUN (Yu et al. 2015): one LMDB of encoded pictures for each category and split, in the order of their keys.
 
 As published, `…_train` is the training split and `…_val` the held-out one, and pictures are transformed by resizing the
-short side, then a centre crop.
+short side, then a center crop.
 """
 
 import shlex

@@ -1,7 +1,7 @@
 """Packed data sets: decoded images in one folder, memory-mapped, so that training reads without decoding.
 
     pixels.npy    N×C×H×W of the record's dtype, uint8 unless unbounded; the training images first, then the others
-    labels.npy    N int64, NO_LABEL for unlabelled images
+    labels.npy    N int64, NO_LABEL for unlabeled images
     ids.npy       N int64, each image's index in the whole data set
     packed.json   `PackedRecord`, with the sha256 of the other files; its own sha256 is the data set's fingerprint
 

@@ -21,7 +21,7 @@ from ncsnx.work import SILENT, Work
 _REVISION = 1
 """Increased whenever the images change."""
 _INNER = 9
-_ELLIPSE = 6  # words per ellipse: centre, semi-axes, angle, intensity
+_ELLIPSE = 6  # words per ellipse: center, semi-axes, angle, intensity
 _WORDS = 16 + _ELLIPSE * _INNER
 
 _HELD_OUT_MODULUS, _HELD_OUT_REMAINDER = 16, 15
@@ -73,10 +73,10 @@ def _body(words: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """(B, H, W): intensities of the body with its rim and the ellipses inside."""
     tall, wide = _between(words[:, 0], 0.72, 0.95), _between(words[:, 1], 0.72, 0.95)
     reach = tall * float(y.max()), wide * float(x.max())
-    centre, angle = (torch.zeros_like(tall), torch.zeros_like(tall)), _between(words[:, 2], -0.15, 0.15)
+    center, angle = (torch.zeros_like(tall), torch.zeros_like(tall)), _between(words[:, 2], -0.15, 0.15)
     inside, rim = _between(words[:, 3], 0.35, 0.7), _between(words[:, 4], 0.15, 0.35)
-    skin = _covered(y, x, centre, reach, angle)
-    inner = _covered(y, x, centre, (0.86 * reach[0], 0.86 * reach[1]), angle)
+    skin = _covered(y, x, center, reach, angle)
+    inner = _covered(y, x, center, (0.86 * reach[0], 0.86 * reach[1]), angle)
     found = (inside + rim).view(-1, 1, 1) * skin - rim.view(-1, 1, 1) * inner
     for number in range(_INNER):
         drawn = words[:, 16 + _ELLIPSE * number : 16 + _ELLIPSE * (number + 1)]
@@ -88,9 +88,9 @@ def _body(words: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return found
 
 
-def _covered(y: Tensor, x: Tensor, centre: tuple[Tensor, Tensor], axes: tuple[Tensor, Tensor], angle: Tensor) -> Tensor:
+def _covered(y: Tensor, x: Tensor, center: tuple[Tensor, Tensor], axes: tuple[Tensor, Tensor], angle: Tensor) -> Tensor:
     """(B, H, W): share of each pixel that lies in an ellipse, to first order in the distance from its edge."""
-    down, across = y - centre[0].view(-1, 1, 1), x - centre[1].view(-1, 1, 1)
+    down, across = y - center[0].view(-1, 1, 1), x - center[1].view(-1, 1, 1)
     cosine, sine = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
     along, beside = (down * cosine + across * sine), (across * cosine - down * sine)
     first, second = (axis.view(-1, 1, 1) for axis in axes)

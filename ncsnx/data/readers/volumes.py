@@ -1,6 +1,6 @@
 """Slices of volumes as a data set: HDF5 (fastMRI, MATLAB 7.3), NIfTI and NumPy files in a folder, or one file.
 
-The split is by file, by the hash of its name, since neighbouring slices are nearly copies of each other. Of a single
+The split is by file, by the hash of its name, since neighboring slices are nearly copies of each other. Of a single
 file, one block of slices around the middle is held out.
 
 fastMRI (Zbontar et al. 2018, arXiv 1811.08839): a file per volume with `kspace` (slices, coils, H, W), complex, and
@@ -165,9 +165,9 @@ class VolumeSlices:
         key = tuple(along if axis == volume.axis else slice(None) for axis in range(len(volume.slice_shape) + 1))
         values = np.array(volume.array[key], np.complex64 if volume.per_value == 2 else np.float32)
         planes = channels_first(values, self.shape[0] // volume.per_value)
-        # cropped and padded around the centre; padded with 0, or what is nearest in bounded data
+        # cropped and padded around the center; padded with 0, or what is nearest in bounded data
         fill = min(max(0.0, self.data.low), self.data.high) if self.data.is_bounded else 0.0
-        return centred(as_channels(torch.from_numpy(planes)[None])[0], self.data.stored_size, fill)
+        return centered(as_channels(torch.from_numpy(planes)[None])[0], self.data.stored_size, fill)
 
     def _make_room(self, array: StoredArray) -> None:
         """Closes other arrays if many are open, or if this one is unpacked in memory."""
@@ -196,8 +196,8 @@ def channels_first(plane: NDArray[Any], channels: int) -> NDArray[Any]:
     return plane if plane.shape[0] == channels else np.ascontiguousarray(plane.transpose(2, 0, 1))
 
 
-def centred(image: Tensor, size: tuple[int, int], fill: float) -> Tensor:
-    """(C, h, w) → (C, *size): each axis cropped around its centre, or padded with `fill`."""
+def centered(image: Tensor, size: tuple[int, int], fill: float) -> Tensor:
+    """(C, h, w) → (C, *size): each axis cropped around its center, or padded with `fill`."""
     for axis, wanted in enumerate(size, start=1):
         found = image.shape[axis]
         if found > wanted:
@@ -280,6 +280,6 @@ def _held_out(files: VolumeFiles, share: float, work: Work) -> Tensor:
     if block:
         work.info(
             f"{files.root} is one volume of {counted(count, 'slice')}; a block of {counted(block, 'slice')} from "
-            f"number {first:,} on is held out, since neighbouring slices are nearly copies"
+            f"number {first:,} on is held out, since neighboring slices are nearly copies"
         )
     return held_out

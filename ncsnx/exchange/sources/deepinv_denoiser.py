@@ -28,7 +28,7 @@ _HUB = "https://huggingface.co/deepinv"
 
 @attrs.frozen
 class _Known:
-    """A denoiser whose noise is known, of colour pictures in [0, 1]."""
+    """A denoiser whose noise is known, of color pictures in [0, 1]."""
 
     sigma_max: float
     """Largest noise of the training."""
