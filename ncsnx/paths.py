@@ -10,7 +10,7 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, breaks of lines and paragraphs, and bytes that aren't UTF-8."""
 
 
-def typed_path(text: str | Path, *, of: str = "") -> Path:
+def checked_path(text: str | Path, *, of: str = "") -> Path:
     """The typed path with `~` and `~user` expanded; it need not exist.
 
     of: name of the variable or field that holds the path, for the error. Raises UsageError for text that can't be a
@@ -34,21 +34,21 @@ def typed_path(text: str | Path, *, of: str = "") -> Path:
     return path
 
 
-def typed_folder(text: str | Path, *, of: str = "") -> Path:
-    """`typed_path` for a folder, which need not exist yet. Raises UsageError if the path is no folder."""
-    path = typed_path(text, of=of)
+def checked_folder(text: str | Path, *, of: str = "") -> Path:
+    """`checked_path` for a folder, which need not exist yet. Raises UsageError if the path is no folder."""
+    path = checked_path(text, of=of)
     if path.exists() and not path.is_dir():
         raise _refused(str(text), "is a file; give a folder", of)
     return path
 
 
-def typed_name_or_path(text: str) -> str:
+def checked_name_or_path(text: str) -> str:
     """A name or a path, with `~` expanded. Text with a slash, or with `~` in front, is checked as a path.
 
-    Raises UsageError as `typed_path` does.
+    Raises UsageError as `checked_path` does.
     """
     if "/" in text or text.startswith("~"):
-        path = typed_path(text)
+        path = checked_path(text)
         return str(path) if text.startswith("~") else text
     _require_printable(text)
     if len(os.fsencode(text)) > os.pathconf("/", "PC_NAME_MAX"):
@@ -60,8 +60,8 @@ def folder_of(given: str | Path | None, variable: str, default: str | Path) -> P
     """The folder given by an option, else by the environment variable, else `default`. Raises UsageError."""
     named = os.environ.get(variable)
     if given is None and named:
-        return typed_folder(named, of=variable)
-    return typed_folder(default if given is None else given)
+        return checked_folder(named, of=variable)
+    return checked_folder(default if given is None else given)
 
 
 def exists(path: Path) -> bool:

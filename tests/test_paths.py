@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ncsnx.errors import UsageError
-from ncsnx.paths import folder_of, typed_folder, typed_name_or_path, typed_path
+from ncsnx.paths import checked_folder, checked_name_or_path, checked_path, folder_of
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=40)  # lone surrogates and NUL too
 
@@ -22,7 +22,7 @@ def refused_or_parsed(parse: Callable[[str], Path | str], text: str) -> tuple[st
         return str(error), ""
 
 
-@pytest.mark.parametrize("parse", [typed_path, typed_folder, typed_name_or_path])
+@pytest.mark.parametrize("parse", [checked_path, checked_folder, checked_name_or_path])
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXT | st.lists(TEXT, max_size=4).map("/".join) | TEXT.map("~{}".format))
 @example(text="x" * 256)
@@ -36,7 +36,7 @@ def test_any_text_is_a_path_that_can_be_looked_at_or_one_printable_line(
         if refusal is not None:
             assert refusal.isprintable()
             assert len(refusal) < 350
-        elif parse is not typed_name_or_path or "/" in text:
+        elif parse is not checked_name_or_path or "/" in text:
             Path(found).exists()  # raises nothing
 
 
@@ -45,16 +45,16 @@ def test_any_text_is_a_path_that_can_be_looked_at_or_one_printable_line(
 )
 def test_ordinary_names_are_taken_as_they_are(text: str) -> None:
     typed = text if text[0] != "~" else f"./{text}"
-    assert typed_path(f"somewhere/{text}") == Path(f"somewhere/{text}")
-    assert typed_name_or_path(typed) == typed
+    assert checked_path(f"somewhere/{text}") == Path(f"somewhere/{text}")
+    assert checked_name_or_path(typed) == typed
 
 
 def test_a_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert typed_path("~") == tmp_path
-    assert typed_path("~/a") == tmp_path / "a"
-    assert typed_name_or_path("~/a.py:one") == f"{tmp_path}/a.py:one"
-    assert typed_path("a/~") == Path("a/~")
+    assert checked_path("~") == tmp_path
+    assert checked_path("~/a") == tmp_path / "a"
+    assert checked_name_or_path("~/a.py:one") == f"{tmp_path}/a.py:one"
+    assert checked_path("a/~") == Path("a/~")
 
 
 def test_a_bare_name_may_be_that_of_something_that_can_not_be_reached(
@@ -62,9 +62,9 @@ def test_a_bare_name_may_be_that_of_something_that_can_not_be_reached(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").symlink_to("digits")
-    assert typed_name_or_path("digits") == "digits"
+    assert checked_name_or_path("digits") == "digits"
     with pytest.raises(UsageError, match=r"'\./digits' cannot be reached: Too many levels of symbolic links"):
-        typed_name_or_path("./digits")
+        checked_name_or_path("./digits")
 
 
 def test_an_option_goes_before_a_variable_and_that_before_the_default(

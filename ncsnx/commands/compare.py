@@ -86,7 +86,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
             for one in tried:
                 attrs.evolve(run.spec(), sampler=one).require_classes()
             trials = self._trials(run, step, settings, work)
-        following = f"ncsnx sample {run.typed} sampler=fast{self.runs_option()}"
+        following = f"ncsnx sample {run.cli_name} sampler=fast{self.runs_option()}"
         compared = compare_samplers(trials, tried, self.seeds, work, following)
         self.renew_report(run, work)
         return compared

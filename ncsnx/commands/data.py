@@ -10,11 +10,11 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, command, option
 from ncsnx.commands.groups import DataChanges, InData, Place, changed_words
-from ncsnx.commands.sources import READING_PANEL, InSource, ReadFully, meant, own, refuse_reading
+from ncsnx.commands.sources import READING_PANEL, InSource, ReadFully, named_source, own, refuse_reading
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import byte_size, counted, listed, number, product
 from ncsnx.results import Column, Lines, Result, Table
-from ncsnx.spelling import argument as typed
+from ncsnx.spelling import argument as spelled
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ class NamedData:
     def picture_files(self) -> "ImageFiles | None":
         """A person's own picture files, None for other data."""
         from ncsnx.config.data_sets import Images
-        from ncsnx.data.places import own_path
+        from ncsnx.data.places import existing_path
         from ncsnx.data.readers.own_images import picture_files
 
         if not isinstance(self.data, Images):
             return None
-        return picture_files(self.data, own_path(self.data.root, self.folder, field="root"))
+        return picture_files(self.data, existing_path(self.data.root, self.folder, field="root"))
 
     def scales_of_patches(self) -> Sequence[float]:
         """Scales of the pictures that patches are cut from; none where images aren't patches."""
@@ -83,7 +83,7 @@ class Opened(InSource):
 
     def named(self) -> "Experiment | Path":
         """The experiment, or the file or folder. Raises UsageError."""
-        return meant(self.source, changed_words(self.changes), self.data_folder())
+        return named_source(self.source, changed_words(self.changes), self.data_folder())
 
     def data_set(self, work: "Work", *, needs_size: bool = False) -> NamedData:
         """The data set. Raises UsageError, also for pictures without a size where one is needed."""
@@ -99,7 +99,7 @@ class Opened(InSource):
                 f"{parameter('size')}"
             )
         if needs_size and holds_pictures(found) and reading.image_size is None:
-            hint = Hint("for example", adds=typed("size", 64))
+            hint = Hint("for example", adds=spelled("size", 64))
             raise UsageError(f"{self.source}: the size of the images is not given", hint)
         name = found.stem if found.is_file() else found.resolve().name
         return NamedData(name, own(found, reading, work), self.data_folder())
@@ -164,12 +164,12 @@ class DataPack(ReadFully, Opened, Command[Lines]):
 def _overrides(packed: "PackedFolder", data: "Data") -> list[str]:
     """Overrides with which an experiment reads the packed images, and treats its pixels as those of the source."""
     from ncsnx.config.data_sets import Data
-    from ncsnx.config.image_sizes import size_as_typed
+    from ncsnx.config.image_sizes import size_as_words
 
     size, stored = data.shape[1:], data.stored_size
-    fields: dict[str, Any] = {"path": packed.path, "image_size": size_as_typed(size)}
+    fields: dict[str, Any] = {"path": packed.path, "image_size": size_as_words(size)}
     if stored != size:
-        fields["random_crop"] = size_as_typed(stored)
+        fields["random_crop"] = size_as_words(stored)
     if packed.record.channels != 3:
         fields["channels"] = packed.record.channels
     if packed.record.bounds == "unbounded":
@@ -210,11 +210,11 @@ class DataCheck(Opened, Command[Lines]):
 
 
 def _check_packed(data: "Packed", folder: Path, work: "Work") -> int:
-    from ncsnx.data.places import own_path
+    from ncsnx.data.places import existing_path
     from ncsnx.data.readers.packed import PackedFolder, open_packed
 
     open_packed(data, folder)
-    packed = PackedFolder.open(own_path(data.path, folder))
+    packed = PackedFolder.open(existing_path(data.path, folder))
     if damaged := packed.damaged(work):
         raise NcsnxError(
             f"{packed.path}: found damage in {' and '.join(damaged)}",

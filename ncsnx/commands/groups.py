@@ -12,7 +12,7 @@ from ncsnx.commands import values
 from ncsnx.commands.command import Declaration, Panel, argument, option
 from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.paths import folder_of
-from ncsnx.spelling import argument as typed
+from ncsnx.spelling import argument as spelled
 
 if TYPE_CHECKING:
     from ncsnx.config.data_sets import Data
@@ -113,7 +113,7 @@ class InRuns:
 
     def runs_option(self) -> str:
         """The option for a command to type next, with a space before it."""
-        return "" if self.runs is None else f" {typed('runs', str(self.runs))}"
+        return "" if self.runs is None else f" {spelled('runs', str(self.runs))}"
 
 
 @attrs.frozen(slots=False, kw_only=True)

@@ -103,10 +103,10 @@ def _cells(one: "RunSummary", by: str) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    from ncsnx.config.image_sizes import size_as_typed
+    from ncsnx.config.image_sizes import size_as_words
 
     if isinstance(value, tuple):
-        return size_as_typed((value[0], value[1]))  # in ASCII, so that a table needs no widths of other characters
+        return size_as_words((value[0], value[1]))  # in ASCII, so that a table needs no widths of other characters
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 

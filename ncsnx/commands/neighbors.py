@@ -7,7 +7,7 @@ import attrs
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Execution, InFeatures, MeasuringChanges, OneCheckpoint, Sampled, split_changes
 from ncsnx.errors import Hint, UsageError
-from ncsnx.spelling import argument as typed
+from ncsnx.spelling import argument as spelled
 
 if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
@@ -77,7 +77,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
         from ncsnx.features.real_images import DataSource
 
         if self.features == NO_FEATURES and settings:
-            none = typed("features", NO_FEATURES)
+            none = spelled("features", NO_FEATURES)
             raise UsageError(f"{settings[0].path}: {none} has no settings; leave one of them out")
         source, runtime = DataSource.of_run(run, self.data_folder(), work), self.runtime_for(spec, work)
         subjects, _ = work.ranks.first(lambda: choose(run, [step], work, runtime, spec.sampler, self.seed))
@@ -101,7 +101,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
             chosen = self.chosen_features(source.data, settings)
             return attrs.evolve(search, features=self.open_features(source, chosen, runtime, work))
         except DownloadError as error:
-            pixels = Hint("or search in pixels alone", adds=typed("features", NO_FEATURES))
+            pixels = Hint("or search in pixels alone", adds=spelled("features", NO_FEATURES))
             raise DownloadError(error.message, *error.hints, pixels) from error
 
 

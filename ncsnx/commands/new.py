@@ -15,7 +15,7 @@ from ncsnx.commands.plan import TIME_PANEL, Planned, data_for
 from ncsnx.commands.sources import READING_PANEL, reading_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.results import Result
-from ncsnx.spelling import argument as typed
+from ncsnx.spelling import argument as spelled
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ class New(Planned, InData, Command["NewExperiment"]):
     def _images(self) -> Path:
         """The file or folder of the images. Raises UsageError."""
         from ncsnx.data import DataMissingError
-        from ncsnx.data.places import own_path
+        from ncsnx.data.places import existing_path
 
         try:
-            return own_path(str(self.source), self.data_folder())
+            return existing_path(str(self.source), self.data_folder())
         except DataMissingError as error:
             raise UsageError(
                 f"{parameter('source')} {self.source} does not exist, here or in {self.data_folder()}; expected "
@@ -135,7 +135,7 @@ class New(Planned, InData, Command["NewExperiment"]):
             work.info(
                 f"most pictures have at least {MUCH_LARGER} times the height and width of the images, which lose their "
                 "details\nto learn these from patches, repeat the command with another name, and add "
-                f"{typed('patches', True)}"
+                f"{spelled('patches', True)}"
             )
 
     def _clock(self, work: "Work") -> "TimeOf":
@@ -205,7 +205,7 @@ class NewExperiment(Result):
         is_known = self.path.parent == Path("experiments")
         train = f"ncsnx train {shlex.quote(self.experiment.name if is_known else str(self.path))}"
         alone = self.survey.timing is not None and self.survey.timing.threads == 1 < processors()
-        return [f"next: {train} {typed('threads', 1)}" if alone else f"next: {train}"]
+        return [f"next: {train} {spelled('threads', 1)}" if alone else f"next: {train}"]
 
     def to_json(self) -> object:
         return {"path": str(self.path), **self.survey.facts()}
@@ -219,7 +219,7 @@ def _say_budget(found: "Survey", fit: "Fit", work: "Work") -> None:
     from ncsnx.planning.budget import in_short
 
     reduced = ", ".join(f"{what} {now} instead of {before}" for what, now, before in fit.reductions)
-    published = f"add {typed('budget', 'none')}"
+    published = f"add {spelled('budget', 'none')}"
     if fit.budget_s is None:
         if reduced:
             timing = parameter("no_timing")

@@ -10,7 +10,7 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
 from ncsnx.commands.groups import Device, FieldChanges, Place, changed_words, overrides_of
-from ncsnx.commands.sources import InSource, ReadSimply, meant, own, refuse_reading
+from ncsnx.commands.sources import InSource, ReadSimply, named_source, own, refuse_reading
 from ncsnx.errors import UsageError
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.results import Result
@@ -91,7 +91,7 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
 
             load_plugins("ncsnx.runtime")
             folder, changes, reading = self.data_folder(), changed_words(self.changes), self.reading()
-            named = meant(self.source, changes, folder)
+            named = named_source(self.source, changes, folder)
             if isinstance(named, Path):
                 experiment = _changed(draft("plan", data_for(named, reading, work)), changes)
             else:
@@ -111,7 +111,7 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
 
 def data_for(path: Path, reading: "Reading", work: "Work") -> "OwnData":
     """A person's own images, at a size that the networks accept."""
-    from ncsnx.config.image_sizes import size_as_typed, size_in_words
+    from ncsnx.config.image_sizes import size_as_words, size_in_words
     from ncsnx.planning.experiment_proposal import check_size, fitted_to_network
 
     if reading.image_size is not None:
@@ -121,7 +121,7 @@ def data_for(path: Path, reading: "Reading", work: "Work") -> "OwnData":
         stored, size = size_in_words(data.random_crop), size_in_words(data.image_size)
         work.info(
             f"{path} holds images of {stored} pixels, which are not resized; training sees random crops of {size} "
-            f"pixels (data.random_crop={size_as_typed(data.random_crop)})"
+            f"pixels (data.random_crop={size_as_words(data.random_crop)})"
         )
     return data
 

@@ -12,7 +12,7 @@ from ncsnx.commands.groups import OfRun, Place
 from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import byte_size
 from ncsnx.results import Result
-from ncsnx.spelling import argument as typed
+from ncsnx.spelling import argument as spelled
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Report(OfRun, Command["WrittenReport"]):
         out, name = Path(self.out), parameter("out")
         if out.is_dir():
             raise UsageError(
-                f"{name} {out} is a folder", Hint("name a file in it", adds=typed("out", str(out / "report.html")))
+                f"{name} {out} is a folder", Hint("name a file in it", adds=spelled("out", str(out / "report.html")))
             )
         if os.path.lexists(out) and not (out.is_file() and _is_report(out)):
             raise UsageError(f"{name} {out} already exists, and is not a report; name another file")

@@ -82,7 +82,7 @@ def reading_of(given: object) -> "Reading":
     return Reading(**{field: getattr(given, name, None) for name, field in _FIELDS.items()})
 
 
-def meant(source: "Experiment | Place", changes: list[str], folder: Path) -> "Experiment | Path":
+def named_source(source: "Experiment | Place", changes: list[str], folder: Path) -> "Experiment | Path":
     """The experiment that `source` is or names, with changes; or the file or folder. folder: the data folder.
 
     A name that an experiment has means the experiment, `./NAME` the folder. Raises UsageError where neither exists.
@@ -115,10 +115,10 @@ def meant(source: "Experiment | Place", changes: list[str], folder: Path) -> "Ex
 def own(path: Path, reading: "Reading", work: "Work") -> "OwnData":
     """The data set at `path`. Raises UsageError that names the parameter of an invalid field."""
     from ncsnx.config.checks import FieldError
-    from ncsnx.data.readers.from_path import own_data
+    from ncsnx.data.readers.from_path import data_in
 
     try:
-        return own_data(path, reading, work)
+        return data_in(path, reading, work)
     except FieldError as error:
         raise UsageError(f"{_parameter_of(error.field)} {error.complaint}") from error
 
@@ -142,9 +142,9 @@ def _parameter_of(field: str) -> str:
 def _existing(source: str, folder: Path) -> Path | None:
     from ncsnx.config.discovery import file_and_name
     from ncsnx.data import DataMissingError
-    from ncsnx.data.places import own_path
+    from ncsnx.data.places import existing_path
 
     try:
-        return None if file_and_name(source)[0] is not None else own_path(source, folder)
+        return None if file_and_name(source)[0] is not None else existing_path(source, folder)
     except (DataMissingError, OSError, ValueError):
         return None

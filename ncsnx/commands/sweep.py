@@ -10,7 +10,7 @@ from ncsnx.commands.groups import Changes, split_changes
 from ncsnx.commands.training.options import OfTraining, TrainedAndScored
 from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import counted
-from ncsnx.spelling import argument as typed
+from ncsnx.spelling import argument as spelled
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Sweep(OfTraining, TrainedAndScored, Command["ComparedSettings"]):
         """Raises UsageError for settings of the features, or parameters of the score, if no score is asked for."""
         idle = [parameter(name) for name in ("n", "features", "reference") if getattr(self, name) is not None]
         if idle := [*idle, *(override.path for override in settings)]:
-            raise UsageError(f"{idle[0]} is for the score", Hint("compute it", adds=typed("fid")))
+            raise UsageError(f"{idle[0]} is for the score", Hint("compute it", adds=spelled("fid")))
 
 
 sweep = as_function(Sweep)

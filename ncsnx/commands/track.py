@@ -54,7 +54,7 @@ class Track(OfRun, Command["SentRun"]):
 
         tags = noted_trackers(run) if self.to is None else values.words(self.to)
         if not tags:
-            hint = Hint("name some", f"ncsnx track {run.typed} --to TAGS")
+            hint = Hint("name some", f"ncsnx track {run.cli_name} --to TAGS")
             raise UsageError(f"{run.path} has no record in a tracker", hint)
         return known_trackers(tags, "to")
 

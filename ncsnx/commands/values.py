@@ -5,25 +5,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ncsnx.errors import UsageError, quoted
-from ncsnx.paths import typed_folder, typed_name_or_path, typed_path
+from ncsnx.paths import checked_folder, checked_name_or_path, checked_path
 from ncsnx.quantities import parsed_integer
 from ncsnx.spelling import parameter
 
 Size = int | tuple[int, int]
 
 
-path = typed_path
+path = checked_path
 """A file or a folder."""
-folder = typed_folder
+folder = checked_folder
 """A folder, which need not exist yet."""
-name_or_path = typed_name_or_path
+name_or_path = checked_name_or_path
 """A name, or a path as text."""
 
 
 def file_behind_tag(text: str) -> str:
     """`TAG` or `TAG:FILE`."""
     tag, colon, file = text.partition(":")
-    return f"{tag}:{typed_path(file)}" if colon else text
+    return f"{tag}:{checked_path(file)}" if colon else text
 
 
 def size(text: str) -> Size:

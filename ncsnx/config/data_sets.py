@@ -11,7 +11,7 @@ from ncsnx.config.image_sizes import (
     as_image_size,
     height_and_width,
     is_image_size,
-    size_as_typed,
+    size_as_words,
 )
 from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config, variant
 
@@ -91,7 +91,7 @@ class Data(Config):
         return False
 
 
-def place_fields(data: Data) -> list[str]:
+def path_fields(data: Data) -> list[str]:
     """Names of the fields that say where the data is on this machine, if set: text fields outside the identity."""
     fields = [
         field.name
@@ -250,7 +250,7 @@ class OwnData(Data):
         if value is None or not (is_image_size(value) and is_image_size(self.image_size)):
             return
         if any(stored < side for stored, side in zip(height_and_width(value), self.shape[1:], strict=True)):
-            least, found = size_as_typed(self.image_size), size_as_typed(value)
+            least, found = size_as_words(self.image_size), size_as_words(value)
             raise checks.FieldError("random_crop", f"must be at least image_size={least}, not {found}")
 
 

@@ -46,7 +46,7 @@ def parsed_size(text: str) -> ImageSize | None:
     return None
 
 
-def size_as_typed(size: ImageSize) -> str:
+def size_as_words(size: ImageSize) -> str:
     """A size as on the command line: '64' for squares, '8,12' for height 8 and width 12."""
     height, width = height_and_width(size)
     return str(height) if height == width else f"{height},{width}"

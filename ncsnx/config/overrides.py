@@ -269,7 +269,7 @@ def _swapped(family: type[Config], tag: str, before: dict[str, Any] | None) -> d
     return {TAG: tag, **kept}
 
 
-def typed(sampler: Sampler) -> str:
+def as_words(sampler: Sampler) -> str:
     """The overrides that select a sampler: its tag, and every value that isn't its default."""
     return " ".join([f"sampler={tag_of(type(sampler))}", *_changed(sampler, "sampler")])
 

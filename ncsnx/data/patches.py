@@ -31,7 +31,7 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import byte_size
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.storage import atomic
-from ncsnx.storage.cache import cached, finding_place
+from ncsnx.storage.cache import cache_path, cached
 from ncsnx.storage.documents import document
 from ncsnx.work import Work
 
@@ -90,7 +90,7 @@ def decoded_pictures(
     Raises NcsnxError if the cache can't be written or has no room, and BrokenImageError.
     """
     key = {"pillow": PIL.__version__, "version": _VERSION, "files": files.fingerprint, "scales": list(data.scales)}
-    place = finding_place("pictures", {**key, "channels": data.channels, "background": data.background})
+    place = cache_path("pictures", {**key, "channels": data.channels, "background": data.background})
 
     def pictures(sizes: Sequence[tuple[int, int]]) -> DecodedPictures:
         return DecodedPictures(place.with_name(_PIXELS), data.channels, _at_scales(sizes, data.scales))

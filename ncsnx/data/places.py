@@ -11,7 +11,7 @@ from pathlib import Path
 from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import DataOnDisk
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.paths import exists, folder_of, typed_folder, typed_path
+from ncsnx.paths import checked_folder, checked_path, exists, folder_of
 from ncsnx.reading import opened
 from ncsnx.spelling import A_DIR, argument
 
@@ -24,7 +24,7 @@ class DataMissingError(NcsnxError):
 
 def root_of(data: DataOnDisk, folder: Path, default: str) -> Path:
     """The data set's folder: `data.root`, else `default` in the data folder. Raises UsageError."""
-    return typed_folder(data.root, of="data.root") if data.root is not None else folder / default
+    return checked_folder(data.root, of="data.root") if data.root is not None else folder / default
 
 
 def by_data_folder(error: DataMissingError) -> DataMissingError:
@@ -47,13 +47,13 @@ def data_folder(given: Path | None = None) -> Path:
     return folder_of(given, "NCSNX_DATA", "data")
 
 
-def own_path(path: str, folder: Path, *, field: str = "path") -> Path:
+def existing_path(path: str, folder: Path, *, field: str = "path") -> Path:
     """The file or folder at `path`. A relative path is looked up in the current folder, then in the data folder.
 
     folder: the data folder. field: name of the data set's field, for the error. Raises DataMissingError, and UsageError
     for an invalid path.
     """
-    declared = typed_path(path, of=f"data.{field}")
+    declared = checked_path(path, of=f"data.{field}")
     places = [declared] if declared.is_absolute() else [Path.cwd() / declared, folder.absolute() / declared]
     for place in dict.fromkeys(places):
         if exists(place):

@@ -21,7 +21,7 @@ from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
 from ncsnx.spelling import argument
-from ncsnx.storage.cache import cached, finding_place
+from ncsnx.storage.cache import cache_path, cached
 from ncsnx.storage.documents import document
 from ncsnx.work import Work
 
@@ -77,7 +77,7 @@ def scan_of(files: ImageFiles, work: Work) -> Scan:
 
 def scan_path(files: ImageFiles) -> Path:
     """File of the cached scan of these pictures by this version of Pillow."""
-    return finding_place("scans", {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
+    return cache_path("scans", {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
 
 
 def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip"], work: Work) -> ImageFiles:

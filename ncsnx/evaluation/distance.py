@@ -48,7 +48,7 @@ from ncsnx.sampling.draws import in_turn
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
-from ncsnx.storage.cache import cached, finding_place
+from ncsnx.storage.cache import cache_path, cached
 from ncsnx.storage.documents import document
 from ncsnx.storage.parts import Tensors
 from ncsnx.work import SILENT, Advance, Work
@@ -415,5 +415,5 @@ def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -
 
     if len(real) == 0:
         raise NcsnxError(f"{real.title}: there are no real images to compare with")
-    place = finding_place("roughness", real.facts, cache)
+    place = cache_path("roughness", real.facts, cache)
     return cached(place, Roughest, find, f"a look at {real.title}", work).roughest

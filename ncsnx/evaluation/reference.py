@@ -37,7 +37,7 @@ from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.moments import Moments
 from ncsnx.features.real_images import DataSource, RealImages, SplitImages
 from ncsnx.metrics.frechet import frechet_distance_of_images
-from ncsnx.paths import typed_path
+from ncsnx.paths import checked_path
 from ncsnx.quantities import counted, number, with_error
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.reading import sha256_of
@@ -211,7 +211,7 @@ def open_reference(
     none of these, NcsnxError for anything unreadable.
     """
     if wanted is not None and _is_statistics_file(wanted):
-        return _of_file(typed_path(wanted), features)
+        return _of_file(checked_path(wanted), features)
     return work.ranks.in_turn(lambda: _of_images(_images(wanted, source, work), features, cache, work), work.check_stop)
 
 
@@ -264,7 +264,7 @@ def check_reference(wanted: str | None, source: DataSource | None) -> None:
 
 
 def _is_statistics_file(wanted: str) -> bool:
-    return wanted.endswith(SUFFIX) and not typed_path(wanted).is_dir()
+    return wanted.endswith(SUFFIX) and not checked_path(wanted).is_dir()
 
 
 def _of_file(path: Path, features: FeatureNetwork) -> Reference:
@@ -285,7 +285,7 @@ def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealIm
             which = "the reference" if wanted is None else f"the reference {wanted!r}"
             raise UsageError(f"{which} needs a data set: name an experiment or a run, or a folder of images")
         return SplitImages(source, data_set_of(source.data).reference if wanted is None else cast("Split", wanted))
-    path = typed_path(wanted)
+    path = checked_path(wanted)
     if not path.is_dir() and not (path.is_file() and zipfile.is_zipfile(path)):
         raise UsageError(
             f"there is no folder or zip {wanted!r} for the reference; expected train, held-out, a folder or zip of "

@@ -27,7 +27,7 @@ from ncsnx.data.download import DownloadError, PublishedFile, download
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.feature_network import INCEPTION, Extracted, distance_name
 from ncsnx.features.torchscript import INCEPTION_SIZE, CleanResizer, last_line, load_script
-from ncsnx.paths import typed_path
+from ncsnx.paths import checked_path
 from ncsnx.quantities import counted
 from ncsnx.reading import sha256_of
 from ncsnx.spelling import argument, parameter
@@ -87,7 +87,7 @@ def open_inception(
     read, or has another structure, and for a cached one with another sha256.
     """
     if config.file is not None:
-        path = typed_path(config.file, of="features.file")
+        path = checked_path(config.file, of="features.file")
     else:
         path = _downloaded(cache / "inception" / INCEPTION_FILE, work, source, published)
     network = InceptionNetwork(path, device, published)

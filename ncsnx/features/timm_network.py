@@ -19,7 +19,7 @@ from ncsnx.config.foreign import message_of
 from ncsnx.errors import Hint, NcsnxError, UsageError, printable, quoted, shortened
 from ncsnx.features.feature_network import Extracted
 from ncsnx.networks.extras import required
-from ncsnx.paths import typed_path
+from ncsnx.paths import checked_path
 from ncsnx.reading import read_bytes
 from ncsnx.storage import atomic
 from ncsnx.work import Work
@@ -81,7 +81,7 @@ def open_timm(config: Timm, cache: Path, device: torch.device, work: Work) -> Ti
     try:
         if config.file is not None:
             module = timm.create_model(config.network, **options)
-            load_weights(module, typed_path(config.file, of="features.file"))
+            load_weights(module, checked_path(config.file, of="features.file"))
         else:
             work.info(f"features {config.title}: weights of timm, downloaded unless they are in its cache")
             module = timm.create_model(config.network, pretrained=True, **options)

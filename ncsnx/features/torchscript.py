@@ -22,7 +22,7 @@ from torch import Tensor
 from ncsnx.config.feature_networks import TorchScript
 from ncsnx.errors import NcsnxError
 from ncsnx.features.feature_network import Extracted
-from ncsnx.paths import typed_path
+from ncsnx.paths import checked_path
 from ncsnx.quantities import counted
 from ncsnx.reading import read_bytes
 
@@ -149,7 +149,7 @@ def open_torchscript(
     shape: (C, H, W) of the images, needed if they aren't resized. Raises NcsnxError for a file that is unreadable or
     not TorchScript, and for a network that breaks the contract.
     """
-    path = typed_path(config.file, of="features.file")
+    path = checked_path(config.file, of="features.file")
     if config.image_size is not None:
         shape = (3, config.image_size, config.image_size)
     if shape is None:

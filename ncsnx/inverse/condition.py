@@ -41,7 +41,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.overrides import typed
+from ncsnx.config.overrides import as_words
 from ncsnx.config.sampler import DPMSolverPPSDE, EulerAncestral, Sampler
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.operators import LinearOperator
@@ -190,7 +190,7 @@ class Begun(Constrain):
         """Raises NcsnxError for a sampler that isn't the reverse Markov chain."""
         if not isinstance(config, DPMSolverPPSDE | EulerAncestral) or config.eta != 1:
             raise NcsnxError(
-                f"{typed(config)} doesn't follow the reverse diffusion of a noisy picture",
+                f"{as_words(config)} doesn't follow the reverse diffusion of a noisy picture",
                 Hint("use", adds="sampler=dpmpp-sde"),
                 Hint("or the rule of other measurements", adds=argument("rule", "exact")),
             )

@@ -189,7 +189,7 @@ def denoise(path: Path, noise: float | None, space: Space) -> Task:
         raise UsageError(
             f"{path}: {pictures.names[int(colors.argmin())]} is gray, and its noise is the same in all channels, "
             "which this model of colors doesn't know",
-            Hint("take a model of gray pictures"),
+            Hint("denoise and color it at once", adds=argument("colorize", path)),
         )
     found = estimated_noise(y) if noise is None else noise
     if not found > 0:  # NaN too, as of a flat picture

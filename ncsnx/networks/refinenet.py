@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ncsnx.config.image_sizes import size_as_typed, size_in_words
+from ncsnx.config.image_sizes import size_as_words, size_in_words
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.blocks import BlockConfig, RefineBlock, ResidualBlock
 from ncsnx.networks.contract import Cond, Network, NetworkSpec
@@ -96,7 +96,7 @@ def _unfitting(size: tuple[int, int], network: str, layout: NetworkLayout) -> Nc
     smaller = tuple(max(smallest, side // divisor * divisor) for side in size)
     larger = tuple(near if near >= side else near + divisor for near, side in zip(smaller, size, strict=True))
     what = "an image size that is" if size[0] == size[1] else "images whose height and width are each"
-    near = " or ".join(dict.fromkeys(size_as_typed((height, width)) for height, width in (smaller, larger)))
+    near = " or ".join(dict.fromkeys(size_as_words((height, width)) for height, width in (smaller, larger)))
     return NcsnxError(
         f"{network} needs {what} a multiple of {divisor} and at least {smallest}, since it halves the image "
         f"{counted(sum(stage.pool for stage in layout.stages), 'time')}; found {size_in_words(size)}",

@@ -10,7 +10,7 @@ from ncsnx.networks.contract import Cond, Network, NetworkSpec
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
 
-MARGIN = 48
+MARGIN = 64
 """Pixels around a tile that are evaluated, and not used. What a network sees from farther away changes D little."""
 DEFAULT_SIDE = 256
 _PIXELS_AT_ONCE = 2**19

@@ -28,7 +28,7 @@ from ncsnx.config import (
     UNet,
 )
 from ncsnx.config.data_sets import Data, Images, OwnData
-from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed, size_in_words, size_of_sides
+from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_words, size_in_words, size_of_sides
 from ncsnx.config.model import Model, RefineNetModel
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
@@ -102,10 +102,10 @@ def check_size(size: ImageSize) -> None:
     _, layout = network_for(size)
     if size != fitting_size(size):
         larger = size_of_sides([side + layout.divisor - 1 for side in height_and_width(size)])
-        near = dict.fromkeys(map(size_as_typed, (fitting_size(size), fitting_size(larger))))
+        near = dict.fromkeys(map(size_as_words, (fitting_size(size), fitting_size(larger))))
         what = "a multiple" if isinstance(size, int) else "multiples"
         raise UsageError(
-            f"{parameter('size')} {size_as_typed(size)}: the network halves its images repeatedly, so it needs "
+            f"{parameter('size')} {size_as_words(size)}: the network halves its images repeatedly, so it needs "
             f"{what} of {layout.divisor}, such as {' or '.join(near)}"
         )
 

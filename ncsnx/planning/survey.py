@@ -17,7 +17,7 @@ from torch import Tensor
 from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_of_sides
-from ncsnx.config.overrides import typed
+from ncsnx.config.overrides import as_words
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, open_data
 from ncsnx.data.dataset import Dataset
@@ -197,7 +197,7 @@ class Survey:
         lines += [
             sigma_max,
             f"{counted(plan.levels, 'geometric level')} to σ_L = {plan.sigma_min:g}, which overlap by {plan.overlap:g}",
-            f"published sampler, {evaluations} per image: {typed(published_sampler(plan))}",
+            f"published sampler, {evaluations} per image: {as_words(published_sampler(plan))}",
             f"training: {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}{network}",
             *([] if self.timing is None else self._times(self.timing)),
         ]

@@ -8,7 +8,7 @@ import attrs
 from ncsnx.config import Arrays, Experiment, Packed
 from ncsnx.config.data_sets import Volumes
 from ncsnx.config.model import LogNormal, UNet
-from ncsnx.config.overrides import typed
+from ncsnx.config.overrides import as_words
 from ncsnx.data.decoding import HEIC_EXTRA
 from ncsnx.planning.budget import in_short
 from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, cuts_patches, published_sampler
@@ -183,5 +183,5 @@ def _about_sampler(survey: Survey) -> str:
         f"That of NCSNv2 takes {counted(plan.evaluations, 'evaluation')} per image. Its T (technique 4) is as large "
         "as the compute allows, as published for similar numbers of levels; its ε brings the noise's variance after a "
         f"level, in units of σ², as close to 1 as possible, {plan.remaining_variance:.4f}. On the command line:\n"
-        f"{typed(published_sampler(plan))}"
+        f"{as_words(published_sampler(plan))}"
     )

@@ -20,7 +20,7 @@ import attrs
 from ncsnx import reading
 from ncsnx.config import checks, codec
 from ncsnx.config.checks import NAME
-from ncsnx.config.data_sets import place_fields
+from ncsnx.config.data_sets import path_fields
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.pretrained import Declared, Pretrained, declared_by, require_one, require_trained
 from ncsnx.config.sampler import Sampler
@@ -320,7 +320,7 @@ def _paths(declared: Declared) -> list[str]:
     """Fields of the data whose value is a path rather than a plain name."""
     if (data := declared.data) is None:
         return []
-    return [name for name in place_fields(data) if (value := getattr(data, name)) != _last_part(value)]
+    return [name for name in path_fields(data) if (value := getattr(data, name)) != _last_part(value)]
 
 
 def _last_part(path: str) -> str:

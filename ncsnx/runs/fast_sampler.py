@@ -228,7 +228,7 @@ def require_fast(ledger: Ledger) -> tuple[Sampler, Recommendation]:
     """The sampler that `sampler=fast` means, and why. Raises NcsnxError if there is none."""
     found, run = find_fast(ledger), ledger.run
     if found is None or found.found is None:
-        raise NcsnxError(f"run {run.name!r} has no fast sampler yet", Hint("find one", f"ncsnx compare {run.typed}"))
+        raise NcsnxError(f"run {run.name!r} has no fast sampler yet", Hint("find one", f"ncsnx compare {run.cli_name}"))
     return found.found.sampler, found
 
 

@@ -16,7 +16,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError, shortened
 from ncsnx.model_spec import ModelSpec
-from ncsnx.paths import exists, typed_name_or_path
+from ncsnx.paths import checked_name_or_path, exists
 from ncsnx.ranks.rank_group import RANK_LOGS
 from ncsnx.runs.exported import is_export
 from ncsnx.runs.fast_sampler import require_fast
@@ -118,12 +118,12 @@ class Run:
         return str(self.path)
 
     @property
-    def typed(self) -> str:
+    def cli_name(self) -> str:
         """The run in a command line: its name if it is in the default runs folder, else its path."""
         return shlex.quote(self.name) if self.path.parent == default_folder() else as_typed(self.path)
 
     @property
-    def path_typed(self) -> str:
+    def cli_path(self) -> str:
         """The run as a path in a command line, which no experiment's name is mistaken for: `runs/NAME`."""
         if self.path.parent == default_folder():
             return shlex.quote(f"runs/{self.name}")
@@ -303,7 +303,7 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
         address = parse_hub_address(str(name_or_path))
         hint = Hint("draw images from it", f"ncsnx sample {address}")
         raise UsageError(f"{address} is an exported model, not a run", hint)
-    typed = typed_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
+    typed = checked_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
     for path in candidates:
         if exists(path / "config.json") or is_export(path):

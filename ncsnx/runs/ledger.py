@@ -23,7 +23,7 @@ from ncsnx.config import checks
 from ncsnx.config.codec import canonical, digest
 from ncsnx.config.converter import structure
 from ncsnx.config.experiment import MOST_STEPS
-from ncsnx.config.overrides import typed
+from ncsnx.config.overrides import as_words
 from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, VERSION
@@ -159,7 +159,7 @@ class Subject:
     def sampler_in_words(self) -> str:
         """The sampler as it is typed; its tag if its package isn't installed."""
         sampler = self.known_sampler
-        return f"sampler={(self.sampler or {}).get('type', 'unknown')}" if sampler is None else typed(sampler)
+        return f"sampler={(self.sampler or {}).get('type', 'unknown')}" if sampler is None else as_words(sampler)
 
     def fixed(self, over: Sequence[str]) -> dict[str, Any]:
         """The fields that agree in a series over other ones."""
@@ -251,7 +251,7 @@ class Measured(HasCheckpoints, Interface):
     @property
     def name(self) -> str: ...
     @property
-    def typed(self) -> str: ...
+    def cli_name(self) -> str: ...
     @property
     def ledger(self) -> Path: ...
     def declared(self) -> Declared: ...
@@ -540,6 +540,6 @@ def require_best(ledger: Ledger) -> Best:
         raise NcsnxError(
             f"run {run.name!r} has no best checkpoint: no scores yet (scores of ensembles and of weights that no "
             "longer exist do not count)",
-            Hint("score the checkpoints", f"ncsnx fid {run.typed}"),
+            Hint("score the checkpoints", f"ncsnx fid {run.cli_name}"),
         )
     return best

@@ -18,10 +18,10 @@ from ncsnx.config.image_sizes import (
     ImageSize,
     height_and_width,
     is_image_size,
-    size_as_typed,
+    size_as_words,
     size_in_words,
 )
-from ncsnx.config.overrides import typed
+from ncsnx.config.overrides import as_words
 from ncsnx.config.pretrained import Declared, require_trained
 from ncsnx.config.sampler import Heun, Sampler
 from ncsnx.config.variants import tag_of
@@ -184,7 +184,7 @@ class Model:
         return (
             f"Model of {self.origin.where}{which}\n"
             f"  {network}, {parameters}; {channels}×{height}×{width} images{trained}; {schedule}\n"
-            f"  {typed(self.sampler)}, {self.evaluations_in_words}; on {self.runtime.device}, "
+            f"  {as_words(self.sampler)}, {self.evaluations_in_words}; on {self.runtime.device}, "
             f"{counted(self.runtime.threads, 'thread')}{self.precision_in_words}"
         )
 
@@ -250,7 +250,7 @@ class Model:
         require_size(self.network, size)
         if self.sampler.start == "data":
             raise UsageError(
-                f"{parameter('size')} {size_as_typed(size)}: the sampler starts from training images (data_init), "
+                f"{parameter('size')} {size_as_words(size)}: the sampler starts from training images (data_init), "
                 f"which have {size_in_words(self.space.shape[1:])} pixels",
                 Hint("start from noise", adds="sampler.data_init=false"),
             )
@@ -420,7 +420,7 @@ def require_size(network: Network, size: ImageSize) -> None:
     try:
         network.require_size(*height_and_width(size))
     except NcsnxError as error:
-        raise UsageError(f"{parameter('size')} {size_as_typed(size)}: {error.message}", *error.hints) from error
+        raise UsageError(f"{parameter('size')} {size_as_words(size)}: {error.message}", *error.hints) from error
 
 
 def weights_in_words(weights: Weights) -> str:

@@ -164,7 +164,7 @@ def chosen_sampler(
         if find_fast(Ledger.read(source, ["compare"])) is not None:
             work.info("sampler=fast takes fewer evaluations")
         else:
-            work.info(f"find a sampler with fewer evaluations:  ncsnx compare {source.typed}")
+            work.info(f"find a sampler with fewer evaluations:  ncsnx compare {source.cli_name}")
     return changed
 
 

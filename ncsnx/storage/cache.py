@@ -60,7 +60,7 @@ def cache_lock(folder: Path, what: str, work: Work) -> Iterator[None]:
         lock.release()
 
 
-def finding_place(kind: str, key: Any, cache: Path | None = None) -> Path:
+def cache_path(kind: str, key: Any, cache: Path | None = None) -> Path:
     """File of the finding with `key` (JSON). cache: the cache folder, by default the user's."""
     return cache_folder(cache) / kind / digest({"schema_version": _SCHEMA_VERSION, "key": key}) / "found.json"
 

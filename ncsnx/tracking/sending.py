@@ -139,7 +139,7 @@ def tracked(
     """
 
     def fail(tag: str, reason: str) -> None:
-        rest = f"ncsnx track {run.typed} --to {tag}"
+        rest = f"ncsnx track {run.cli_name} --to {tag}"
         warn(f"{tag} does not have everything: {reason}; the run does, and after training this sends the rest: {rest}")
 
     def send(tag: str) -> None:

@@ -35,7 +35,7 @@ def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | N
         raise UsageError(
             f"{run.path} belongs to another experiment; these values change what is trained: {listed}",
             Hint("start a new run", adds=argument("name", f"{run.name}-2")),
-            Hint("or resume the run as it is", f"ncsnx train {run.path_typed}"),
+            Hint("or resume the run as it is", f"ncsnx train {run.cli_path}"),
         )
     data = run.data_fingerprint()
     if data is not None and fingerprint is not None and data != fingerprint:

@@ -38,7 +38,7 @@ class Word:
         options = self.parameter.options
         return options[0] if options else str(self.parameter.declaration.metavar)
 
-    def typed(self, text: str) -> list[str]:
+    def cli_name(self, text: str) -> list[str]:
         """The words that give it the value."""
         value = f"torchscript:{text}" if self.parameter.declaration.parse is values.file_behind_tag else text
         return [f"{self.name}={value}"] if self.parameter.options else [value]
@@ -58,9 +58,9 @@ def words(word: Word, text: str) -> list[str]:
     given = list(word.command)
     for other in COMMANDS[word.command]:
         if other == word:
-            given += other.typed(text)
+            given += other.cli_name(text)
         elif other.parameter.default is ...:
-            given += other.typed("digits")
+            given += other.cli_name("digits")
     return given
 
 

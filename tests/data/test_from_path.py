@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed
 from ncsnx.data import open_data
-from ncsnx.data.readers.from_path import Reading, holds_pictures, own_data
+from ncsnx.data.readers.from_path import Reading, data_in, holds_pictures
 from ncsnx.data.readers.packed import pack, settings_of
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
@@ -20,7 +20,7 @@ from tests.data.pictures import mixed, save, zip_of
 
 
 def described(path: Path, **said: Any) -> OwnData:
-    return own_data(path, Reading(**said), Work())
+    return data_in(path, Reading(**said), Work())
 
 
 @pytest.fixture(autouse=True)

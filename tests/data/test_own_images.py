@@ -13,7 +13,7 @@ from ncsnx.config.data_sets import Images
 from ncsnx.data import DataMissingError, Splits
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.decoding import fitted_pixels
-from ncsnx.data.places import own_path
+from ncsnx.data.places import existing_path
 from ncsnx.data.readers.encoded_pictures import EncodedPictures
 from ncsnx.data.readers.own_images import open_images
 from ncsnx.errors import NcsnxError
@@ -128,16 +128,16 @@ def test_a_path_is_looked_for_in_the_current_folder_then_in_the_data_folder(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(DataMissingError) as error:
-        own_path("mine", tmp_path / "data", field="root")
+        existing_path("mine", tmp_path / "data", field="root")
     for part in (str(tmp_path / "here" / "mine"), str(tmp_path / "data" / "mine"), "data.root=DIR"):
         assert part in str(error.value)
     (tmp_path / "data" / "mine").mkdir(parents=True)
-    assert own_path("mine", tmp_path / "data") == tmp_path / "data" / "mine"
+    assert existing_path("mine", tmp_path / "data") == tmp_path / "data" / "mine"
     (tmp_path / "here" / "mine").mkdir()
-    assert own_path("mine", tmp_path / "data") == tmp_path / "here" / "mine"
-    assert own_path(str(tmp_path / "data"), tmp_path / "nowhere") == tmp_path / "data"
+    assert existing_path("mine", tmp_path / "data") == tmp_path / "here" / "mine"
+    assert existing_path(str(tmp_path / "data"), tmp_path / "nowhere") == tmp_path / "data"
     with pytest.raises(DataMissingError, match=r"is not at /nowhere/x; .*data\.path=FILE"):
-        own_path("/nowhere/x", tmp_path)
+        existing_path("/nowhere/x", tmp_path)
 
 
 def test_files_and_fingerprint_are_unchanged_without_the_new_formats(tmp_path: Path) -> None:

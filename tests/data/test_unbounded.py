@@ -13,7 +13,7 @@ from torch import Tensor
 from ncsnx.config import Arrays, Data, Images, Packed, Phantoms
 from ncsnx.config.checks import FieldError
 from ncsnx.data import InMemory, Preprocessing, Splits, StoredImages, open_data
-from ncsnx.data.readers.from_path import Reading, own_data
+from ncsnx.data.readers.from_path import Reading, data_in
 from ncsnx.data.readers.packed import pack, settings_of
 from ncsnx.data.value_statistics import measured_space, values_space
 from ncsnx.errors import NcsnxError
@@ -203,11 +203,11 @@ def test_complex_values_are_declared_so_and_packed_ones_are_those_of_the_array(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("scans.npy", VALUES)
-    assert own_data(Path("scans.npy"), Reading(), SILENT) == DATA
+    assert data_in(Path("scans.npy"), Reading(), SILENT) == DATA
     splits = open_data(DATA, tmp_path)
     pack(splits, Path("scans.pack"), settings=settings_of(DATA), work=SILENT)
 
-    declared = own_data(Path("scans.pack"), Reading(), SILENT)
+    declared = data_in(Path("scans.pack"), Reading(), SILENT)
     opened = open_data(declared, tmp_path)
 
     assert declared == Packed(path="scans.pack", image_size=(6, 8), channels=2, range="unbounded", complex=True)

@@ -14,7 +14,7 @@ import torch
 from ncsnx.config import Volumes
 from ncsnx.config.checks import FieldError
 from ncsnx.data import Splits, open_data
-from ncsnx.data.readers.from_path import Reading, own_data
+from ncsnx.data.readers.from_path import Reading, data_in
 from ncsnx.errors import NcsnxError
 from ncsnx.work import SILENT, Work
 from tests.storage.matlab import matlab_73
@@ -176,9 +176,9 @@ def test_bounded_volumes_are_checked_against_their_bounds(scans: Path) -> None:
 def test_a_folder_of_volumes_is_declared_by_what_it_holds(scans: Path) -> None:
     fastmri(scans / "a.h5", volume())
     fastmri(scans / "b.h5", volume(seed=1))
-    declared = own_data(Path("scans"), Reading(), SILENT)
+    declared = data_in(Path("scans"), Reading(), SILENT)
     assert declared == Volumes(path="scans", image_size=(6, 8), dataset="reconstruction_rss")
-    declared = own_data(Path("scans/a.h5"), Reading(array="kspace", held_out=0.5), SILENT)
+    declared = data_in(Path("scans/a.h5"), Reading(array="kspace", held_out=0.5), SILENT)
     assert declared == Volumes(
         path="scans/a.h5", image_size=(6, 8), dataset="kspace", channels=4, complex=True, held_out=0.5
     )

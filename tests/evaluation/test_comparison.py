@@ -16,7 +16,7 @@ from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun
 from ncsnx.config import variants as registry
 from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import resolve
-from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides, typed
+from ncsnx.config.overrides import apply_sampler_overrides, as_words, parse_overrides
 from ncsnx.config.sampler import GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
@@ -87,7 +87,7 @@ def row(
     sampler: Sampler, evaluations: float | None, distance: float | None, broken: float, seeds: int = 3
 ) -> MeasuredRow:
     values = {"evaluations": evaluations, "score": distance, "broken": broken, "seeds": seeds}
-    facts = {"sampler": sampler, "words": typed(sampler)}
+    facts = {"sampler": sampler, "words": as_words(sampler)}
     return MeasuredRow(names=(), facts=facts, values=values, subject=drawn_by(sampler))
 
 
@@ -207,7 +207,7 @@ def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_aske
     assert own == experiment.sampler
     assert len({own, *others}) == 1 + len(others), "none is tried twice"
     for sampler in (own, *others):
-        assert apply_sampler_overrides(experiment.sampler, parse_overrides(typed(sampler).split())) == sampler
+        assert apply_sampler_overrides(experiment.sampler, parse_overrides(as_words(sampler).split())) == sampler
     counts = {evaluations(sampler, experiment.schedule.levels) for sampler in others}
     assert counts <= {None, *range(4, max(default_counts(experiment)) + 1)}
     assert (None in counts) == (name != "cifar10_ncsn"), "the adaptive solver uses σ between the trained levels"

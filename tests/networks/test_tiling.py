@@ -63,7 +63,7 @@ def test_sides_are_mirrored_to_a_multiple() -> None:
 
 
 def test_gradients_reach_a_picture_through_its_tiles() -> None:
-    x, sigma = noisy(150, 8)
+    x, sigma = noisy(200, 8)
     x.requires_grad_(True)
     (slope,) = torch.autograd.grad(tiled(40).scaled_score(x, sigma, NO_COND).square().sum(), x)
     assert bool((slope != 0).all())

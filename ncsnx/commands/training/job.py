@@ -92,7 +92,7 @@ class TrainedRun(Result):
         lines = [f"grids of samples: {run.snapshots}"] if run.snapshots.is_dir() else []
         lines += [f"checkpoints: {len(steps):,}, the newest at step {steps[-1]:,}" if steps else "no checkpoint"]
         lines += [f"report: {run.report_path}"] if run.report_path.is_file() else []
-        name = shlex.quote(run.name) if run.path.parent == runs_folder() else run.path_typed
+        name = shlex.quote(run.name) if run.path.parent == runs_folder() else run.cli_path
         return [*lines, f"next: ncsnx sample {name} --ckpt latest --n 64"]
 
     def to_json(self) -> object:

@@ -109,7 +109,7 @@ class SweptRuns:
                     raise UsageError(
                         f"{run.path} exists and belongs to another experiment, so it cannot be a run of this sweep",
                         Hint("give the sweep another name", adds=argument("name", A_NAME)),
-                        Hint("or see what differs", f"ncsnx diff {run.path_typed} {self.target.experiment.name}"),
+                        Hint("or see what differs", f"ncsnx diff {run.cli_path} {self.target.experiment.name}"),
                     )
 
     def check(self, points: Sequence[SweepPoint]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays, Packed
-from ncsnx.config.image_sizes import ImageSize, size_as_typed
+from ncsnx.config.image_sizes import ImageSize, size_as_words
 from ncsnx.data.dataset import (
     NO_LABEL,
     Splits,
@@ -26,7 +26,7 @@ from ncsnx.data.dataset import (
     numbered_classes,
     require_training_images,
 )
-from ncsnx.data.places import fingerprint_of_files, own_path
+from ncsnx.data.places import existing_path, fingerprint_of_files
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
 from ncsnx.data.value_statistics import check_values, require_valid
@@ -102,7 +102,7 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     Raises DataMissingError for a missing file; NcsnxError for other arrays, and for a sample with values that are NaN,
     infinite or outside the declared range.
     """
-    array = open_array(own_path(data.path, folder), data.array)
+    array = open_array(existing_path(data.path, folder), data.array)
     title, count, is_complex = array.title, array.shape[0], array.is_complex
     forms = usual_forms(array.shape) or [(data.channels, 1)]
     channels = forms[0][0] * (2 if is_complex else 1)
@@ -174,7 +174,7 @@ def _hint(shape: tuple[int, ...], data: Arrays) -> str:
     if fitting := usual_forms(shape):
         field = "image_size" if data.random_crop is None else "random_crop"
         return "; it fits " + " or ".join(
-            f"data.channels={channels * (2 if data.is_complex else 1)} data.{field}={size_as_typed(size)}"
+            f"data.channels={channels * (2 if data.is_complex else 1)} data.{field}={size_as_words(size)}"
             for channels, size in fitting
         )
     return "; reshape it"

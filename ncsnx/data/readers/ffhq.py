@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ncsnx.config.data_sets import FFHQ
-from ncsnx.config.image_sizes import size_as_typed
+from ncsnx.config.image_sizes import size_as_words
 from ncsnx.data.dataset import Splits
 from ncsnx.data.decoding import SUFFIXES, fitted
 from ncsnx.data.image_files import ImageFiles
@@ -74,7 +74,7 @@ def shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The picture at `size`, (height, width); see `fitted`. Raises ValueError if it would have to be enlarged."""
     height, width = size
     if image.height < height or image.width < width:
-        raise ValueError(f"has {image.width}×{image.height} pixels, fewer than data.image_size={size_as_typed(size)}")
+        raise ValueError(f"has {image.width}×{image.height} pixels, fewer than data.image_size={size_as_words(size)}")
     return fitted(image, size)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import LARGEST_SIDE, Arrays, Images, OwnData, Packed, Volumes
-from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed, size_of_sides
+from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_words, size_of_sides
 from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_SUFFIXES, SUFFIXES, decodes_heic
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import declared
@@ -53,7 +53,7 @@ class Reading:
         return {name: value for name, value in values if value is not None and value is not False}
 
 
-def own_data(path: Path, said: Reading, work: Work) -> OwnData:
+def data_in(path: Path, said: Reading, work: Work) -> OwnData:
     """The data set at `path`, which must exist.
 
     Pictures: the default size is the largest square that nine in ten of them cover, at most 64; if all have one size
@@ -148,12 +148,12 @@ def _arrays(path: Path, said: Reading) -> Arrays:
 
 def _within(stored: ImageSize, said: Reading) -> tuple[ImageSize, ImageSize | None]:
     """(image_size, random_crop) for stored images of size `stored`, which are cropped, not resized."""
-    size, shown = stored if said.image_size is None else said.image_size, size_as_typed(stored)
+    size, shown = stored if said.image_size is None else said.image_size, size_as_words(stored)
     if any(side > most for side, most in zip(height_and_width(size), height_and_width(stored), strict=True)):
-        complaint = f"must be at most {shown} (stored images are not enlarged), not {size_as_typed(size)}"
+        complaint = f"must be at most {shown} (stored images are not enlarged), not {size_as_words(size)}"
         raise FieldError("image_size", complaint)
     if said.random_crop not in (None, stored):
-        found = size_as_typed(said.random_crop)
+        found = size_as_words(said.random_crop)
         raise FieldError("random_crop", f"must be {shown}, the size of the stored images, not {found}")
     return size, stored if size != stored else said.random_crop
 
@@ -187,7 +187,7 @@ def draft_of_pictures(path: Path) -> Images:
 
 
 def _usual_size(scan: Scan) -> ImageSize:
-    """The default size; see `own_data`."""
+    """The default size; see `data_in`."""
     if len(scan.sizes) > 1 or scan.sizes[0][0] == scan.sizes[0][1]:
         sides = torch.tensor([min(width, height) for width, height, count in scan.sizes for _ in range(count)])
         return min(LARGEST_UNASKED, int(sides.kthvalue(math.floor(_SMALL_SHARE * scan.sound) + 1).values))

@@ -20,7 +20,7 @@ from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import Hub
 from ncsnx.data.dataset import NO_LABEL, Splits, held_out_by_hash, require_training_images
 from ncsnx.data.decoding import fitted_pixels, rgb
-from ncsnx.data.places import fingerprint_of_files, own_path
+from ncsnx.data.places import existing_path, fingerprint_of_files
 from ncsnx.data.readers.encoded_pictures import ArrowPictures, EncodedPictures
 from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint, NcsnxError, printable
@@ -39,7 +39,7 @@ def open_hub(data: Hub, folder: Path, work: Work) -> Splits:
         install = Hint("install it, in a clone of ncsnx", "pip install '.[datasets]'")
         raise NcsnxError("data=hub needs the extra datasets, which is not installed", install)
     title = data.repository or str(data.root)
-    root = own_path(title, folder, field="root") if data.repository is None else _downloaded(data, work)
+    root = existing_path(title, folder, field="root") if data.repository is None else _downloaded(data, work)
     files = [path for kind in ("*.parquet", "*.arrow") for path in root.rglob(kind) if "cache-" not in path.name]
     if not files:
         raise NcsnxError(f"{title}: expected .parquet or .arrow files, found none; read pictures with data=images")

@@ -32,7 +32,7 @@ from ncsnx.data.decoding import (
 )
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.patches import Patches, decoded_pictures
-from ncsnx.data.places import own_path
+from ncsnx.data.places import existing_path
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.registry import data_set
 from ncsnx.data.scan import Scan, printable_name, scan_of, scan_path, sound_files
@@ -53,7 +53,7 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     names, including broken pictures. Raises DataMissingError for a missing folder or zip; NcsnxError for broken
     pictures, unless they are skipped, and if every picture is held out.
     """
-    files = picture_files(data, own_path(data.root, folder, field="root"))
+    files = picture_files(data, existing_path(data.root, folder, field="root"))
     is_new = not scan_path(files).exists()
     scan = scan_of(files, work)
     if is_new and (unread := unread_in_words(files, scan.further_pages)):

@@ -26,10 +26,10 @@ from torch import Tensor
 from ncsnx import reading
 from ncsnx.config.codec import identifying_values
 from ncsnx.config.data_sets import Bounds, Data, Packed
-from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed, size_of_sides
+from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_words, size_of_sides
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.data.dataset import Splits, StoredImages, numbered_classes
-from ncsnx.data.places import own_path
+from ncsnx.data.places import existing_path
 from ncsnx.data.read_ahead import read_all
 from ncsnx.data.readers.arrays import ArrayImages
 from ncsnx.data.registry import data_set
@@ -145,10 +145,10 @@ def is_packed(path: Path) -> bool:
 @data_set(Packed)
 def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
     """The images of a packed data set. Raises NcsnxError if it is invalid or not as declared."""
-    packed = PackedFolder.open(own_path(data.path, folder))
+    packed = PackedFolder.open(existing_path(data.path, folder))
     path, record, declared = packed.path, packed.record, (data.channels, *data.stored_size)
     if record.shape != declared:
-        size = size_as_typed(record.size)
+        size = size_as_words(record.size)
         raise NcsnxError(
             f"{path}: expected images of {product(declared)} as declared, found {product(record.shape)}; declare "
             f"channels={record.channels}, image_size={size} (or random_crop={size} and a smaller image_size)"

@@ -23,7 +23,7 @@ from ncsnx.config.image_sizes import size_in_words
 from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
 from ncsnx.data.decoding import SUFFIXES
 from ncsnx.data.image_files import ImageFiles
-from ncsnx.data.places import fingerprint_of_files, own_path
+from ncsnx.data.places import existing_path, fingerprint_of_files
 from ncsnx.data.readers.arrays import require_memory_for
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
@@ -217,7 +217,7 @@ def open_volumes(data: Volumes, folder: Path, work: Work) -> Splits:
     Raises DataMissingError for a missing file or folder; NcsnxError for volumes of another kind or shape than declared,
     and for a sample with invalid values.
     """
-    files = VolumeFiles.open(own_path(data.path, folder), data.dataset, data.axis, work)
+    files = VolumeFiles.open(existing_path(data.path, folder), data.dataset, data.axis, work)
     title, slices = str(files.root), sum(volume.count for volume in files.volumes)
     for volume in files.volumes:
         _require_as_declared(volume, data)

@@ -18,7 +18,7 @@ from ncsnx.data.download import PublishedFile, download
 from ncsnx.errors import NcsnxError, UsageError, shortened
 from ncsnx.exchange.model_source import MOST_BYTES, FoundModel, ModelSource, source
 from ncsnx.networks.extras import required
-from ncsnx.paths import typed_path
+from ncsnx.paths import checked_path
 from ncsnx.runs.checkpoint import Tensors
 from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Work
@@ -69,7 +69,7 @@ class DeepinvDenoiser(ModelSource):
             )
         known = _KNOWN[name]
         version = required("deepinv", "science", "this model").__version__
-        path = typed_path(file, of="SOURCE") if file else _downloaded(name, work)
+        path = checked_path(file, of="SOURCE") if file else _downloaded(name, work)
         tensors, sha256, size = _read_weights(path)
         declared = Pretrained(
             name=f"deepinv-{name.lower()}",
