@@ -6,6 +6,7 @@ after a fork, so each access opens the file and closes it again, which takes a t
 """
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -24,6 +25,8 @@ from ncsnx.work import Work
 
 DATA = "data.mdb"
 _LISTED_AT_ONCE = 10_000
+_OPENING = threading.RLock()
+"""LMDB opens a folder once in a process."""
 
 
 @attrs.frozen
@@ -61,9 +64,18 @@ class LmdbStore:
             size = self.path.stat().st_size
             if size == 0:
                 raise damaged(self.path, "an empty file")
-            with lmdb.open(
-                str(self.folder), readonly=True, create=False, lock=False, readahead=False, meminit=False, map_size=size
-            ) as environment:
+            with (
+                _OPENING,
+                lmdb.open(
+                    str(self.folder),
+                    readonly=True,
+                    create=False,
+                    lock=False,
+                    readahead=False,
+                    meminit=False,
+                    map_size=size,
+                ) as environment,
+            ):
                 needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
                 if size < needed:
                     raise damaged(self.path, f"only {size:,} of {counted(needed, 'byte')}")

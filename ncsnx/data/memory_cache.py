@@ -4,14 +4,17 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.config.data_sets import Packed
 from ncsnx.data.batches import to_device
 from ncsnx.data.dataset import Dataset, InMemory, Splits, StoredImages
 from ncsnx.data.patches import Patches
 from ncsnx.data.readers.arrays import ArrayImages
 from ncsnx.storage.process import SHARE, available_memory
 
-_IN_MEMORY_ALREADY = (InMemory, ArrayImages)
-"""Splits that are in the CPU's memory or, if the file is memory-mapped, in the page cache."""
+
+def _is_in_memory(dataset: Dataset) -> bool:
+    """Whether a split is in the CPU's memory or, mapped as packed sets are, in the page cache."""
+    return isinstance(dataset, InMemory) or (isinstance(dataset, ArrayImages) and isinstance(dataset.data, Packed))
 
 
 def cache_in_memory(
@@ -38,7 +41,7 @@ def _cached(dataset: Dataset, budgets: dict[torch.device, int]) -> Dataset:
     sample = dataset.read(torch.arange(1)).pixels
     size = len(dataset) * sample[0].numel() * sample.element_size()
     for device, budget in budgets.items():
-        if device.type == "cpu" and isinstance(dataset, _IN_MEMORY_ALREADY):
+        if device.type == "cpu" and _is_in_memory(dataset):
             break
         if size <= budget:
             budgets[device] -= size

@@ -244,8 +244,9 @@ class SampleFolder:
         self._make("images")
         shape = self.shown * self.request.columns, *self.window.picture_shape(self.shape)
         shown = torch.empty(shape, dtype=torch.uint8)
-        for number, stop in pairwise([*self._samples.files(), self._count]):
-            images = to_uint8(self.window.picture(self._samples.read("samples", number, stop - number)))
+        files = self._samples.files()
+        for number, stop in pairwise([*files, self._count]):
+            images = to_uint8(self.window.picture(self._samples.read("samples", number, stop - number, files)))
             shown[number : number + len(images)] = images[: max(0, len(shown) - number)]
             for place, image in enumerate(images, start=number):
                 check_stop()

@@ -86,6 +86,8 @@ class StoredArray:
         found = np.empty((len(indices), *self.shape[1:]), self.dtype)
         with _reporting(self.title):
             values = self._mapped()
+            if isinstance(values, np.ndarray):
+                return np.asarray(values[list(indices)], self.dtype)
             for place, index in enumerate(indices):
                 found[place] = values[index]
         return found
@@ -136,6 +138,8 @@ class ArrayFile:
         with _reporting(self.title(name)):
             values = self.mapped(name)
             shape, dtype = tuple(map(int, values.shape)), np.dtype(values.dtype)
+            if min(shape, default=0) < 0:
+                raise ValueError(f"declares the shape {shape}")
         array = StoredArray(self, name, shape, dtype, isinstance(values, _Unpacked))
         if dtype.kind not in REAL + COMPLEX or dtype.itemsize > (16 if array.is_complex else 8):
             found = shortened(str(dtype))
@@ -186,7 +190,8 @@ def open_array_file(path: Path) -> ArrayFile:
             return ArrayFile(path, size, None, _map_npy)
         if begin.startswith(ZIP_MAGIC):
             with open_zip(file, FEW_MEMBERS) as archive:
-                names = tuple(name.removesuffix(".npy") for name in archive.namelist())
+                members = (name for name in archive.namelist() if name.endswith(".npy"))
+                names = tuple(name.removesuffix(".npy") for name in members)
             return ArrayFile(path, size, names, _map_npz)
         if b"\x89HDF\r\n\x1a\n" in (begin[:8], begin[_MATLAB_BLOCK:]):
             _require_extra(path, "h5py", "HDF5")
@@ -310,19 +315,24 @@ class _Converted:
         return self.convert(self.values[key]).T
 
 
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
-    """Shape and type of a `.npy`, of which little is read: `np.load` takes a header of any declared length."""
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], "np.dtype[Any]", int]:
+    """Shape, type and header bytes of a `.npy`. Little is read: `np.load` takes a header of any declared length."""
     head = io.BytesIO(stream.read(_HEADER_BYTES))
     version = np.lib.format.read_magic(head)
     # version 3 only adds field names in UTF-8, and numbers have no fields
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(head)
-    return shape, dtype
+    return shape, dtype, head.tell()
 
 
 def _map_npy(path: Path, _: str) -> Any:
     with opened(path) as file:
-        _npy_header(file)
+        shape, dtype, header = _npy_header(file)
+        declared, held = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size - header
+    if dtype.hasobject:
+        raise NcsnxError(f"{in_utf8(path)}: holds Python objects, which are never unpickled; save it as numbers")
+    if declared > held:
+        raise ValueError(f"declares {counted(declared, 'byte')}, but holds {held:,}")
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
@@ -330,7 +340,7 @@ def _map_npz(path: Path, name: str) -> _Unpacked:
     with opened(path) as file, open_zip(file, FEW_MEMBERS) as archive:
         member = archive.getinfo(f"{name}.npy")
         with archive.open(member) as stream:
-            shape, dtype = _npy_header(stream)
+            shape, dtype, _ = _npy_header(stream)
         if (declared := math.prod(shape) * dtype.itemsize) > member.file_size:
             raise ValueError(f"declares {counted(declared, 'byte')}, but holds {member.file_size:,}")
 
@@ -344,6 +354,8 @@ def _map_npz(path: Path, name: str) -> _Unpacked:
 def _map_safetensors(path: Path, name: str) -> Any:
     content = cast("Any", safe_open(path, framework="np"))
     values = content.get_slice(name)
+    if values.get_dtype() == "BF16":
+        raise NcsnxError(f"{in_utf8(path)}: {_array_name(name)} holds bfloat16; convert it to float32")
     if 0 in (shape := tuple(values.get_shape())):  # which the library doesn't slice
         return content.get_tensor(name)
     return _Converted(values, shape, values[(slice(0, 1),) * len(shape) or ...].dtype)

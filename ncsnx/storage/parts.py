@@ -50,8 +50,10 @@ class Parts:
             try:
                 with safe_open(path, framework="pt") as file:
                     shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-            except (SafetensorError, OSError):
+            except SafetensorError:
                 continue
+            except OSError as error:  # it may be whole: an error of the disk or the network is no reason to remove it
+                raise NcsnxError(f"{path}: cannot be read: {error.strerror or error}") from error
             stop = first + min((shape[0] for shape in shapes.values()), default=0)
             if end <= first < stop <= count and self.fits(first, shapes):
                 done[path], end = range(first, stop), stop
@@ -68,9 +70,15 @@ class Parts:
             with reporting(path):
                 path.unlink()
 
-    def read(self, name: str, first: int = 0, count: int | None = None) -> Tensor:
-        """One of the tensors for `count` indices from `first` on, by default for all that follow."""
-        files, stop, pieces = self.files(), math.inf if count is None else first + count, list[Tensor]()
+    def read(
+        self, name: str, first: int = 0, count: int | None = None, files: Mapping[int, Path] | None = None
+    ) -> Tensor:
+        """One of the tensors for `count` indices from `first` on, by default for all that follow.
+
+        files: as `files` gives them, for many calls.
+        """
+        files = self.files() if files is None else files
+        stop, pieces = math.inf if count is None else first + count, list[Tensor]()
         for begin, after in zip(files, [*files, math.inf][1:], strict=True):
             if begin < stop and after > first:
                 with safe_open(files[begin], framework="pt") as file:
@@ -80,10 +88,13 @@ class Parts:
 
     def assembled(self, count: int) -> dict[str, Tensor]:
         """All tensors by name, (count, …) each. Raises NcsnxError unless the files have each index once."""
-        with safe_open(next(iter(self.files().values())), framework="pt") as file:
-            whole = {name: self.read(name) for name in file.keys()}  # noqa: SIM118
-        held = min(map(len, whole.values()))
-        if held != count:
-            found = counted(held, "image")
-            raise NcsnxError(f"{self.folder} holds {found} instead of {count:,}; remove it and repeat the command")
-        return whole
+        files = self.files()
+        missing = self.missing(count)
+        if missing or len(files) != len(self.done(count)):
+            raise self._incomplete(count - len(missing), count)
+        with safe_open(next(iter(files.values())), framework="pt") as file:
+            return {name: self.read(name, files=files) for name in file.keys()}  # noqa: SIM118
+
+    def _incomplete(self, held: int, count: int) -> NcsnxError:
+        found = counted(held, "image")
+        return NcsnxError(f"{self.folder} holds {found} instead of {count:,}; remove it and repeat the command")
