@@ -35,7 +35,7 @@ def test_the_wheel_carries_experiments_and_types() -> None:
         pytest.skip("ncsnx is installed as a link to the sources")
 
     assert {f"ncsnx/_experiments/{name}.py" for name in EXPERIMENTS} <= files
-    assert "ncsnx/py.cli_name" in files
+    assert "ncsnx/py.typed" in files
 
 
 def test_what_is_installed_trains_and_samples_outside_the_repository(tmp_path: Path) -> None:
