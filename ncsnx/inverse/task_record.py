@@ -129,6 +129,8 @@ def record_task(
     check_stop is called between pictures and raises to stop. The caller holds the folder's lock. Raises NcsnxError.
     """
     coverage = Coverage.of(task.count, alternatives)
+    samples = samples_in(folder)
+    files = samples.files()
     values = hashlib.sha256()
     misfits: list[float] = []
     maps: list[dict[str, Tensor]] = []
@@ -137,7 +139,7 @@ def record_task(
     pngs: dict[str, bytes] = {}
     for place in range(task.count):
         check_stop()
-        measured, images = task.of(place), samples_in(folder).read("samples", place * alternatives, alternatives)
+        measured, images = task.of(place), samples.read("samples", place * alternatives, alternatives, files)
         values.update(images.numpy().tobytes())
         mean = images.mean(dim=0) if means is None else means[place]
         misfits.append(measured.misfit(images / space.span))

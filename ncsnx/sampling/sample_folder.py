@@ -262,14 +262,14 @@ class SampleFolder:
 
     def _write_frames(self, shown: Tensor, check_stop: Callable[[], None]) -> None:
         """Writes the frames' grids as files and as an animation; with rows, that of `shown` (N·columns, C, H, W)."""
-
         files = self._frames.files()
+        begins = [begin for begin in self._samples.files() if begin in files]
 
         def frames() -> Iterator[Tensor]:
             for number in range(self.frames):
                 check_stop()
                 frame = torch.empty_like(shown)
-                for begin in filter(files.__contains__, self._samples.files()):
+                for begin in begins:
                     with safe_open(files[begin], framework="pt") as file:
                         images = file.get_slice("frames")[:, number]
                     frame[begin : begin + len(images)] = images

@@ -88,13 +88,10 @@ class Parts:
 
     def assembled(self, count: int) -> dict[str, Tensor]:
         """All tensors by name, (count, …) each. Raises NcsnxError unless the files have each index once."""
-        files = self.files()
-        missing = self.missing(count)
-        if missing or len(files) != len(self.done(count)):
-            raise self._incomplete(count - len(missing), count)
+        files, done = self.files(), self.done(count)
+        held = sum(map(len, done.values()))
+        if held != count or len(files) != len(done):
+            found = counted(held, "image")
+            raise NcsnxError(f"{self.folder} holds {found} instead of {count:,}; remove it and repeat the command")
         with safe_open(next(iter(files.values())), framework="pt") as file:
             return {name: self.read(name, files=files) for name in file.keys()}  # noqa: SIM118
-
-    def _incomplete(self, held: int, count: int) -> NcsnxError:
-        found = counted(held, "image")
-        return NcsnxError(f"{self.folder} holds {found} instead of {count:,}; remove it and repeat the command")
