@@ -15,7 +15,7 @@ from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import tweedie
 from tests.config.examples import minimal
 from tests.samplers.registry import PLAN, SAMPLERS, default_of, in_steps
-from tests.samplers.toy import levels_of_plan
+from tests.samplers.toy import Mixture, levels_of_plan, scaled
 from tests.spaces import untrained
 
 MEANS = {0: 0.3, 1: 0.6, NO_CLASS: 0.4}
@@ -52,6 +52,33 @@ def test_every_sampler_draws_the_class_that_is_asked_for_and_guidance_moves_it(
         # five standard errors, and ln γ, which is at most 0.025 in 400 steps
         margin = (5 / math.sqrt(values.numel()) + 0.025) * DEVIATION
         assert float(values.mean()) == pytest.approx(expected, abs=margin)
+        assert float(values.std()) == pytest.approx(DEVIATION, rel=5 / math.sqrt(2 * values.numel()) + 0.025)
+
+
+@pytest.mark.parametrize("variant", SAMPLERS.values(), ids=SAMPLERS.keys())
+def test_every_sampler_draws_the_modes_of_each_class_with_their_weights(variant: type[Sampler]) -> None:
+    mixtures = (Mixture((0.3, 0.7), (0.2, 0.8), (0.05, 0.1)), Mixture((0.6, 0.4), (0.2, 0.8), (0.1, 0.05)))
+    adaptive = definition_of(variant).adaptive
+    config = default_of(variant) if adaptive else in_steps(default_of(variant), 400)
+    generator, classes = torch.Generator().manual_seed(5), torch.arange(COUNT) % 2
+    first = (classes == 0).view(-1, 1, 1, 1)
+
+    def unit_normal(k: int) -> Tensor:
+        return torch.randn(COUNT, *SHAPE, generator=generator)
+
+    def of_class(x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        scores = [scaled(mixture.score)(x, sigma, cond) for mixture in mixtures]
+        return torch.where((cond["classes"] == 0).view(-1, 1, 1, 1), *scores)
+
+    starts = [data.mean + math.sqrt(PLAN.sigma_max**2 + data.variance) * unit_normal(0) for data in mixtures]
+    *_, last = build_sampler(config)(
+        of_class, torch.where(first, *starts), levels_of_plan(PLAN), noise=unit_normal, cond={"classes": classes}
+    )
+    for label, data in enumerate(mixtures):
+        values = last.x[classes == label]
+        # five standard errors, and ln γ; the share of N(0.2, 0.1²) above 0.5 is 1e-3
+        margin = 5 * math.sqrt(0.25 / values.numel()) + 0.025
+        assert float((values < 0.5).double().mean()) == pytest.approx(data.weights[0], abs=margin)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.5, 4.0])
