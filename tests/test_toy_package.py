@@ -40,6 +40,7 @@ CONTRACTS = {
     "tests/cli/test_paths.py": ("steps RUN", "fid RUN"),
 }
 """Module of each registry's conformance test → the package's entry, and a built-in entry for comparison."""
+LEVELS = ("schedule=power", "schedule.levels=6")
 SHORT = ("model=plain", "model.width=4", "data=rings", "checkpoint_every=4", "snapshots=none", "eval_every=4", *CPU)
 
 
@@ -92,7 +93,7 @@ def test_each_thing_passes_all_tests_that_a_built_in_one_passes(toy: Path, tmp_p
 def place(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run of the package's network on its data set."""
     folder = tmp_path_factory.mktemp("place")
-    ncsnx(toy, folder, "train", "digits", "steps=8", *SHORT, "--run", "straight")
+    ncsnx(toy, folder, "train", "digits", "steps=8", *LEVELS, *SHORT, "--run", "straight")
     return folder
 
 
@@ -105,8 +106,8 @@ def ncsnx(toy: Path, folder: Path, *words: str) -> str:
 
 @pytest.mark.slow
 def test_its_network_resumes_to_the_bit_on_its_data_set(toy: Path, place: Path) -> None:
-    ncsnx(toy, place, "train", "digits", "steps=4", *SHORT, "--run", "resumed")
-    ncsnx(toy, place, "train", "digits", "steps=8", *SHORT, "--run", "resumed")
+    ncsnx(toy, place, "train", "digits", "steps=4", *LEVELS, *SHORT, "--run", "resumed")
+    ncsnx(toy, place, "train", "digits", "steps=8", *LEVELS, *SHORT, "--run", "resumed")
     for name in ("model", "ema", "optimizer"):
         file = f"checkpoints/step-00000008/{name}.safetensors"
         assert (place / "runs/straight" / file).read_bytes() == (place / "runs/resumed" / file).read_bytes()
@@ -126,6 +127,11 @@ def test_its_data_set_is_planned_for_and_its_held_out_images_are_measured(toy: P
     assert "180" in ncsnx(toy, place, "plan", "digits", "data=rings", "--no-timing")
     (row,) = json.loads(ncsnx(toy, place, "loss", "straight", "--range", "latest", "--json", *CPU))["rows"]
     assert row["score"] > 0
+
+
+def test_its_schedule_has_the_levels_that_losses_are_measured_at(toy: Path, place: Path) -> None:
+    shown = ncsnx(toy, place, "loss", "straight", "--range", "latest", *CPU)
+    assert re.findall(r"at σ=([\d.]+)", shown)[:5] == ["5", "2.08", "0.764", "0.0582", "0.01"]  # (1.26 − 0.148 k)⁷
 
 
 @pytest.mark.slow
