@@ -31,7 +31,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import ScaledScore, State
-from ncsnx.sampling.draws import TrainingImages, generate, interpolated, other_ends, sampler_draws
+from ncsnx.sampling.generation import TrainingImages, generate, interpolated, other_ends, sampler_draws
 from ncsnx.training.optimizers import _execution_of
 from ncsnx.training.training_step import TrainingStep, require_equal_gradient
 from tests.meta_device import CPU, META, Watch

@@ -9,8 +9,8 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, command, option
+from ncsnx.commands.given_data import READING_PANEL, InSource, ReadFully, named_source, own, refuse_reading
 from ncsnx.commands.groups import DataChanges, InData, Place, changed_words
-from ncsnx.commands.sources import READING_PANEL, InSource, ReadFully, named_source, own, refuse_reading
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import byte_size, counted, listed, number, product
 from ncsnx.results import Column, Lines, Result, Table

@@ -52,7 +52,8 @@ class Listed(Result):
         parts: list[Table | str] = []
         if self.sort is None:
             experiments = self.find()
-            parts += [_table(experiments), *_broken(experiments), *([""] if self.runs else [])]
+            broken = dict.fromkeys(f"broken: {row['error']}" for row in experiments if row["error"] is not None)
+            parts += [_table(experiments), *broken, *([""] if self.runs else [])]
         return [*parts, _table_of_runs(self.runs, self.sort)] if self.runs else parts
 
     def to_json(self) -> object:
@@ -70,11 +71,6 @@ def _table(experiments: Sequence[dict[str, Any]]) -> Table:
         columns=[Column(title, "right" if title in right else "left", left_out.get(title, 0)) for title in columns],
         rows=[[_text(row[_KEYS.get(title, title)]) for title in columns] for row in good],
     )
-
-
-def _broken(experiments: Sequence[dict[str, Any]]) -> list[str]:
-    errors = dict.fromkeys(row["error"] for row in experiments if row["error"] is not None)
-    return [f"broken: {error}" for error in errors]
 
 
 def _table_of_runs(runs: "Sequence[RunSummary]", sort: str | None) -> Table:

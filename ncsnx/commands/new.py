@@ -10,9 +10,9 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
+from ncsnx.commands.given_data import READING_PANEL, reading_of
 from ncsnx.commands.groups import InData, Place
 from ncsnx.commands.plan import TIME_PANEL, Planned, data_for
-from ncsnx.commands.sources import READING_PANEL, reading_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.results import Result
 from ncsnx.spelling import argument as spelled

@@ -9,8 +9,8 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
+from ncsnx.commands.given_data import InSource, ReadSimply, named_source, own, refuse_reading
 from ncsnx.commands.groups import Device, FieldChanges, Place, changed_words, overrides_of
-from ncsnx.commands.sources import InSource, ReadSimply, named_source, own, refuse_reading
 from ncsnx.errors import UsageError
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.results import Result

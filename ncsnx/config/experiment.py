@@ -6,8 +6,9 @@ import attrs
 
 from ncsnx.config import checks
 from ncsnx.config.data_sets import Data
-from ncsnx.config.model import LogNormal, Model, Schedule
+from ncsnx.config.model import Model
 from ncsnx.config.sampler import Sampler
+from ncsnx.config.schedule import LogNormal, Schedule
 from ncsnx.config.training import Adam, Decay, Optimizer, Retention, ScoreMatching
 from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config
 

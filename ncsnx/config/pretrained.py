@@ -7,8 +7,9 @@ import attrs
 from ncsnx.config import checks
 from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import MOST_STEPS, Experiment, Precision
-from ncsnx.config.model import Model, Schedule
+from ncsnx.config.model import Model
 from ncsnx.config.sampler import Sampler
+from ncsnx.config.schedule import Schedule
 from ncsnx.config.variants import OUTSIDE_IDENTITY, Config
 from ncsnx.errors import Hint, NcsnxError
 

@@ -44,13 +44,13 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import FEATURES, MOST_FEATURES_BYTES, Entry, Row, Subject
 from ncsnx.samplers.building import evaluations, state_count
 from ncsnx.sampling.drawing import Drawing
-from ncsnx.sampling.draws import in_turn
+from ncsnx.sampling.generation import in_turn
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
+from ncsnx.storage.batch_files import Tensors
 from ncsnx.storage.cache import cache_path, cached
 from ncsnx.storage.documents import document
-from ncsnx.storage.parts import Tensors
 from ncsnx.work import SILENT, Advance, Work
 
 _VERSION = 1

@@ -47,7 +47,7 @@ from ncsnx.sampling.loading import model_of
 from ncsnx.sampling.model import Model
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic
-from ncsnx.storage.parts import Parts, Tensors
+from ncsnx.storage.batch_files import BatchFiles, Tensors
 from ncsnx.storage.process import this_process
 from ncsnx.work import Advance, Work, extrapolated
 
@@ -366,9 +366,9 @@ def _make_share(
     return min(failures, key=lambda each: each[0])[1] if failures else None
 
 
-def parts_of(job: Measure, subject: Subject) -> Parts:
+def parts_of(job: Measure, subject: Subject) -> BatchFiles:
     """The batches of a subject that are finished, until it has a row."""
-    return Parts(job.place / ".parts" / job.mark(subject))
+    return BatchFiles(job.place / ".parts" / job.mark(subject))
 
 
 def drawn_pixels(

@@ -26,7 +26,7 @@ from ncsnx.ranks.shared_batches import batches_of
 from ncsnx.runs.ledger import Quantity, Row, Series, Subject
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
-from ncsnx.storage.parts import Tensors
+from ncsnx.storage.batch_files import Tensors
 from ncsnx.training.loss import loss_weight, score_matching_loss
 from ncsnx.work import Advance, Work
 

@@ -33,7 +33,7 @@ from ncsnx.sampling.probability_flow import (
     require_flow,
 )
 from ncsnx.spelling import parameter
-from ncsnx.storage.parts import Tensors
+from ncsnx.storage.batch_files import Tensors
 from ncsnx.work import Advance, Work
 
 Estimator = Literal["hutchinson", "exact"]

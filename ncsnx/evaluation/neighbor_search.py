@@ -34,7 +34,7 @@ from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
-from ncsnx.storage.parts import Tensors
+from ncsnx.storage.batch_files import Tensors
 from ncsnx.work import Advance, Work
 
 _VERSION = 3

@@ -35,7 +35,7 @@ al. 2023, "Pseudoinverse-Guided Diffusion Models for Inverse Problems")."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class Guidance(Constrain, ABC):
+class Rule(Constrain, ABC):
     """A measurement by a map as the `constrain` argument of a sampler."""
 
     map: MeasurementMap
@@ -134,7 +134,7 @@ _LEAST_NOISE = 1e-3
 number at 10⁶, and leaves a thousandth of the misfit."""
 
 
-class LinearGuidance(Guidance):
+class LinearRule(Rule):
     """A linear map, of whose measurements Aᴴ y suffices: (B, C, H, W)."""
 
     map: LinearMap
@@ -174,7 +174,7 @@ class LinearGuidance(Guidance):
         return self.black + scale * u
 
 
-class AnnealedLikelihood(LinearGuidance):
+class AnnealedLikelihood(LinearRule):
     """`langevin`: g = Aᴴ (y − A x) / (γ² + σ² ‖A‖²), the annealed likelihood score.
 
     Source: Jalal et al. 2021 (arXiv 2108.01368), equation 4, whose annealed variance is here σ² ‖A‖²: for ‖A‖ = 1 it is
@@ -223,7 +223,7 @@ def _fault(config: Sampler, sigmas: Sequence[float]) -> str | None:
     return None if drawn else "it draws no noise, and its images would have no spread along what was measured"
 
 
-class DataConsistency(LinearGuidance):
+class DataConsistency(LinearRule):
     """`cg`: g = (D' − D)/σ² with D' = argmin ‖A x − y‖²/γ² + ‖x − D‖²/r², by conjugate gradients.
 
     Source: Chung et al. 2023 (arXiv 2303.05754) put D' in place of the denoised image D, by few steps of conjugate
@@ -242,7 +242,7 @@ class DataConsistency(LinearGuidance):
         return s, self.corrected(tweedie(x, sigma, s), variance) / sigma**2
 
 
-class DiffusionPosterior(Guidance):
+class DiffusionPosterior(Rule):
     """`dps`: g = −∇_x ‖y − h(D(x, σ))‖² / (2 (γ² + σ² ‖h'‖²)), the gradient taken through the network.
 
     Source: diffusion posterior sampling, Chung et al. 2022 (arXiv 2209.14687), equation 16, for any differentiable h.
@@ -267,7 +267,7 @@ class DiffusionPosterior(Guidance):
 
 
 AUTO, EXACT, REVERSE = "auto", "exact", "reverse"
-GUIDANCE: Mapping[str, type[Guidance]] = {
+RULES: Mapping[str, type[Rule]] = {
     "cg": DataConsistency,
     "langevin": AnnealedLikelihood,
     "dps": DiffusionPosterior,
@@ -285,11 +285,11 @@ def chosen_rule(name: str, operator: MeasurementMap) -> str:
     rule and for one that the operator doesn't support.
     """
     if isinstance(operator, Identity):
-        kind, fitting = "a noisy picture", (REVERSE, EXACT, *GUIDANCE)
+        kind, fitting = "a noisy picture", (REVERSE, EXACT, *RULES)
     elif isinstance(operator, LinearOperator):
-        kind, fitting = "an operator with singular values", (EXACT, *GUIDANCE)
+        kind, fitting = "an operator with singular values", (EXACT, *RULES)
     elif isinstance(operator, LinearMap):
-        kind, fitting = "a linear map without singular values", tuple(GUIDANCE)
+        kind, fitting = "a linear map without singular values", tuple(RULES)
     else:
         kind, fitting = "a measurement that is not linear", ("dps",)
     if name == AUTO:

@@ -23,12 +23,12 @@ from ncsnx.inverse.measurement_map import (
     sha256_of_values,
 )
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.inverse.rules import EXACT, GUIDANCE, REVERSE, chosen_rule
+from ncsnx.inverse.rules import EXACT, REVERSE, RULES, chosen_rule
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.samplers.state import Constrain
-from ncsnx.sampling.draws import SeededNoise
+from ncsnx.sampling.generation import SeededNoise
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
 
@@ -259,10 +259,10 @@ class Task:
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
             return Begun(black + (white - black) * pictures.to(indices.device), self.sigma(space), noise)
 
-        y = self._measured if self.rule in GUIDANCE else self.values
+        y = self._measured if self.rule in RULES else self.values
 
         def guided(indices: Tensor) -> Constrain:
-            rule, each = GUIDANCE[self.rule], (indices // alternatives).cpu()
+            rule, each = RULES[self.rule], (indices // alternatives).cpu()
             pictures, places = torch.unique(each, return_inverse=True)
             given = rule.prepared(operator.of(pictures), in_single_precision(y[pictures]))
             return rule(

@@ -3,7 +3,7 @@
 import math
 from functools import singledispatch
 
-from ncsnx.config.model import Geometric, Listed, Schedule, Uniform
+from ncsnx.config.schedule import Geometric, Listed, Schedule, Uniform
 from ncsnx.registering import unregistered
 
 

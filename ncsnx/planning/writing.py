@@ -7,8 +7,9 @@ import attrs
 
 from ncsnx.config import Arrays, Experiment, Packed
 from ncsnx.config.data_sets import Volumes
-from ncsnx.config.model import LogNormal, UNet
+from ncsnx.config.model import UNet
 from ncsnx.config.overrides import as_words
+from ncsnx.config.schedule import LogNormal
 from ncsnx.data.decoding import HEIC_EXTRA
 from ncsnx.planning.budget import in_short
 from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, cuts_patches, published_sampler

@@ -30,7 +30,7 @@ from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler, visited
 from ncsnx.samplers.state import Constrain, ScaledScore, State
-from ncsnx.sampling.draws import (
+from ncsnx.sampling.generation import (
     Draws,
     TrainingImages,
     frame_of,

@@ -39,7 +39,7 @@ from ncsnx.runs.selection import Source
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.samplers.state import score_of, tweedie
-from ncsnx.sampling.draws import in_turn
+from ncsnx.sampling.generation import in_turn
 from ncsnx.sampling.probability_flow import ProbabilityFlow, Probes, log_normal, require_flow
 from ncsnx.sampling.request import shape_at
 from ncsnx.space import Space

@@ -33,8 +33,8 @@ from ncsnx.runs.result_records import PROTOCOL_FILE, SampleRecord
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage.atomic import debris, reporting
+from ncsnx.storage.batch_files import BatchFiles
 from ncsnx.storage.documents import read_document, write_document
-from ncsnx.storage.parts import Parts
 
 GRID_IMAGES = 100
 """Most images that the grid and the frames show."""
@@ -48,9 +48,9 @@ _OURS = re.compile(
 _ANOTHER_FOLDER = Hint("choose another folder", adds=argument("out", A_DIR))
 
 
-def samples_in(folder: Path) -> Parts:
+def samples_in(folder: Path) -> BatchFiles:
     """The images in a folder, tensor `samples`, by their numbers."""
-    return Parts(folder, "samples")
+    return BatchFiles(folder, "samples")
 
 
 @attrs.define(eq=False, slots=False)
@@ -179,13 +179,13 @@ class SampleFolder:
         return self.path / PROTOCOL_FILE
 
     @property
-    def _samples(self) -> Parts:
+    def _samples(self) -> BatchFiles:
         return attrs.evolve(samples_in(self.path), fits=self._fits)
 
     @property
-    def _frames(self) -> Parts:
+    def _frames(self) -> BatchFiles:
         """Frames of the images that are shown, (B, frames, C, H, W), until the folder is complete."""
-        return Parts(self.path / ".frames", "frames")
+        return BatchFiles(self.path / ".frames", "frames")
 
     @property
     def _count(self) -> int:

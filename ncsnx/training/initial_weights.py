@@ -9,8 +9,8 @@ from torch import Tensor
 from ncsnx.config.codec import differences
 from ncsnx.config.data_sets import Transform
 from ncsnx.config.experiment import Augmentation, Experiment
-from ncsnx.config.model import Listed
 from ncsnx.config.pretrained import Pretrained
+from ncsnx.config.schedule import Listed
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.selection import Source

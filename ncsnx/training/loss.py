@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.model import LogNormal, Schedule
+from ncsnx.config.schedule import LogNormal, Schedule
 from ncsnx.data import Dataset, Preprocessing
 from ncsnx.networks import Cond, Network
 from ncsnx.networks.contract import NO_COND

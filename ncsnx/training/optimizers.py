@@ -5,7 +5,7 @@ and change the last bits. Their saved state is the same everywhere.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import singledispatch
 from inspect import signature, unwrap
 from typing import TypeVar
@@ -35,7 +35,7 @@ _Adam, _RMSprop, _SGD = _eager(torch.optim.Adam), _eager(torch.optim.RMSprop), _
 
 
 @singledispatch
-def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def build_optimizer(config: Optimizer, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     """Builds the optimizer for `config`. A package registers its own with `@build_optimizer.register(Config)`.
 
     Its `step` takes no closure. The parameters are contiguous, except for the configurations of ncsnx.
@@ -44,8 +44,7 @@ def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> to
 
 
 @build_optimizer.register
-def _(config: Adam, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    parameters = list(parameters)
+def _(config: Adam, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     return _Adam(
         parameters,
         betas=(config.beta1, config.beta2),
@@ -58,8 +57,7 @@ def _(config: Adam, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer
 
 
 @build_optimizer.register
-def _(config: RMSProp, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    parameters = list(parameters)
+def _(config: RMSProp, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     return _RMSprop(
         parameters,
         alpha=config.alpha,
@@ -72,8 +70,7 @@ def _(config: RMSProp, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimi
 
 
 @build_optimizer.register
-def _(config: SGD, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    parameters = list(parameters)
+def _(config: SGD, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     return _SGD(
         parameters,
         momentum=config.momentum,
@@ -85,7 +82,7 @@ def _(config: SGD, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
 
 def checked_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Builds an optimizer that steps by given gradients. Raises NcsnxError for one that evaluates the loss itself."""
-    optimizer = build_optimizer(config, parameters)
+    optimizer = build_optimizer(config, list(parameters))
     closure = signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise NcsnxError(
@@ -105,7 +102,7 @@ def training_execution(config: Optimizer, execution: Execution) -> Execution:
     return attrs.evolve(execution, contiguous_kernels=type(config) not in (Adam, RMSProp, SGD))
 
 
-def _execution_of(parameters: list[nn.Parameter]) -> dict[str, bool]:
+def _execution_of(parameters: Sequence[nn.Parameter]) -> dict[str, bool]:
     """How an update is computed on the device of the parameters."""
     devices = {parameter.device.type for parameter in parameters}
     return {"fused": True} if devices in ({"cuda"}, {"mps"}) else {"foreach": True}

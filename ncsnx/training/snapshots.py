@@ -14,7 +14,7 @@ from ncsnx.model_spec import ModelSpec
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.samplers.building import build_sampler, state_count, visited
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import TrainingImages, generate, in_turn, sampler_draws
+from ncsnx.sampling.generation import TrainingImages, generate, in_turn, sampler_draws
 from ncsnx.training.training_state import TrainingState
 
 BATCH_SIZE = 64

@@ -83,7 +83,7 @@ def counted_step(experiment: Experiment, *, plain: bool = False) -> dict[str, Co
     state = state_of(experiment, Runtime(device=CPU, threads=1))
     on_cuda = Runtime(device=torch.device("cuda"), threads=1, plain=plain)
     network = prepare(state.network.to(META), on_cuda.execution(experiment))
-    state.optimizer = optimizers.build_optimizer(experiment.optimizer, network.parameters())
+    state.optimizer = optimizers.build_optimizer(experiment.optimizer, list(network.parameters()))
     state.average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
     step = TrainingStep(state, (0.0, 255.0))
     pixels = torch.empty(experiment.batch_size, *experiment.data.shape, dtype=torch.uint8, device=META)

@@ -18,7 +18,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.samplers.building import build_sampler
-from ncsnx.sampling.draws import SeededNoise, initial_uniform
+from ncsnx.sampling.generation import SeededNoise, initial_uniform
 from ncsnx.sampling.sample_folder import SAMPLES, samples_in
 from tests.spaces import unit_space
 from tests.training.tiny import CPU, Result, command, damage, files, training

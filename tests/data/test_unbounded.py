@@ -18,7 +18,7 @@ from ncsnx.data.readers.packed import pack, settings_of
 from ncsnx.data.value_statistics import measured_space, values_space
 from ncsnx.errors import NcsnxError
 from ncsnx.images import Window, magnitude_and_phase
-from ncsnx.sampling.draws import initial_uniform
+from ncsnx.sampling.generation import initial_uniform
 from ncsnx.space import Space
 from ncsnx.work import SILENT
 from tests.config.examples import minimal

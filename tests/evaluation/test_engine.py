@@ -17,7 +17,7 @@ from ncsnx.ranks import shared_disk
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.ranks.shared_batches import batches_of
 from ncsnx.runs.manifest import UnsoundError
-from ncsnx.storage.parts import Tensors
+from ncsnx.storage.batch_files import Tensors
 from ncsnx.work import SILENT, Advance, Work
 from tests.ranks.process_ranks import in_ranks, work_in
 

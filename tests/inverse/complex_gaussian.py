@@ -31,14 +31,14 @@ from ncsnx.config import (
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.coils import Sense, simulated_maps
 from ncsnx.inverse.measurement_map import LinearMap
-from ncsnx.inverse.rules import AnnealedLikelihood, DataConsistency, DiffusionPosterior, Guidance
+from ncsnx.inverse.rules import AnnealedLikelihood, DataConsistency, DiffusionPosterior, Rule
 from ncsnx.samplers.building import build_sampler, first_sigma
-from ncsnx.sampling.draws import SeededNoise, initial_normal
+from ncsnx.sampling.generation import SeededNoise, initial_normal
 from tests.samplers.toy import scaled
 
 MEAN, DEVIATION, LENGTH, NOISE = 0.5, 0.25, 4.0, 0.02
 LEVELS = tuple(30.0 * (0.005 / 30.0) ** (number / 119) for number in range(120))
-RULES: Mapping[str, type[Guidance]] = {"langevin": AnnealedLikelihood, "cg": DataConsistency, "dps": DiffusionPosterior}
+RULES: Mapping[str, type[Rule]] = {"langevin": AnnealedLikelihood, "cg": DataConsistency, "dps": DiffusionPosterior}
 SAMPLERS: Mapping[str, Sampler] = {
     "`ald`, 120 levels × 3": AnnealedLangevin(step_size=0.3 * LEVELS[-1] ** 2, steps_per_level=3),
     "`pc`": PredictorCorrector(steps=100),
@@ -110,7 +110,7 @@ class Problem:
         away = self.map.adjoint(self.y).flatten() - self.normal @ mean
         return mean + covariance @ away / self.noise**2, covariance
 
-    def drawn(self, rule: type[Guidance], sampler: Sampler, count: int, seed: int = 0) -> tuple[Tensor, float]:
+    def drawn(self, rule: type[Rule], sampler: Sampler, count: int, seed: int = 0) -> tuple[Tensor, float]:
         """Images (count, N), and the evaluations of each."""
         indices = torch.arange(count)
         given = rule.prepared(self.map, self.y)
@@ -160,7 +160,7 @@ def coils_problem(size: tuple[int, int] = (24, 16), seed: int = 0) -> Problem:
     return Problem(Sense(simulated_maps(size, 4), mask), seed=seed)
 
 
-def rows(count: int, rules: Mapping[str, type[Guidance]] = RULES) -> Iterator[str]:
+def rows(count: int, rules: Mapping[str, type[Rule]] = RULES) -> Iterator[str]:
     """The table, line by line."""
     problem = coils_problem()
     yield "| rule | sampler | evaluations | error of the mean | variance, measured | variance, rest | s |"

@@ -9,7 +9,7 @@ from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Averaging, LinearMap, Masking, MeasurementMap, Task
-from ncsnx.inverse.rules import GUIDANCE, SPREAD, DataConsistency, Guidance, chosen_rule, solved
+from ncsnx.inverse.rules import RULES, SPREAD, DataConsistency, Rule, chosen_rule, solved
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import Noise
@@ -36,7 +36,7 @@ class Squares(MeasurementMap):
         return x[:, 0, :2] ** 2
 
 
-def consistent_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Guidance:
+def consistent_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Rule:
     pixels = Masking(known)
     return DataConsistency(map=pixels, given=pixels.adjoint(values), deviation=deviation, norm=1.0)
 
@@ -125,7 +125,7 @@ def test_many_langevin_steps_reach_the_posterior_by_every_rule() -> None:
     matrix = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
     problem = Problem(MatrixMap((1, 4, 2), matrix), noise=0.3)
     sampler = AnnealedLangevin(step_size=0.3 * 0.005**2, steps_per_level=5)
-    for rule in GUIDANCE.values():
+    for rule in RULES.values():
         judged = problem.judged(problem.drawn(rule, sampler, 200)[0])
         assert judged.mean < 0.2
         assert 0.7 < judged.measured < 1.4
@@ -149,7 +149,7 @@ def test_the_units_of_a_measurement_do_not_matter() -> None:
     """y in other units, such as a scanner's, with its noise in these units."""
     matrix = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
     x = torch.rand(1, 1, 4, 2)
-    for rule in GUIDANCE.values():
+    for rule in RULES.values():
         found = []
         for unit in (1.0, 1000.0):
             of = MatrixMap((1, 4, 2), unit * matrix)
@@ -165,7 +165,7 @@ def test_a_measurement_that_is_not_linear_is_followed_by_gradients() -> None:
     of = task.operator
     assert isinstance(of, MeasurementMap)
     given = task.values.expand(20, -1, -1)
-    dps = GUIDANCE["dps"](map=of, given=given, deviation=task.noise, norm=of.norm)
+    dps = RULES["dps"](map=of, given=given, deviation=task.noise, norm=of.norm)
     levels = tuple(1.0 * (0.01 / 1.0) ** (number / 29) for number in range(30))
     generator = torch.Generator().manual_seed(0)
 
@@ -195,7 +195,7 @@ LINEAR = MatrixMap((1, 4, 4), torch.ones(2, 16))
 )
 def test_the_measurement_decides_on_the_rule(operator: LinearMap, default: str, fitting: set[str]) -> None:
     assert chosen_rule("auto", operator) == default
-    for rule in ("exact", *GUIDANCE):
+    for rule in ("exact", *RULES):
         if rule in fitting:
             assert chosen_rule(rule, operator) == rule
         else:
@@ -209,4 +209,4 @@ def test_the_annealed_likelihood_refuses_samplers_that_it_does_not_suit() -> Non
     problem = coils_problem()
     for title, told in (("`cas`", "diverge"), ("`heun`", "draws no noise"), ("`ode`", "draws no noise")):
         with pytest.raises(NcsnxError, match=f"cannot be used with rule langevin: .*{told}"):
-            problem.drawn(GUIDANCE["langevin"], SAMPLERS[title], 1)
+            problem.drawn(RULES["langevin"], SAMPLERS[title], 1)

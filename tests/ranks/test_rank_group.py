@@ -23,7 +23,7 @@ from ncsnx.ranks.rank_group import ALONE, RankGroup, held_by_first
 from ncsnx.ranks.shared_batches import own_images
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.stopping import StopRequest
-from ncsnx.storage.parts import Parts
+from ncsnx.storage.batch_files import BatchFiles
 from tests.ranks.process_ranks import Ended, in_ranks
 
 
@@ -246,7 +246,7 @@ def test_a_file_that_never_shows_is_an_error_that_names_it(tmp_path: Path, monke
 def test_the_parts_of_other_ranks_are_waited_for_until_all_are_listed(tmp_path: Path) -> None:
     """The last parts appear after a while, as in an older listing of the folder on another machine."""
 
-    parts = Parts(tmp_path)
+    parts = BatchFiles(tmp_path)
 
     def write(start: int) -> None:
         parts.add(start, {"values": torch.zeros(10, 1)})

@@ -12,7 +12,7 @@ from ncsnx.inverse import Averaging, Condition
 from ncsnx.samplers.building import build_sampler, evaluations, first_sigma, state_count
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import SeededNoise, initial_normal
+from ncsnx.sampling.generation import SeededNoise, initial_normal
 from tests.samplers.exam import continues_from_given_x, fault, measured_pixels
 from tests.samplers.registry import PLAN, SAMPLERS, all_settings, in_steps, usual_settings
 from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, RecordedNoise, gaussian_score, levels_of_plan, scaled

@@ -24,7 +24,7 @@ from ncsnx.noise.techniques import NoisePlan, best_step_size, langevin_variance,
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.sampling.bias import bias_of
-from ncsnx.sampling.draws import sampler_draws
+from ncsnx.sampling.generation import sampler_draws
 from tests.samplers.registry import PLAN, SAMPLERS, default_of, in_steps
 from tests.samplers.toy import DEVIATION, MEAN, Mixture, levels_of_plan, scaled
 from tests.spaces import unit_space

@@ -6,7 +6,7 @@ import torch
 
 from ncsnx.config import AnnealedLangevin
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.sampling.draws import (
+from ncsnx.sampling.generation import (
     SeededNoise,
     interpolated,
     interpolated_noise,

@@ -29,7 +29,7 @@ from ncsnx.noise.levels import sigmas as levels_of
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.grids import grid_of
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import SeededNoise, initial_normal, interpolated_noise, sampler_draws
+from ncsnx.sampling.generation import SeededNoise, initial_normal, interpolated_noise, sampler_draws
 from ncsnx.sampling.probability_flow import ProbabilityFlow as FlowODE
 from ncsnx.sampling.probability_flow import Probes
 from tests.config.examples import minimal

@@ -13,7 +13,7 @@ from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.images import to_uint8
 from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.samplers.state import Score, State
-from ncsnx.sampling.draws import Draws, frame_of, frame_steps, generate, interpolated, seeded_draws
+from ncsnx.sampling.generation import Draws, frame_of, frame_steps, generate, interpolated, seeded_draws
 from ncsnx.sampling.request import images_at_once
 from tests.golden_networks import load_golden
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, scaled

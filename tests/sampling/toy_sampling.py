@@ -11,7 +11,7 @@ from torch import Tensor
 from ncsnx.config import AnnealedLangevin
 from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import frame_of, frame_steps, generate, seeded_draws
+from ncsnx.sampling.generation import frame_of, frame_steps, generate, seeded_draws
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, scaled

@@ -25,7 +25,7 @@ from ncsnx.networks import Network
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
-from ncsnx.sampling.draws import SeededNoise
+from ncsnx.sampling.generation import SeededNoise
 from ncsnx.training import loop, optimizers
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import PendingLosses

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.storage import parts as parts_module
-from ncsnx.storage.parts import Parts
+from ncsnx.storage import batch_files
+from ncsnx.storage.batch_files import BatchFiles
 
 
-def written(folder: Path, *ranges: range) -> Parts:
-    parts = Parts(folder)
+def written(folder: Path, *ranges: range) -> BatchFiles:
+    parts = BatchFiles(folder)
     for indices in ranges:
         parts.add(indices.start, {"x": torch.tensor(list(indices))})
     return parts
@@ -36,7 +36,7 @@ def test_a_file_that_cannot_be_read_now_is_not_removed(tmp_path: Path, monkeypat
 
     parts = written(tmp_path, range(4))
     with monkeypatch.context() as patch:
-        patch.setattr(parts_module, "safe_open", failing)
+        patch.setattr(batch_files, "safe_open", failing)
         with pytest.raises(NcsnxError, match="cannot be read: Input/output error"):
             parts.prune(4)
     assert parts.missing(4) == []

@@ -23,7 +23,7 @@ Fits: TypeAlias = Callable[[int, Mapping[str, list[int]]], bool]
 
 
 @attrs.frozen
-class Parts:
+class BatchFiles:
     """Files STEM-FIRST.safetensors in a folder: tensors, (B, …) each, for B consecutive indices from FIRST on."""
 
     folder: Path
