@@ -55,8 +55,7 @@ class HeldOutLoss(Measure):
             raise UsageError(
                 f"{parameter('passes')} must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}"
             )
-        model = self.experiment.model
-        self.source.splits().require_classes(model.classes, self.spec.space.class_names)
+        self.source.splits().require_classes(self.experiment.model.classes, self.spec.space.class_names)
         if self.count == 0:
             raise NcsnxError("the data set has no held-out images, so there is no held-out loss")
 
@@ -102,10 +101,11 @@ class HeldOutLoss(Measure):
         return self.run.experiment()
 
     def words(self) -> dict[str, str]:
+        given = " given their classes" if self.experiment.model.classes else ""
         return {
             "": (
                 f"denoising score matching, {weighting_in_words(self.experiment)}, "
-                f"{counted(self.count, 'held-out image')}, "
+                f"{counted(self.count, 'held-out image')}{given}, "
                 f"each at {self.effective_passes:,} of {counted(len(self.sigmas), 'noise level')}, noise from seed "
                 f"{self.seed}"
             ),

@@ -107,8 +107,7 @@ class Likelihood(Measure):
     @property
     def gray_levels(self) -> int:
         """Number of gray levels of a channel. Raises NcsnxError for data without gray levels."""
-        pixels = self.source.splits().held_out.read(torch.tensor([0])).pixels
-        return self._preprocessing().gray_levels(pixels)
+        return self._preprocessing().gray_levels(self.source.splits().held_out.read(torch.tensor([0])).pixels)
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -147,12 +146,13 @@ class Likelihood(Measure):
         sigma_min, sigma_max = self.ends
         probes = f"Hutchinson's estimator, {counted(self.probes, 'probe')}"
         divergence = "exact divergence" if self.estimator == "exact" else probes
+        given = " given their classes" if self.spec.model is not None and self.spec.model.classes else ""
         return {
             "": (
                 f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "
                 f"N({self.source.space.center:g}, {sigma_max:g}²), {METHOD} with tolerance {self.tolerance:g}, "
-                f"{divergence}, {counted(self.count, 'held-out image')} of {counted(self.gray_levels, 'gray level')}, "
-                f"dequantized uniformly, seed {self.seed}"
+                f"{divergence}, {counted(self.count, 'held-out image')}{given} of "
+                f"{counted(self.gray_levels, 'gray level')}, dequantized uniformly, seed {self.seed}"
             ),
             "data": self.source.fingerprint[:8],
         }

@@ -163,7 +163,9 @@ def test_losses_and_likelihoods_are_of_images_in_their_own_class(
 
     def score() -> float:
         Path("runs/digits_edm/measurements.jsonl").unlink(missing_ok=True)
-        return float(json.loads(run(measure, "digits_edm", *few).out)["rows"][0]["score"])
+        found = json.loads(run(measure, "digits_edm", *few).out)
+        assert "given their classes" in found["caption"]
+        return float(found["rows"][0]["score"])
 
     of_classes = score()
     monkeypatch.setattr(UNetNetwork, "class_cond", lambda self, classes: {"classes": (classes + 1) % 10})
