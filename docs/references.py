@@ -150,8 +150,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "ncsnx.metrics.metric.Metric",
         "ncsnx.metrics.metric.FeatureSets",
         "ncsnx.metrics.metric.Quantity",
-        "ncsnx.evaluation.engine.Measure",
-        "ncsnx.evaluation.engine.measure_all",
+        "ncsnx.evaluation.measure.Measure",
+        "ncsnx.evaluation.measure.measure_all",
     ),
     "Commands of packages": (
         "ncsnx.commands.command",

@@ -10,8 +10,8 @@ from ncsnx.config.model import Model
 from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import Hint, UsageError, printable, quoted
-from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import listed
+from ncsnx.schedules.levels import sigmas
 from ncsnx.space import Space
 from ncsnx.work import SILENT, Work
 

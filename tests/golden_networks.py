@@ -25,7 +25,7 @@ from ncsnx.config import (
 )
 from ncsnx.config.model import Normalization
 from ncsnx.networks import Network, NetworkSpec, construct, from_published
-from ncsnx.noise.levels import sigmas
+from ncsnx.schedules.levels import sigmas
 from tests.spaces import space_of, unit_space
 
 FOLDER = Path(__file__).parent / "golden"

@@ -26,12 +26,12 @@ from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, Maski
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.tomography import Radon
 from ncsnx.networks import Execution, Network, prepare
-from ncsnx.noise.levels import sigmas
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import ScaledScore, State
 from ncsnx.sampling.generation import TrainingImages, generate, interpolated, other_ends, sampler_draws
+from ncsnx.schedules.levels import sigmas
 from ncsnx.training.optimizers import _execution_of
 from ncsnx.training.training_step import TrainingStep, require_equal_gradient
 from tests.meta_device import CPU, META, Watch

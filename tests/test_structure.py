@@ -14,9 +14,9 @@ ROOT = Path(ncsnx.__file__).parent
 FLOORS = (
     (
         *("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering"),
-        *("ranks", "tensorfloat", "docstrings", "reading"),
+        *("ranks", "tensorfloat", "docstrings", "bounded_reads"),
     ),
-    ("config", "noise", "paths", "storage", "notebooks", "results"),
+    ("config", "schedules", "paths", "storage", "notebooks", "results"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs", "space", "model_spec"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning"),
     ("reporting", "tracking", "sweeps"),
@@ -25,7 +25,7 @@ FLOORS = (
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
-BUDGET = 42_830
+BUDGET = 42_828
 """Lines of the package, which may only fall."""
 
 

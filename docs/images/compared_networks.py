@@ -31,8 +31,8 @@ from ncsnx.config import (
     Sampler,
 )
 from ncsnx.data import open_data
-from ncsnx.noise import techniques
 from ncsnx.runs.folder import Run
+from ncsnx.schedules import techniques
 
 GIVEN, SCORES = Path("given"), Path("compared")
 COUNTS = {8: (8, 4), 17: (17, 9), 36: (36, 18), 121: (121, 61)}

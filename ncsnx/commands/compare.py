@@ -116,7 +116,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
     def _trials(self, run: "Run", step: int, settings: "Sequence[Override]", work: "Work") -> "Trials":
         from ncsnx.data import data_set_of
         from ncsnx.evaluation.distance import Trials, roughest
-        from ncsnx.evaluation.measure import choose
+        from ncsnx.evaluation.measuring import choose
         from ncsnx.features.real_images import DataSource, SplitImages
 
         spec, source = run.spec(), DataSource.of_run(run, self.data_folder(), work)

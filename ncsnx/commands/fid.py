@@ -72,7 +72,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
             settings, spec, batch_size = self._drawn(run, work)
             steps = self.selected(run, work)
 
-            from ncsnx.evaluation.measure import choose, measure_checkpoints
+            from ncsnx.evaluation.measuring import choose, measure_checkpoints
             from ncsnx.features.real_images import DataSource
 
             requested = _metrics(self.metrics)
@@ -99,7 +99,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
 
     def _of_model(self, model: "Model", work: "Work") -> "Measurements":
         """The score of a loaded model, which no run keeps."""
-        from ncsnx.evaluation.measure import measure_model
+        from ncsnx.evaluation.measuring import measure_model
         from ncsnx.features.real_images import DataSource
 
         refuse_loading(self)

@@ -9,7 +9,7 @@ from ncsnx.commands.groups import Checkpoints, Device, InData, Noted, is_model, 
 from ncsnx.errors import UsageError
 
 if TYPE_CHECKING:
-    from ncsnx.evaluation.engine import Measure
+    from ncsnx.evaluation.measure import Measure
     from ncsnx.runs.measurements import Measurements
     from ncsnx.sampling.model import Model
     from ncsnx.work import Work
@@ -48,7 +48,7 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
             run = self.opened()
             spec, steps = run.spec(), self.selected(run, work)
 
-            from ncsnx.evaluation.measure import choose, measure_checkpoints
+            from ncsnx.evaluation.measuring import choose, measure_checkpoints
             from ncsnx.features.real_images import DataSource
 
             runtime = self.runtime(work.ranks, precision="fp32")
@@ -60,7 +60,7 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
         return measurements
 
     def _of_model(self, model: "Model", work: "Work") -> "Measurements":
-        from ncsnx.evaluation.measure import measure_model
+        from ncsnx.evaluation.measuring import measure_model
         from ncsnx.features.real_images import DataSource
 
         refuse_loading(self)

@@ -86,16 +86,12 @@ def _table_of_runs(runs: "Sequence[RunSummary]", sort: str | None) -> Table:
 
 
 def _cells(one: "RunSummary", by: str) -> dict[str, str]:
+    """The columns as text; the held-out loss only where runs are ordered by it."""
     from ncsnx.runs.summaries import RUN_COLUMNS
 
-    value = {title: column(one) for title, column in RUN_COLUMNS.items()}
-    losses = ("loss", "held_out") if by == "held_out" else ("loss",)
-    return {
-        **{title: _text(value[title]) for title in ("run", "experiment", "step", "of")},
-        "state": one.state if one.error is None else f"broken: {one.error}",
-        **{title: "" if value[title] is None else number(value[title]) for title in (*losses, "score")},
-        "protocol": one.protocol or "",
-    }
+    values = {title: column(one) for title, column in RUN_COLUMNS.items() if title != "held_out" or by == "held_out"}
+    cells = {title: number(value) if isinstance(value, float) else _text(value) for title, value in values.items()}
+    return cells if one.error is None else {**cells, "state": f"broken: {one.error}"}
 
 
 def _text(value: object) -> str:

@@ -38,7 +38,7 @@ class Loss(Checkpoints, InData, Execution, Noted, Command["Measurements"]):
             spec, steps = run.spec(), self.selected(run, work)
 
             from ncsnx.evaluation.held_out import HeldOutLoss
-            from ncsnx.evaluation.measure import choose, measure_checkpoints
+            from ncsnx.evaluation.measuring import choose, measure_checkpoints
             from ncsnx.features.real_images import DataSource
 
             runtime = self.runtime_for(spec, work)

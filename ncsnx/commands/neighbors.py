@@ -72,7 +72,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
         work: "Work",
     ) -> "NeighborSearch":
         from ncsnx.data.download import DownloadError
-        from ncsnx.evaluation.measure import choose
+        from ncsnx.evaluation.measuring import choose
         from ncsnx.evaluation.neighbor_search import NeighborSearch
         from ncsnx.features.real_images import DataSource
 

@@ -12,8 +12,8 @@ from ncsnx.commands.command import Command, Panel, argument, as_function, comman
 from ncsnx.commands.given_data import InSource, ReadSimply, named_source, own, refuse_reading
 from ncsnx.commands.groups import Device, FieldChanges, Place, changed_words, overrides_of
 from ncsnx.errors import UsageError
-from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.results import Result
+from ncsnx.schedules.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ class Track(OfRun, Command["SentRun"]):
 
     def carry_out(self, work: "Work") -> "SentRun":
         with work.at_once():
-            from ncsnx.config.foreign import error_in_words
+            from ncsnx.config.user_code import error_in_words
             from ncsnx.tracking.sending import send_run
 
             run, failed = self.opened(), list[str]()

@@ -12,8 +12,8 @@ import attrs
 
 from ncsnx.config.converter import StructureError, structure, unstructure
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.origins import is_default
 from ncsnx.config.pretrained import Declared
-from ncsnx.config.provenance import is_default
 from ncsnx.config.variants import TAG, VERSION, Config, tag_of
 
 CONFIG_VERSION = 1

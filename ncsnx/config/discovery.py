@@ -13,9 +13,9 @@ from pathlib import Path
 import attrs
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
 from ncsnx.config.loading import ExperimentFile, Registered, load_file, origins_of, relative
 from ncsnx.config.overrides import apply_with_origins, parse_overrides
+from ncsnx.config.user_code import ForeignError, error_in_words, foreign_code
 from ncsnx.config.variants import plugin_errors
 from ncsnx.errors import NcsnxError, UsageError, printable, quoted
 from ncsnx.paths import exists

@@ -14,13 +14,13 @@ from types import ModuleType
 
 import attrs
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.checks import FieldError
 from ncsnx.config.codec import ConfigError, flatten
 from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.foreign import ForeignError, foreign_code, kind_of, message_of
-from ncsnx.config.provenance import DEFAULT, executing_file, registered_by_file
+from ncsnx.config.origins import DEFAULT, executing_file, registered_by_file
+from ncsnx.config.user_code import ForeignError, foreign_code, kind_of, message_of
 from ncsnx.config.variants import Config, described_values, plugin_errors
 from ncsnx.errors import NcsnxError
 
@@ -108,7 +108,7 @@ def relative(origin: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        content = reading.read_bytes(path, LARGEST)
+        content = bounded_reads.read_bytes(path, LARGEST)
     except OSError as error:
         raise ExperimentFileError(f"{path}: cannot be read: {error.strerror}") from error
     try:

@@ -17,7 +17,7 @@ from ncsnx.config.codec import ConfigError, flatten, shown
 from ncsnx.config.converter import did_you_mean, optional_of, problems_in_words, structure, unstructure
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.image_sizes import ImageSize, parsed_size
-from ncsnx.config.provenance import COMMAND_LINE, DEFAULT, is_default
+from ncsnx.config.origins import COMMAND_LINE, DEFAULT, is_default
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OUTSIDE_IDENTITY, TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import Hint, UsageError, quoted

@@ -1,4 +1,4 @@
-"""Configuration of the noise levels that networks are trained at; `ncsnx.noise.levels` computes them."""
+"""Configuration of the noise levels that networks are trained at; `ncsnx.schedules.levels` computes them."""
 
 import attrs
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
-from ncsnx.config.provenance import is_default, registered_by_file
+from ncsnx.config.origins import is_default, registered_by_file
+from ncsnx.config.user_code import ForeignError, error_in_words, foreign_code
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.registering import entry_points_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import atomic
@@ -36,7 +36,7 @@ class PublishedFile:
     def contradicted(self, file: Path) -> str | None:
         """The difference of a local file from these facts, in words; None if there is none."""
         if self.md5 is not None:
-            with reading.opened(file) as content:
+            with bounded_reads.opened(file) as content:
                 digest = hashlib.file_digest(content, "md5").hexdigest()
             if digest != self.md5:
                 return f"({counted(file.stat().st_size, 'byte')}) has the md5 {digest}, not the published {self.md5}"

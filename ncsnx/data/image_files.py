@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.codec import digest
 from ncsnx.data.decoding import SUFFIXES, BrokenImageError
 from ncsnx.data.places import fingerprint_of_files
@@ -77,7 +77,7 @@ class ImageFiles:
         """The bytes of one picture. Raises BrokenImageError if they can't be read."""
         try:
             if self._members is None:
-                return reading.read_bytes(self.root / name, LARGEST_BYTES)
+                return bounded_reads.read_bytes(self.root / name, LARGEST_BYTES)
             member = self._members[name]
             with self._zip().open(member.filename) as file:
                 # bounds what is unpacked, whatever the stream contains
@@ -160,14 +160,14 @@ def _members(path: Path, suffixes: tuple[str, ...]) -> dict[str, zipfile.ZipInfo
     """The members of a zip by name, without hidden ones. Raises NcsnxError, and OSError if it can't be read."""
     if not path.exists():
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found nothing")
-    with reading.opened(path) as file:
+    with bounded_reads.opened(path) as file:
         try:
-            with reading.open_zip(file, reading.MANY_MEMBERS) as archive:
+            with bounded_reads.open_zip(file, bounded_reads.MANY_MEMBERS) as archive:
                 listed = archive.infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             file.seek(0)
             expected = f"{path}: expected a folder or a zip of pictures"
-            if file.read(2) != reading.ZIP_MAGIC:
+            if file.read(2) != bounded_reads.ZIP_MAGIC:
                 found = "one picture" if path.suffix.lower() in suffixes else "another file"
                 raise UsageError(f"{expected}, or a file of arrays such as .npy, found {found}") from error
             raise NcsnxError(f"{expected}, found a zip that cannot be read: {error}") from error

@@ -8,11 +8,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ncsnx.bounded_reads import opened
 from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import DataOnDisk
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.paths import checked_folder, checked_path, exists, folder_of
-from ncsnx.reading import opened
 from ncsnx.spelling import A_DIR, argument
 
 _OR_WHERE = Hint("or say where it is", adds="data.root=DIR")

@@ -16,7 +16,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import tag_of, variants
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.distance import Trials
-from ncsnx.evaluation.measure import measure
+from ncsnx.evaluation.measuring import measure
 from ncsnx.evaluation.plots import plot_samplers
 from ncsnx.quantities import counted, number
 from ncsnx.runs import fast_sampler

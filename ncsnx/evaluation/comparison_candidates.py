@@ -9,10 +9,10 @@ from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import AnnealedLangevin, Exponential, GridSampler, Karras, Sampler, TrainedLevels
 from ncsnx.config.variants import Config, tag_of, variants
 from ncsnx.errors import NcsnxError, UsageError, quoted
-from ncsnx.noise.levels import sigmas
 from ncsnx.runs.fast_sampler import FEWEST, most_evaluations
 from ncsnx.samplers.building import dry_run, evaluations
 from ncsnx.samplers.contract import Grids, definition_of, sampler_code
+from ncsnx.schedules.levels import sigmas
 from ncsnx.spelling import parameter
 
 _EVALUATIONS = (FEWEST, 5, 6, 8, 10, 20)

@@ -30,7 +30,7 @@ from torch import Tensor
 from ncsnx.config.converter import structure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import DivergedError, NcsnxError, UsageError, printable
-from ncsnx.evaluation.engine import Measure, drawn_pixels, mean_score, writing
+from ncsnx.evaluation.measure import Measure, drawn_pixels, mean_score, writing
 from ncsnx.evaluation.reference import LEAST_IMAGES, PerfectModel, Reference
 from ncsnx.features.feature_network import INCEPTION, FeatureNetwork, name_with, unnamed
 from ncsnx.features.moments import Moments

@@ -17,7 +17,7 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
-from ncsnx.evaluation.engine import Measure
+from ncsnx.evaluation.measure import Measure
 from ncsnx.evaluation.plots import plot_losses
 from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted

@@ -15,7 +15,7 @@ from torch import Tensor
 from ncsnx.config.model import RefineNetModel
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.engine import Measure
+from ncsnx.evaluation.measure import Measure
 from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ncsnx.config.converter import unstructure
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.engine import Measure, drawn_pixels
-from ncsnx.evaluation.measure import measure
+from ncsnx.evaluation.measure import Measure, drawn_pixels
+from ncsnx.evaluation.measuring import measure
 from ncsnx.evaluation.memorizing import NEAR_QUANTILE, NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, feature_space, nearest, pixel_space
 from ncsnx.evaluation.plots import plot_distances

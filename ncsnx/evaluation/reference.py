@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ncsnx.bounded_reads import sha256_of
 from ncsnx.config.codec import digest
 from ncsnx.config.variants import VERSION
 from ncsnx.data import data_set_of
@@ -40,7 +41,6 @@ from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.paths import checked_path
 from ncsnx.quantities import counted, number, with_error
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.reading import sha256_of
 from ncsnx.spelling import argument
 from ncsnx.storage.array_files import ExpectedArray, read_arrays
 from ncsnx.storage.documents import document, document_values, find_document, write_document

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 import torch
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config import Experiment
 from ncsnx.config.codec import flatten
 from ncsnx.config.converter import StructureError, structure, unstructure
@@ -211,7 +211,7 @@ def require_tensors(network: Network, where: str, tensors: Tensors) -> None:
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a small file. Raises NcsnxError."""
     try:
-        found = reading.read_json(path, _MOST_JSON_BYTES)
+        found = bounded_reads.read_json(path, _MOST_JSON_BYTES)
     except (OSError, ValueError) as error:
         raise NcsnxError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(found, dict):

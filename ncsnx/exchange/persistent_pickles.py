@@ -21,7 +21,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.checks import is_whole
 from ncsnx.errors import NcsnxError, quoted
 from ncsnx.exchange.model_source import MOST_BYTES
@@ -210,14 +210,14 @@ _Reader.dispatch[pickle.ADDITEMS[0]] = lambda reader: reader.pop_mark()  # no se
 def read_network_pickle(path: Path) -> NetworkPickle:
     """Reads the averaged network of an untrusted file; nothing in it is executed. Raises NcsnxError."""
     try:
-        with reading.opened(path) as file:
+        with bounded_reads.opened(path) as file:
             size = file.seek(0, 2)
             if not 0 < size <= MOST_BYTES:
                 raise NcsnxError(f"{path} has {byte_size(size)}; expected a network of at most {byte_size(MOST_BYTES)}")
             with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
                 network = _unpickled(path, content)
             file.seek(0)
-            sha256 = reading.sha256(file)
+            sha256 = bounded_reads.sha256(file)
     except OSError as error:
         raise NcsnxError(f"cannot read {path}: {error.strerror or error}") from error
     network = network.get("ema") if isinstance(network, dict) else None

@@ -17,7 +17,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.exchange.model_source import MOST_BYTES
@@ -79,14 +79,14 @@ def read_published(path: Path) -> PublishedCheckpoint:
     structure than the published one, for a damaged file, and for a file that asks for code.
     """
     try:
-        with reading.opened(path) as file:
+        with bounded_reads.opened(path) as file:
             size = file.seek(0, 2)
             if size > MOST_BYTES:
                 raise NcsnxError(f"{path} has {byte_size(size)}, and at most {byte_size(MOST_BYTES)} are read")
             file.seek(0)
             content = _unpickled(path, file, size)
             file.seek(0)
-            return _checked(path, reading.sha256(file), size, content)
+            return _checked(path, bounded_reads.sha256(file), size, content)
     except OSError as error:
         raise NcsnxError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -95,7 +95,7 @@ def _unpickled(path: Path, file: BufferedReader, size: int) -> Any:
     try:
         is_zip = file.peek(4)[:4] == b"PK\x03\x04"
         if is_zip:
-            with reading.open_zip(file, reading.FEW_MEMBERS) as archive:
+            with bounded_reads.open_zip(file, bounded_reads.FEW_MEMBERS) as archive:
                 stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
                 if not stored or sum(entry.file_size for entry in archive.infolist()) > size:
                     raise NcsnxError(f"{path} is a compressed zip, which torch.save does not write; {_FORMAT}")

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ncsnx.bounded_reads import sha256_of
 from ncsnx.config.feature_networks import Inception
 from ncsnx.data.download import DownloadError, PublishedFile, download
 from ncsnx.errors import Hint, NcsnxError
@@ -29,7 +30,6 @@ from ncsnx.features.feature_network import INCEPTION, Extracted, distance_name
 from ncsnx.features.torchscript import INCEPTION_SIZE, CleanResizer, last_line, load_script
 from ncsnx.paths import checked_path
 from ncsnx.quantities import counted
-from ncsnx.reading import sha256_of
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.cache import cache_lock
 from ncsnx.work import Work

@@ -14,13 +14,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ncsnx.bounded_reads import read_bytes
 from ncsnx.config.feature_networks import Timm
-from ncsnx.config.foreign import message_of
+from ncsnx.config.user_code import message_of
 from ncsnx.errors import Hint, NcsnxError, UsageError, printable, quoted, shortened
 from ncsnx.features.feature_network import Extracted
-from ncsnx.networks.extras import required
+from ncsnx.networks.optional_packages import required
 from ncsnx.paths import checked_path
-from ncsnx.reading import read_bytes
 from ncsnx.storage import atomic
 from ncsnx.work import Work
 

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ncsnx.bounded_reads import read_bytes
 from ncsnx.config.feature_networks import TorchScript
 from ncsnx.errors import NcsnxError
 from ncsnx.features.feature_network import Extracted
 from ncsnx.paths import checked_path
 from ncsnx.quantities import counted
-from ncsnx.reading import read_bytes
 
 AS_THEY_ARE = "as they are"
 INCEPTION_SIZE = 299

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.codec import canonical
 from ncsnx.errors import NcsnxError
 from ncsnx.images import complex_parts
@@ -136,7 +136,7 @@ def write_posterior(
     content = TensorFile(tensors, {"posterior": canonical(facts).decode()})
     with replacing(path, len(content)) as temporary:
         write_pieces(temporary, content, len(content), path)
-    return reading.sha256_of(path)
+    return bounded_reads.sha256_of(path)
 
 
 def _stacked(rows: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.checks import COLORS
 from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_gray
 from ncsnx.data.transforms import as_channels
@@ -77,7 +77,7 @@ def size_of(path: Path, channels: int) -> tuple[int, int]:
             raise NcsnxError(f"{in_utf8(file)}: expected a picture of numbers, found {'×'.join(map(str, shape))}")
         return height, width
     try:
-        content = reading.read_bytes(file, _LARGEST)
+        content = bounded_reads.read_bytes(file, _LARGEST)
     except OSError as error:
         raise _unreadable(file, error) from error
     image = decode(content, in_utf8(file))
@@ -136,7 +136,7 @@ class _Wanted:
         """(C, H, W) float64 in [0, 1] of an image file, gray or colored."""
         name, (channels, *size) = in_utf8(path), self.shape
         try:
-            content = reading.read_bytes(path, _FILE_BYTES + _BYTES_PER_PIXEL * size[0] * size[1])
+            content = bounded_reads.read_bytes(path, _FILE_BYTES + _BYTES_PER_PIXEL * size[0] * size[1])
         except OSError as error:
             raise _unreadable(path, error) from error
         hints = [] if self.fit is None else [Hint("resize and crop it", adds=argument("fit", True))]

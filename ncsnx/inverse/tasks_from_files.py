@@ -22,7 +22,7 @@ from ncsnx.inverse.operators import Averaging, Blurring, Graying, Identity, Mask
 from ncsnx.inverse.rules import AUTO
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, mask_space, read_pictures
-from ncsnx.networks.extras import required
+from ncsnx.networks.optional_packages import required
 from ncsnx.quantities import counted
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter

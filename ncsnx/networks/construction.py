@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from ncsnx.config import Experiment
-from ncsnx.config.foreign import error_in_words
 from ncsnx.config.pretrained import Declared, Pretrained
+from ncsnx.config.user_code import error_in_words
 from ncsnx.data.augmentation import LABELS
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import architectures, deepinv_denoiser, diffusers_unet, unet  # noqa: F401  register the networks
 from ncsnx.networks.contract import Network, NetworkSpec, construct
 from ncsnx.networks.initialization import initialize
-from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import byte_size
+from ncsnx.schedules.levels import sigmas
 from ncsnx.space import Space
 
 

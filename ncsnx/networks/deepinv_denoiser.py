@@ -9,7 +9,7 @@ from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import Deepinv
 from ncsnx.errors import NcsnxError
 from ncsnx.networks.contract import Cond, Network, NetworkSpec, network
-from ncsnx.networks.extras import required
+from ncsnx.networks.optional_packages import required
 
 
 @network(Deepinv)

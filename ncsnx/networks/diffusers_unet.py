@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncsnx.config.foreign import error_in_words
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import Diffusers
+from ncsnx.config.user_code import error_in_words
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.contract import Cond, Network, NetworkSpec, network
-from ncsnx.networks.extras import required
+from ncsnx.networks.optional_packages import required
 
 _MOST_LAYERS = 100
 

@@ -32,8 +32,8 @@ from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_words,
 from ncsnx.config.model import Model, RefineNetModel
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
-from ncsnx.noise.techniques import NoisePlan
 from ncsnx.samplers.building import expected_evaluations
+from ncsnx.schedules.techniques import NoisePlan
 from ncsnx.spelling import parameter
 
 Network = Literal["ncsnv2", "unet"]

@@ -27,7 +27,6 @@ from ncsnx.data.readers.own_images import unread_in_words
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.data.value_statistics import values_space
 from ncsnx.errors import NcsnxError, printable
-from ncsnx.noise.techniques import NoisePlan, plan_noise
 from ncsnx.planning.budget import Fit, span_of_time
 from ncsnx.planning.experiment_proposal import SMALL_SET, cuts_patches, published_sampler, rounded_up
 from ncsnx.planning.timing import Timing, training_seconds
@@ -35,6 +34,7 @@ from ncsnx.quantities import counted, product
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.building import expected_evaluations
 from ncsnx.sampling.bias import bias_of
+from ncsnx.schedules.techniques import NoisePlan, plan_noise
 from ncsnx.space import Space
 from ncsnx.work import Work
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import attrs
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.codec import identity
 from ncsnx.config.converter import NewerVersionError
 from ncsnx.errors import AdvisedError, NcsnxError
@@ -177,7 +177,7 @@ def _examine_records(examination: Examination) -> None:
 
 def _examine_hash(examination: Examination, path: Path, sha256: str, advice: str) -> None:
     try:
-        found = reading.sha256_of(path, examination.watch)
+        found = bounded_reads.sha256_of(path, examination.watch)
     except FileNotFoundError:
         examination.add("missing", path, "is missing", advice)
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import attrs
 from PIL import Image
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.codec import identity
 from ncsnx.config.pretrained import Declared
 from ncsnx.errors import NcsnxError
@@ -86,14 +86,16 @@ class RunFacts:
 
     def document(self, path: Path, kind: type[T]) -> T | None:
         """The document in a file; None if it is missing, and also, with a line, if it can't be read."""
-        return self.tried(lambda: read_document(path, kind, reading.RECORDS_LIMIT), None) if path.exists() else None
+        return (
+            self.tried(lambda: read_document(path, kind, bounded_reads.RECORDS_LIMIT), None) if path.exists() else None
+        )
 
     def picture(self, path: Path, style: Style = "images") -> str:
         """The picture in a PNG as a data URI; empty if it is missing, and also, with a line, if it can't be read."""
         if not path.exists():
             return ""
         try:
-            return address(reading.read_bytes(path, _LARGEST_PICTURE), style)
+            return address(bounded_reads.read_bytes(path, _LARGEST_PICTURE), style)
         except (NcsnxError, OSError) as error:
             self.problems.append(f"{path}: {error}")
             return ""

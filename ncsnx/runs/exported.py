@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import attrs
 
-from ncsnx import reading
+from ncsnx import bounded_reads
+from ncsnx.bounded_reads import read_json
 from ncsnx.config import checks, codec
 from ncsnx.config.checks import NAME
 from ncsnx.config.data_sets import path_fields
@@ -28,7 +29,6 @@ from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.model_spec import ModelSpec
 from ncsnx.quantities import counted
-from ncsnx.reading import read_json
 from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.space import Space
 from ncsnx.spelling import A_DIR, argument, parameter
@@ -152,7 +152,7 @@ class Export:
     def config(self) -> ExportConfig:
         """The content of config.json. Raises NcsnxError that names the file if it is invalid."""
         path = self.path / CONFIG
-        with _readable(path), reading.opened(path) as file:
+        with _readable(path), bounded_reads.opened(path) as file:
             written = file.read(MOST_CONFIG_BYTES + 1)
         return ExportConfig.from_bytes(written, path)
 
@@ -198,7 +198,7 @@ class Export:
         path = self.path / MODEL
         if (problem := config.size_problem()) is not None:
             raise NcsnxError(f"{path} {problem}", self._remedy())
-        with _readable(path), reading.opened(path) as file:
+        with _readable(path), bounded_reads.opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != config.model_bytes:
                 raise NcsnxError(

@@ -15,14 +15,14 @@ from typing import Any, Protocol, Self
 
 import attrs
 
-from ncsnx import reading
+from ncsnx import bounded_reads
+from ncsnx.bounded_reads import parse_json
 from ncsnx.config import checks
 from ncsnx.config.converter import NewerVersionError, StructureError
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.variants import VERSION
 from ncsnx.errors import NcsnxError, quoted
 from ncsnx.quantities import counted
-from ncsnx.reading import parse_json
 from ncsnx.runs.names import part_file, step_name, step_of
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, document_bytes, parse_document
@@ -130,7 +130,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     with _reading(path):
-        content = reading.read_bytes(path, reading.JSON_LIMIT)
+        content = bounded_reads.read_bytes(path, bounded_reads.JSON_LIMIT)
     try:
         manifest = parse_document(content, Manifest, path)
     except NewerVersionError:
@@ -148,7 +148,7 @@ def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
     if name not in manifest.files:
         raise UnsoundError(f"{folder} holds no {name}; it holds {', '.join(sorted(manifest.files))}")
     with _reading(path):
-        content = reading.read_bytes(path)
+        content = bounded_reads.read_bytes(path)
     _check(path, manifest.files[name], len(content), hashlib.sha256(content).hexdigest())
     return content
 
@@ -164,15 +164,15 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
     return state
 
 
-def verify(folder: Path, watch: reading.Watch = reading.unwatched) -> Manifest:
+def verify(folder: Path, watch: bounded_reads.Watch = bounded_reads.unwatched) -> Manifest:
     """Verifies a checkpoint's manifest and every file that it lists; returns the manifest.
 
     watch: called with the number of bytes of each piece read; may raise to stop reading. Raises UnsoundError.
     """
     manifest = read_manifest(folder)
     for name, record in sorted(manifest.files.items()):
-        with _reading(folder / name), reading.opened(folder / name) as file:
-            size, sha256 = os.fstat(file.fileno()).st_size, reading.sha256(file, watch)
+        with _reading(folder / name), bounded_reads.opened(folder / name) as file:
+            size, sha256 = os.fstat(file.fileno()).st_size, bounded_reads.sha256(file, watch)
         _check(folder / name, record, size, sha256)
     return manifest
 

@@ -13,9 +13,9 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.loading import origins_of
+from ncsnx.config.origins import PYTHON
 from ncsnx.config.overrides import apply_with_origins, changed_words, parse_overrides
 from ncsnx.config.pretrained import Declared, require_trained
-from ncsnx.config.provenance import PYTHON
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, open_run, pictures_hint, read_origins

@@ -32,8 +32,8 @@ from typing import Any, TypeAlias, TypeVar
 import attrs
 from torch import Tensor
 
-from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
 from ncsnx.config.sampler import Grid, Sampler
+from ncsnx.config.user_code import ForeignError, error_in_words, foreign_code
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.errors import NcsnxError
 from ncsnx.registering import import_modules_of, unregistered

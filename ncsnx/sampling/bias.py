@@ -12,8 +12,8 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun, PredictorCorrector, Sampler
 from ncsnx.config.variants import tag_of
-from ncsnx.noise.levels import sigmas
-from ncsnx.noise.techniques import langevin_variance
+from ncsnx.schedules.levels import sigmas
+from ncsnx.schedules.techniques import langevin_variance
 
 if TYPE_CHECKING:
     from torch import Tensor

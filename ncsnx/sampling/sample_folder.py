@@ -23,7 +23,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.codec import canonical, flatten, shown
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import UNIT, ImageBatch, Window, arranged, grid, png_bytes, save_film, square_columns, to_uint8
@@ -299,7 +299,7 @@ class SampleFolder:
 def _sha256(path: Path) -> str:
     """sha256 of a file; empty if it can't be read."""
     try:
-        return reading.sha256_of(path)
+        return bounded_reads.sha256_of(path)
     except OSError:
         return ""
 

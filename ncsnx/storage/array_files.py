@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from ncsnx.bounded_reads import FEW_MEMBERS, ZIP_MAGIC, open_zip, opened, require_whole
 from ncsnx.errors import Hint, NcsnxError, shortened
 from ncsnx.quantities import counted
-from ncsnx.reading import FEW_MEMBERS, ZIP_MAGIC, open_zip, opened, require_whole
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
 
 REAL, COMPLEX = "buif", "c"

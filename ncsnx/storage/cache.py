@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.codec import digest
 from ncsnx.paths import folder_of
 from ncsnx.storage import atomic
@@ -80,7 +80,7 @@ def cached(
     """
 
     def known() -> T | None:
-        record = find_document(path, cls, reading.RECORDS_LIMIT)
+        record = find_document(path, cls, bounded_reads.RECORDS_LIMIT)
         return record if record is not None and still_true(record) else None
 
     if (record := known()) is None:  # without the lock, which a shared cache that is read-only doesn't give

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.codec import digest
 from ncsnx.config.converter import StructureError, structure, unstructure
 from ncsnx.errors import AdvisedError
@@ -63,7 +63,7 @@ def parse_document(content: bytes, cls: type[T], where: Path | str) -> T:
             raise StructureError([("", what)], str(where), kind.advice)
     else:
         try:
-            values = reading.parse_json(content)
+            values = bounded_reads.parse_json(content)
         except ValueError as error:
             raise StructureError([("", f"expected JSON, but {error}")], str(where), kind.advice) from error
     return document_of(values, cls, where)
@@ -81,14 +81,14 @@ def document_bytes(value: Any) -> bytes:
     return sealed_bytes(values) if DOCUMENTS[type(value)].sealed else atomic.json_bytes(values)
 
 
-def read_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> T:
+def read_document(path: Path, cls: type[T], limit: int = bounded_reads.JSON_LIMIT) -> T:
     """The document in a file of at most `limit` bytes.
 
     Raises FileNotFoundError for a missing file, AdvisedError for a file that can't be read, StructureError for invalid
     content.
     """
     try:
-        content = reading.read_bytes(path, limit)
+        content = bounded_reads.read_bytes(path, limit)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -96,10 +96,10 @@ def read_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> 
     return parse_document(content, cls, path)
 
 
-def find_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> T | None:
+def find_document(path: Path, cls: type[T], limit: int = bounded_reads.JSON_LIMIT) -> T | None:
     """The document in a file; None if the file is missing, unreadable or invalid."""
     try:
-        return parse_document(reading.read_bytes(path, limit), cls, path)
+        return parse_document(bounded_reads.read_bytes(path, limit), cls, path)
     except (OSError, StructureError):
         return None
 
@@ -133,7 +133,7 @@ def unsealed(written: bytes) -> dict[str, Any] | None:
     The bytes are compared too, since the digest doesn't depend on how the JSON is formatted.
     """
     try:
-        content = reading.parse_json(written)
+        content = bounded_reads.parse_json(written)
         intact = isinstance(content, dict) and atomic.json_bytes(content) == written
         return content if intact and content.pop("digest", None) == digest(content) else None
     except ValueError:  # invalid JSON, or a number that JSON can't represent

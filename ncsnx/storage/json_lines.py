@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ncsnx import reading
+from ncsnx import bounded_reads
+from ncsnx.bounded_reads import parse_json
 from ncsnx.errors import AdvisedError, NcsnxError
-from ncsnx.reading import parse_json
 from ncsnx.storage import atomic
 
 TAIL_BYTES = 2**18
@@ -49,7 +49,7 @@ def complete_lines(path: Path) -> list[bytes]:
     Raises NcsnxError for a file that can't be read.
     """
     try:
-        return reading.read_bytes(path, reading.RECORDS_LIMIT).split(b"\n")[:-1]
+        return bounded_reads.read_bytes(path, bounded_reads.RECORDS_LIMIT).split(b"\n")[:-1]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -74,7 +74,7 @@ def last_records(path: Path) -> list[dict[str, Any]]:
     A missing file has no records. Raises OSError for a file that can't be read.
     """
     try:
-        with reading.opened(path) as file:
+        with bounded_reads.opened(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - TAIL_BYTES, 0))
             lines = file.read(TAIL_BYTES).split(b"\n")[:-1]

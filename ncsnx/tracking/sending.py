@@ -15,7 +15,7 @@ import attrs
 
 from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
-from ncsnx.config.foreign import error_in_words
+from ncsnx.config.user_code import error_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.exported import portable
 from ncsnx.runs.folder import Run

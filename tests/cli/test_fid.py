@@ -18,7 +18,7 @@ from ncsnx.config.feature_networks import Classifier
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation import distance, engine
 from ncsnx.evaluation.distance import make_room
-from ncsnx.evaluation.engine import mean_score
+from ncsnx.evaluation.measure import mean_score
 from ncsnx.evaluation.reference import open_reference
 from ncsnx.features.extractors import build_features
 from ncsnx.features.real_images import DataSource

@@ -20,7 +20,7 @@ from ncsnx.errors import UsageError
 from ncsnx.evaluation import engine, likelihood
 from ncsnx.evaluation.held_out import HeldOutLoss, level_of
 from ncsnx.evaluation.likelihood import Likelihood
-from ncsnx.evaluation.measure import choose
+from ncsnx.evaluation.measuring import choose
 from ncsnx.features.real_images import DataSource
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run

@@ -35,7 +35,6 @@ from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.loading import load_file
 from ncsnx.data import read_ahead
 from ncsnx.data.places import declared
-from ncsnx.noise.techniques import NoisePlan, plan_noise
 from ncsnx.planning import timing
 from ncsnx.planning.budget import Fit
 from ncsnx.planning.experiment_proposal import (
@@ -54,6 +53,7 @@ from ncsnx.planning.timing import Timing
 from ncsnx.planning.writing import experiment_source
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.state import score_of
+from ncsnx.schedules.techniques import NoisePlan, plan_noise
 from ncsnx.work import Work
 from tests.cli.command import run
 from tests.cli.test_plan import write_pictures

@@ -109,7 +109,7 @@ def test_looking_and_mistyping_import_no_torch(first: Path, without_torch: Path)
             {"ncsnx.runs.folder", "ncsnx.runs.exported", "filelock", "ncsnx.commands.show", "pydantic", "rich"},
         ),
         (
-            "import ncsnx, ncsnx.config, ncsnx.noise.levels, ncsnx.cli, ncsnx.errors\n"
+            "import ncsnx, ncsnx.config, ncsnx.schedules.levels, ncsnx.cli, ncsnx.errors\n"
             "from ncsnx.config.discovery import discover\n"
             "assert len([r for source in discover() for r in source.file.registered]) == 15\n"
             "assert ncsnx.Experiment and ncsnx.register and ncsnx.__version__",

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import ncsnx
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config import AnnealedLangevin
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
@@ -67,7 +67,7 @@ def test_a_sampling_is_pngs_a_grid_tensors_and_their_protocol(workplace: Path) -
     expected = {"run": "digits", "step": 8, "weights": "ema", "evaluations": 5, "seed": 7, "n": 5, "complete": True}
     assert expected.items() <= protocol.items()
     manifest = json.loads((workplace / ROOT / "checkpoints/step-00000008/manifest.json").read_text())
-    assert protocol["samples"] == {name: reading.sha256_of(out / name) for name in sorted(batches)}
+    assert protocol["samples"] == {name: bounded_reads.sha256_of(out / name) for name in sorted(batches)}
     assert protocol["weights_sha256"] == manifest["files"]["ema.safetensors"]["sha256"]
 
 
@@ -257,8 +257,8 @@ def test_an_unsound_latest_checkpoint_is_refused(workplace: Path) -> None:
 def test_a_model_is_loaded_by_reading_its_weights_once_and_no_other_file(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, opened = list[str](), reading.opened
-    monkeypatch.setattr(reading, "opened", lambda path: read.append(path.name) or opened(path))
+    read, opened = list[str](), bounded_reads.opened
+    monkeypatch.setattr(bounded_reads, "opened", lambda path: read.append(path.name) or opened(path))
     model = ncsnx.load(workplace / ROOT)
     assert sorted(name for name in read if name not in ("config.json", "manifest.json")) == [
         "ema.safetensors",

@@ -40,7 +40,7 @@ from ncsnx.config import (
 from ncsnx.config.codec import ConfigError, flatten, identity, to_json
 from ncsnx.config.converter import structure
 from ncsnx.config.feature_networks import Features
-from ncsnx.config.provenance import is_default
+from ncsnx.config.origins import is_default
 from ncsnx.config.variants import TAG, is_family, variants
 from tests.config.examples import FROZEN, every_variant, from_json, minimal
 

@@ -17,7 +17,7 @@ from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.held_out import HeldOutLoss
 from ncsnx.evaluation.likelihood import Likelihood
-from ncsnx.evaluation.measure import choose
+from ncsnx.evaluation.measuring import choose
 from ncsnx.features.real_images import DataSource
 from ncsnx.model_spec import ModelSpec
 from ncsnx.runs.folder import Run

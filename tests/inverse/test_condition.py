@@ -28,11 +28,11 @@ from ncsnx.inverse import (
 from ncsnx.inverse.condition import Begun
 from ncsnx.inverse.operators import Identity
 from ncsnx.inverse.rules import DataConsistency
-from ncsnx.noise.levels import sigmas
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.sampler_choice import DENOISING, FEWEST_STEPS, RESTORING, at_noise, begun_at, measurement_warnings
+from ncsnx.schedules.levels import sigmas
 from tests.forked import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
 from tests.inverse.linear_response import Source, law

@@ -12,12 +12,12 @@ from ncsnx.config import Experiment
 from ncsnx.config.data_sets import Images, OwnData
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import UsageError
-from ncsnx.noise.techniques import plan_noise
 from ncsnx.planning import budget
 from ncsnx.planning.budget import Fit, TimeOf, fit, in_short, parse_budget
 from ncsnx.planning.experiment_proposal import Scale, propose, usual_scale
 from ncsnx.planning.timing import Timing, steps_within, training_seconds
 from ncsnx.samplers.building import build_sampler
+from ncsnx.schedules.techniques import plan_noise
 
 IMAGES = 2_700
 PHOTOS = Images(root="photos", image_size=64)

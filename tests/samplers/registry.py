@@ -9,8 +9,8 @@ import attrs
 from ncsnx.config import Exponential, Karras, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.config.variants import variants
-from ncsnx.noise.techniques import NoisePlan, plan_noise
 from ncsnx.samplers.contract import Grids, definition_of
+from ncsnx.schedules.techniques import NoisePlan, plan_noise
 
 SAMPLERS: dict[str, type[Sampler]] = {tag: cls for tag, cls in variants(Sampler).items() if issubclass(cls, Sampler)}
 PLAN = plan_noise(32 * 32, 5.0, sigma_min=0.01, steps_per_level=20)

@@ -19,12 +19,12 @@ from ncsnx.config import (
 )
 from ncsnx.config.discovery import resolve
 from ncsnx.config.sampler import GridSampler
-from ncsnx.noise.levels import sigmas
-from ncsnx.noise.techniques import NoisePlan, best_step_size, langevin_variance, spaced_ratio
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.sampling.bias import bias_of
 from ncsnx.sampling.generation import sampler_draws
+from ncsnx.schedules.levels import sigmas
+from ncsnx.schedules.techniques import NoisePlan, best_step_size, langevin_variance, spaced_ratio
 from tests.samplers.registry import PLAN, SAMPLERS, default_of, in_steps
 from tests.samplers.toy import DEVIATION, MEAN, Mixture, levels_of_plan, scaled
 from tests.spaces import unit_space

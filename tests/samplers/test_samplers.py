@@ -25,13 +25,13 @@ from ncsnx.config import (
     TrainedLevels,
 )
 from ncsnx.errors import NcsnxError
-from ncsnx.noise.levels import sigmas as levels_of
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.grids import grid_of
 from ncsnx.samplers.state import State
 from ncsnx.sampling.generation import SeededNoise, initial_normal, interpolated_noise, sampler_draws
 from ncsnx.sampling.probability_flow import ProbabilityFlow as FlowODE
 from ncsnx.sampling.probability_flow import Probes
+from ncsnx.schedules.levels import sigmas as levels_of
 from tests.config.examples import minimal
 from tests.golden_networks import Golden, load_golden, relative_error
 from tests.samplers.toy import SHAPE, SIGMAS, Mixture, RecordedNoise, gaussian_score, scaled

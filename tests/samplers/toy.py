@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ncsnx.config import Geometric
-from ncsnx.noise.levels import sigmas
-from ncsnx.noise.techniques import NoisePlan
 from ncsnx.samplers.state import ScaledScore, Score
+from ncsnx.schedules.levels import sigmas
+from ncsnx.schedules.techniques import NoisePlan
 
 MEAN = 0.4
 DEVIATION = 0.2

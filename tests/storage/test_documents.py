@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.codec import canonical, digest
 from ncsnx.config.converter import NewerVersionError, StructureError, optional_of
 from ncsnx.config.variants import Config, rest_field, version_fields
@@ -220,7 +220,7 @@ def test_a_small_file_takes_little_memory_whatever_its_limit(tmp_path: Path) -> 
     (tmp_path / "x.json").write_bytes(b"{}")
     tracemalloc.start()
     try:
-        assert reading.read_bytes(tmp_path / "x.json", 2**30) == b"{}"
+        assert bounded_reads.read_bytes(tmp_path / "x.json", 2**30) == b"{}"
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()

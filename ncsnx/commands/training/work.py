@@ -11,7 +11,7 @@ import attrs
 from ncsnx.commands.training.job import TrainedRun, TrainingJob
 from ncsnx.config.codec import differences
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.provenance import COMMAND_LINE
+from ncsnx.config.origins import COMMAND_LINE
 from ncsnx.config.training import CosineDecay
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, open_data

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import CelebA
 from ncsnx.config.image_sizes import height_and_width
@@ -106,7 +106,7 @@ def crop_and_resize(image: Image.Image, crop: tuple[int, int], size: tuple[int, 
 def _partition(path: Path) -> tuple[list[str], list[int]]:
     """(names, partition of each) in the list."""
     try:
-        rows = [line.split() for line in reading.read_bytes(path).decode().splitlines()]
+        rows = [line.split() for line in bounded_reads.read_bytes(path).decode().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise NcsnxError(f"{path}: cannot be read as a list of pictures: {error}; get it again") from error
     wrong = [row for row in rows if len(row) != 2 or row[1] not in _PARTS or "/" in row[0]]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.data_sets import MNIST, FashionMNIST
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.config.variants import tag_of
@@ -88,7 +88,7 @@ def _values(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """(n, *shape): the values of an IDX file. Raises NcsnxError. No more is read than the largest valid file holds."""
     head, size = 8 + 4 * len(shape), math.prod(shape)
     try:
-        with reading.opened(path) as file:
+        with bounded_reads.opened(path) as file:
             unpacked = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
             content = unpacked.read(head + _MOST_IMAGES * size + 1)
     except (OSError, EOFError, zlib.error) as error:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config.codec import identifying_values
 from ncsnx.config.data_sets import Bounds, Data, Packed
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_words, size_of_sides
@@ -103,7 +103,7 @@ class PackedFolder:
     def open(cls, path: Path) -> "PackedFolder":
         """Reads the record. Raises NcsnxError for other folders, and files of other sizes."""
         try:
-            content = reading.read_bytes(path / PACKED_RECORD, reading.JSON_LIMIT)
+            content = bounded_reads.read_bytes(path / PACKED_RECORD, bounded_reads.JSON_LIMIT)
         except OSError as error:
             raise NcsnxError(
                 f"{path}: is not a packed data set: {PACKED_RECORD}: {error.strerror or error}",
@@ -133,7 +133,7 @@ class PackedFolder:
                 work.check_stop()
                 advance(count)
 
-            hashes = {name: reading.sha256_of(self.path / name, watch) for name in _FILES}
+            hashes = {name: bounded_reads.sha256_of(self.path / name, watch) for name in _FILES}
         return [name for name, sha256 in hashes.items() if sha256 != self.record.sha256.get(name)]
 
 
@@ -198,7 +198,7 @@ def pack(
             )
         with atomic.reporting(out, needed):
             _write(folder, splits, record, work, workers)
-            hashes = {name: reading.sha256_of(folder / name) for name in _FILES}
+            hashes = {name: bounded_reads.sha256_of(folder / name) for name in _FILES}
         atomic.write_new(folder / PACKED_RECORD, document_bytes(attrs.evolve(record, sha256=hashes)), shown=out)
     return PackedFolder.open(out)
 

@@ -12,12 +12,12 @@ from typing import Any
 import attrs
 import torch
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config import Deepinv, Experiment, Geometric, Heun, Pretrained, Provenance
 from ncsnx.data.download import PublishedFile, download
 from ncsnx.errors import NcsnxError, UsageError, shortened
 from ncsnx.exchange.model_source import MOST_BYTES, FoundModel, ModelSource, source
-from ncsnx.networks.extras import required
+from ncsnx.networks.optional_packages import required
 from ncsnx.paths import checked_path
 from ncsnx.runs.checkpoint import Tensors
 from ncsnx.storage.cache import cache_folder
@@ -105,7 +105,7 @@ def _downloaded(name: str, work: Work) -> Path:
 def _read_weights(path: Path) -> tuple[Tensors, str, int]:
     """Tensors by name, sha256 and size of a file of torch."""
     try:
-        content = reading.read_bytes(path, MOST_BYTES)
+        content = bounded_reads.read_bytes(path, MOST_BYTES)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     try:

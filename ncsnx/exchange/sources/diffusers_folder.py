@@ -16,13 +16,13 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 
-from ncsnx import reading
+from ncsnx import bounded_reads
 from ncsnx.config import Diffusers, Experiment, Heun, Karras, Listed, Pretrained, Provenance
-from ncsnx.config.foreign import message_of
+from ncsnx.config.user_code import message_of
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted, shortened
 from ncsnx.exchange.model_source import MOST_BYTES, FoundModel, ModelSource, plain_name, read_json_object, source
 from ncsnx.networks.diffusers_unet import completed, require_modest
-from ncsnx.networks.extras import required
+from ncsnx.networks.optional_packages import required
 from ncsnx.quantities import byte_size
 from ncsnx.runs.checkpoint import Tensors
 from ncsnx.runs.hub import HubAddress, fetch_files, is_hub_address, parse_hub_address
@@ -198,7 +198,7 @@ def _read_weights(place: Path) -> tuple[bytes, str]:
     if (size := path.stat().st_size) > MOST_BYTES:
         raise NcsnxError(f"{path} has {byte_size(size)}, and at most {byte_size(MOST_BYTES)} are read")
     try:
-        content = reading.read_bytes(path)
+        content = bounded_reads.read_bytes(path)
     except OSError as error:
         raise NcsnxError(f"cannot read {path}: {error.strerror}") from error
     return content, hashlib.sha256(content).hexdigest()
@@ -221,7 +221,7 @@ def _today(name: str) -> str:
 def _license(folder: Path) -> str:
     """The license that the card states in its metadata."""
     try:
-        card = reading.read_bytes(folder / _CARD, _MOST_CARD_BYTES).decode("utf-8-sig", "replace")
+        card = bounded_reads.read_bytes(folder / _CARD, _MOST_CARD_BYTES).decode("utf-8-sig", "replace")
     except OSError:
         return "unknown"
     lines = card.splitlines()

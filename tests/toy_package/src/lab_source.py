@@ -4,9 +4,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from ncsnx.bounded_reads import sha256_of
 from ncsnx.config import Experiment, Heun, LogNormal, Pretrained, Provenance, UNet
 from ncsnx.exchange.model_source import FoundModel, ModelSource, read_json_object, source
-from ncsnx.reading import sha256_of
 from ncsnx.work import Work
 
 

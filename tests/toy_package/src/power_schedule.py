@@ -3,7 +3,7 @@
 import attrs
 
 from ncsnx.config import Schedule, checks, variant
-from ncsnx.noise.levels import sigmas
+from ncsnx.schedules.levels import sigmas
 
 
 @variant(Schedule, "power")

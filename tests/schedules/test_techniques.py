@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncsnx.errors import NcsnxError
-from ncsnx.noise import techniques
-from ncsnx.noise.techniques import plan_noise
+from ncsnx.schedules import techniques
+from ncsnx.schedules.techniques import plan_noise
 
 # pixels, σ_1, L, T, ε as published (Song & Ermon 2020, appendix B)
 PUBLISHED = {
@@ -109,5 +109,5 @@ def test_sigma_max_must_be_above_sigma_min() -> None:
 
 
 def test_nothing_but_the_standard_library_is_needed() -> None:
-    code = "import sys, ncsnx.noise.techniques; assert not {'torch', 'numpy'} & set(sys.modules)"
+    code = "import sys, ncsnx.schedules.techniques; assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=60)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncsnx.config import Geometric, Schedule, Uniform
-from ncsnx.noise.levels import sigmas
+from ncsnx.schedules.levels import sigmas
 
 
 @pytest.mark.parametrize(("sigma_max", "levels"), [(1.0, 10), (50.0, 232), (348.0, 2311), (5.0, 2)])

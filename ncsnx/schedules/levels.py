@@ -10,7 +10,7 @@ from ncsnx.registering import unregistered
 @singledispatch
 def sigmas(schedule: Schedule) -> tuple[float, ...]:
     """σ_1 … σ_L, descending, in the range of the network (Song & Ermon 2019, section 4.3)."""
-    raise unregistered("schedule", type(schedule), "ncsnx.noise.levels.sigmas.register")
+    raise unregistered("schedule", type(schedule), "ncsnx.schedules.levels.sigmas.register")
 
 
 @sigmas.register

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
-from ncsnx.evaluation.engine import Measure, measure_all, missing, writing
+from ncsnx.evaluation.measure import Measure, measure_all, missing, writing
 from ncsnx.ranks import shared_disk
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.ranks.shared_batches import batches_of
