@@ -39,8 +39,9 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     .npy may hold several pictures, P×H×W or P×H×W×C.
 
     Draws by 100 steps of cas with eta=0.5, unless the sampler is changed: sampler=ald takes the published one of a run
-    that has it. Below the noise of a measurement, cas follows the flow (sampler.eta_min). `denoise` draws by 20 steps
-    of dpmpp-sde, which begin at the picture, and its mean is one evaluation at the picture.
+    that has it. A model of patches fills holes with eta=1. Below the noise of a measurement, cas follows the flow
+    (sampler.eta_min). `denoise` draws by 20 steps of dpmpp-sde, which begin at the picture, and its mean is one
+    evaluation at the picture.
 
     A model of patches (data.patches) restores pictures at their own size, which those of a folder share.
 
@@ -146,10 +147,12 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         rule = self.rule if self.task is None else self.task.rule
         if self.denoise is not None and rule in (None, "auto"):
             rule = "reverse"
+        spec, task = source.spec(), self.given() if self.task is None else (self.task.name,)
+        fills = _is_of_patches(spec) and ("inpaint" in task or "outpaint" in task)
         sampler = work.ranks.first(
-            lambda: restoring_sampler(work, source, changes, self.sampler, rule, quick=self.quick)
+            lambda: restoring_sampler(work, source, changes, self.sampler, rule, quick=self.quick, fills=fills)
         )
-        return attrs.evolve(source.spec(), sampler=sampler)
+        return attrs.evolve(spec, sampler=sampler)
 
     def _at_noise(self, spec: "ModelSpec", task: "Task", space: "Space") -> "Sampler":
         """The sampler for the measurement's noise. Raises UsageError for noise that a denoiser wasn't trained for."""

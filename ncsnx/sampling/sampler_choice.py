@@ -33,12 +33,13 @@ FAST_OVERRIDE = Override("sampler", "fast")
 RESTORING = ConsistentAnnealed(steps=100, eta=0.5)
 """The sampler of restorations, with `eta_min` at the noise of the measurement. On Gaussian data, the mean is away by 2
 to 9 % of the way to the data's; η = 1 halves that, but gives wrong weights to alternatives that differ as a whole."""
+FILLING = attrs.evolve(RESTORING, eta=1.0)
+"""The sampler of holes in pictures, for a network of patches: it sees little beyond a hole, and what is known acts
+through the noisy copy of many steps. Where 80 % is missing, it gains 1 to 2 dB (docs/project/photographs.md)."""
 _SHORT = (DPMSolverPP, DPMSolverPPSDE, EulerAncestral, Heun, PredictorCorrector, ProbabilityFlowODE)
 """Samplers whose images stay nearer to the data than the posterior."""
 FEWEST_STEPS = 40
 """Steps below which η = ½ leaves more noise than the next level has, and images vary too much or too little."""
-
-
 DENOISING = DPMSolverPPSDE(steps=20)
 """The sampler of pictures whose noise is known: it follows the reverse diffusion, from their noise."""
 _PREVIEW_STEPS = 20
@@ -97,12 +98,14 @@ def restoring_sampler(
     rule: str | None = None,
     *,
     quick: bool = False,
+    fills: bool = False,
 ) -> Sampler:
     """The chosen sampler, as `chosen_sampler`, but by default `RESTORING`, or `DENOISING` under the rule 'reverse'.
 
-    Another sampler on a grid takes as many steps, unless the overrides say how many. quick: a preview in few steps. A
-    sampler that needs the run's own values, such as its `ald`, has them if it is named. The run's own is the default
-    where `RESTORING` does not suit: for a network of trained levels, and under the rule 'langevin'.
+    Another sampler on a grid takes as many steps, unless the overrides say how many. quick: a preview in few steps.
+    fills: `FILLING` in place of `RESTORING`. A sampler that needs the run's own values, such as its `ald`, has them if
+    it is named. The run's own is the default where `RESTORING` does not suit: for a network of trained levels, and
+    under the rule 'langevin'.
     """
     spec = source.spec()
     named = {override.text for override in overrides if override.path == "sampler"}
@@ -111,7 +114,7 @@ def restoring_sampler(
     if is_chosen or not spec.any_sigma or rule == "langevin":
         return of_any_class(chosen_sampler(work, source, overrides, sampler), spec)
     paths = {override.path for override in overrides}
-    default = DENOISING if rule == "reverse" else RESTORING
+    default = DENOISING if rule == "reverse" else FILLING if fills else RESTORING
     drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
     chosen = of_any_class(apply_sampler_overrides(attrs.evolve(default, **drawn), list(overrides)), spec)
     if isinstance(chosen, GridSampler) and "sampler.steps" not in paths:

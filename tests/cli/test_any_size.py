@@ -72,6 +72,16 @@ def test_pictures_are_restored_at_their_own_size(made: Path) -> None:
     assert enlarged.shape == (2, 3, 34, 120)
 
 
+@pytest.mark.parametrize(
+    ("task", "eta"),
+    [(["--inpaint", "small.png", "--mask", "hole.png"], 1.0), (["--super-resolve", "small.png", "--factor", "2"], 0.5)],
+)
+def test_holes_are_filled_with_fresh_noise_in_each_step(made: Path, task: list[str], eta: float) -> None:
+    Image.fromarray(np.tri(17, 60, dtype=np.uint8) * 255).save(made / "hole.png")
+    images(made, *task, "--n", "1", "sampler.steps=40")
+    assert json.loads((made / "out" / "protocol.json").read_text())["sampler"]["eta"] == eta
+
+
 def test_tiles_give_the_whole_picture_and_are_in_the_protocol(made: Path) -> None:
     words = ["--inpaint", "given.png", "--mask", "mask.png", "--n", "1", "sampler.steps=4"]
     whole, parts = images(made, *words, out="whole"), images(made, *words, "--tile", "16", out="parts")
