@@ -5,8 +5,8 @@
 
 prints PSNR (dB) and SSIM of centers of astronaut, chelsea, coffee and rocket in color, camera and moon in gray:
 denoised by one evaluation per picture, 256×256; gray ones denoised, and all enlarged, sharpened and filled in by the
-mean of 9 alternatives of 40 steps (filled in: 100), 128×128, with their calibration. The strength of each classical method but BM3D and
-wavelets is the best one of a list for each picture, by its truth.
+mean of 9 alternatives of 40 steps (filled in: 100), 128×128, with their calibration. The strength of each classical
+method but BM3D and wavelets is the best one of a list for each picture, by its truth.
 """
 
 import sys

@@ -19,17 +19,7 @@ from ncsnx.spelling import argument
 from ncsnx.storage.documents import append_document, document, read_document_lines
 from ncsnx.storage.process import ProcessNote, this_process
 
-_PACKAGES = (
-    "ncsnx",
-    "torch",
-    "torchvision",
-    "numpy",
-    "pillow",
-    "safetensors",
-    "attrs",
-    "cattrs",
-    "scikit-learn",
-)
+_PACKAGES = ("ncsnx", "torch", "torchvision", "numpy", "pillow", "safetensors", "attrs", "cattrs", "scikit-learn")
 
 _GIT_LIMIT_S = 2.0
 
