@@ -30,6 +30,7 @@ from ncsnx.config import (
 from ncsnx.config.data_sets import Data, Images, OwnData
 from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_words, size_in_words, size_of_sides
 from ncsnx.config.model import Model, RefineNetModel
+from ncsnx.data.dataset import MOST_CLASSES
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
 from ncsnx.samplers.building import expected_evaluations
@@ -52,8 +53,8 @@ UNET_UP_TO = 32
 at 32 its published FID on CIFAR-10 is 1.97 (Karras et al. 2022), that of NCSNv2 10.87."""
 MUCH_LARGER = 8
 """Ratio of the sides of pictures to those of images above which patches are suggested."""
-MOST_CLASSES, FEWEST_OF_CLASS = 1_000, 100
-"""Most classes that a network is made conditional on, and fewest training images of each on average."""
+FEWEST_OF_CLASS = 100
+"""Fewest training images of a class, on average, that a network is made conditional on."""
 _NARROW_UNET = 32
 """Largest width of a U-Net with few blocks."""
 
