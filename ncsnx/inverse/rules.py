@@ -280,7 +280,7 @@ def chosen_rule(name: str, operator: MeasurementMap) -> str:
 
     `exact` for an operator with singular values, `reverse` for a noisy picture, from which the reverse diffusion begins
     (see `ncsnx.inverse.condition.Begun`). `cg` for a linear map: of Gaussian data seen by coils it is nearest to
-    the posterior with every sampler (docs/guides/inverse-problems.md), and it takes no gradient of the network; of
+    the posterior with every sampler (docs/project/inverse-problems.md), and it takes no gradient of the network; of
     masks and averages, `dps` with `cas` has the nearer mean. `dps` for any other map. Raises UsageError for an unknown
     rule and for one that the operator doesn't support.
     """
