@@ -118,7 +118,7 @@ class Experiment(Config):
     @property
     def uses_sigma_data(self) -> bool:
         """Whether the training depends on `data.sigma_data`."""
-        return self.model.uses_sigma_data or self.loss.weighting == "edm"
+        return self.model.uses_sigma_data or self.loss.uses_sigma_data
 
     @model.validator
     def _takes_the_noise(self, attribute: "attrs.Attribute[Model]", value: Model) -> None:

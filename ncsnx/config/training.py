@@ -70,6 +70,16 @@ class ScoreMatching(Config):
         if value == "edm" and self.power != 2:
             raise checks.FieldError("power", f"must be left out for weighting=edm, not {self.power:g}")
 
+    @property
+    def uses_sigma_data(self) -> bool:
+        """Whether the weights depend on `data.sigma_data`."""
+        return self.weighting == "edm"
+
+    @property
+    def in_words(self) -> str:
+        """The weights: 'weighted by σ^2'."""
+        return f"weighted by σ^{self.power:g}" if self.weighting == "power" else "weighted as in EDM"
+
 
 @attrs.frozen(kw_only=True)
 class Decay(Config):

@@ -104,7 +104,7 @@ class HeldOutLoss(Measure):
         given = " given their classes" if self.experiment.model.classes else ""
         return {
             "": (
-                f"denoising score matching, {weighting_in_words(self.experiment)}, "
+                f"denoising score matching, {self.experiment.loss.in_words}, "
                 f"{counted(self.count, 'held-out image')}{given}, "
                 f"each at {self.effective_passes:,} of {counted(len(self.sigmas), 'noise level')}, noise from seed "
                 f"{self.seed}"
@@ -176,15 +176,9 @@ def loss_facts(experiment: Experiment, space: Space) -> dict[str, Any]:
     }
     if not space.bounded:
         facts["scale"] = space.span
-    if loss.weighting == "edm":
+    if loss.uses_sigma_data:
         facts["sigma_data"] = space.sigma_data
     return facts
-
-
-def weighting_in_words(experiment: Experiment) -> str:
-    """The weights of the loss: 'weighted by σ^2'."""
-    loss = experiment.loss
-    return f"weighted by σ^{loss.power:g}" if loss.weighting == "power" else "weighted as in EDM"
 
 
 def level_of(positions: Tensor, number: int, passes: int, levels: int) -> Tensor:

@@ -16,7 +16,7 @@ from PIL import Image
 from ncsnx import draw, load
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation import distance, engine
+from ncsnx.evaluation import distance, measure
 from ncsnx.evaluation.distance import make_room
 from ncsnx.evaluation.measure import mean_score
 from ncsnx.evaluation.reference import open_reference
@@ -239,7 +239,7 @@ def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monke
     def refused(*given: object) -> None:
         raise NcsnxError("cannot write .lock: Read-only file system")
 
-    monkeypatch.setattr(engine, "folder_lock", refused)
+    monkeypatch.setattr(measure, "folder_lock", refused)
     result = fid(workplace)
     assert result.code == 0
     assert "best" in result.out

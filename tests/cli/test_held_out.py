@@ -17,7 +17,7 @@ from ncsnx import load
 from ncsnx.config import UNet
 from ncsnx.data import open_data
 from ncsnx.errors import UsageError
-from ncsnx.evaluation import engine, likelihood
+from ncsnx.evaluation import likelihood, measure
 from ncsnx.evaluation.held_out import HeldOutLoss, level_of
 from ncsnx.evaluation.likelihood import Likelihood
 from ncsnx.evaluation.measuring import choose
@@ -127,7 +127,7 @@ def test_each_measurement_says_when_it_began_and_ended(workplace: Path, monkeypa
         return measured(*given)
 
     monkeypatch.setattr(HeldOutLoss, "measured", an_hour_later)
-    monkeypatch.setattr(engine, "this_process", lambda: {"started": f"{hours} h"})
+    monkeypatch.setattr(measure, "this_process", lambda: {"started": f"{hours} h"})
     rows = json.loads(loss(workplace, "--passes", "1", "--json").out)["rows"]
     times = [(row["made"]["started"], row["made"]["finished"]) for row in rows]
     assert times == [("100 h", "101 h"), ("101 h", "102 h"), ("102 h", "103 h")]

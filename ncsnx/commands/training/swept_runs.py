@@ -14,7 +14,7 @@ from ncsnx.config.codec import canonical, identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.errors import Hint, NcsnxError, Stopped, UsageError, is_out_of_memory
-from ncsnx.evaluation.held_out import loss_facts, weighting_in_words
+from ncsnx.evaluation.held_out import loss_facts
 from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import RankGroup
@@ -256,7 +256,7 @@ class SweptRuns:
                 run, most = self._run(point), point.experiment.batch_size
                 how = (
                     f"on one batch of at most {counted(most, 'image')}, at the last evaluation of the training, "
-                    f"{weighting_in_words(point.experiment)}"
+                    f"{point.experiment.loss.in_words}"
                 )
                 source = DataSource.of_run(run, self.sweep.data_folder())
                 # the size of the batch says which images are seen, at which levels
