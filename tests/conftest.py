@@ -60,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.training.tiny import command, training
 
     folder = tmp_path_factory.mktemp("trained")
-    assert command(*training(), folder=folder).code == 0
+    assert command(*training("--report"), folder=folder).code == 0
     return folder
 
 

@@ -273,7 +273,7 @@ def test_a_command_that_measures_renews_the_page(workplace: Path, words: str, se
 
 
 def test_training_writes_the_page_unless_told_not_to(trained: Path, tmp_path: Path) -> None:
-    assert tiny_command(*training(), "--no-report", folder=tmp_path).code == 0
+    assert tiny_command(*training(), folder=tmp_path).code == 0
 
     page = Page((trained / "runs/digits/report.html").read_bytes())
     assert "12 of 12" in page.text
