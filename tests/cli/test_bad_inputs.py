@@ -145,12 +145,6 @@ def test_a_real_process_ends_with_the_same_code_and_line_and_verbose_adds_the_tr
     assert "Traceback" in outcome.err
 
 
-def test_a_folder_of_pictures_in_the_place_of_an_experiment_leads_to_new(here: Path) -> None:
-    Path("photos").mkdir()
-    outcome = run("train", "photos/")
-    assert outcome.err.endswith("make an experiment of them:  ncsnx new NAME --from ./photos\n")
-
-
 def test_an_argument_is_quoted_for_the_shell_in_a_command_and_for_python_elsewhere() -> None:
     assert argument("features", "torchscript:my net.pt") == "features='torchscript:my net.pt'"
     with spelled_by(lambda name: f"--{name}"):
@@ -158,12 +152,11 @@ def test_an_argument_is_quoted_for_the_shell_in_a_command_and_for_python_elsewhe
         assert argument("compile", False) == "--no_compile"
 
 
-def test_an_option_of_other_programs_is_answered_by_what_to_type() -> None:
-    assert "(Possible options: optimizer.lr=VALUE)" in " ".join(run("train", "digits", "--lr", "0.1").err.split())
-
-
 def test_habits_of_other_programs_are_answered_by_what_to_type(here: Path) -> None:
+    assert "(Possible options: optimizer.lr=VALUE)" in " ".join(run("train", "digits", "--lr", "0.1").err.split())
     assert "`ncsnx train RUN` resumes" in run("resume", "digits").err
     assert "epochs: no such field in Experiment; did you mean steps?" in run("train", "digits", "epochs=10").err
     write_file(here / "experiments" / "own.py")
     assert run("train", "experiments/own").err.endswith("train the experiment:  ncsnx train experiments/own.py\n")
+    (here / "photos").mkdir()
+    assert run("train", "photos/").err.endswith("make an experiment of them:  ncsnx new NAME --from ./photos\n")

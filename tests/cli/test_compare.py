@@ -188,9 +188,7 @@ def test_of_one_step_the_recommendation_of_the_most_images_stays(hopeless: Path,
     assert "sampler=fast still means sampler=cas" in result.err
 
 
-def test_fewer_seeds_than_the_own_samplers_recommend_nothing_until_they_are_measured(
-    hopeless: Path, tmp_path: Path
-) -> None:
+def test_fewer_seeds_than_the_own_samplers_recommend_nothing(hopeless: Path, tmp_path: Path) -> None:
     """The same happens after a comparison that was stopped before it measured the choice again."""
     folder = Path(shutil.copytree(hopeless, tmp_path / "work"))
     script(folder, sound)

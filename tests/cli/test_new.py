@@ -158,7 +158,7 @@ def test_patches_are_suggested_where_pictures_are_large_and_an_experiment_on_the
     assert (wide.data.image_size, type(wide.model)) == (64, UNet)
     assert draft("wide", wide.data, "unet", width=64).model.attention == ()  # type: ignore[attr-defined]
 
-    small = ("data.scales=1,0.5", "model.width=4", "schedule.levels=3", "snapshots=none", "batch_size=5")
+    small = ("data.scales=1,0.5", "model.width=4", "schedule.levels=3", "snapshots=none", "batch_size=5", "--no-report")
     for name, steps in (("once", (4,)), ("twice", (2, 4))):
         for step in steps:
             words = ("--run", name, f"steps={step}", "--threads", "1", "--device", "cpu")
@@ -324,9 +324,7 @@ def test_no_name_of_a_file_changes_what_is_registered(name: str, exact: bool) ->
 
 @pytest.mark.parametrize(("size", "images", "name"), [(8, 2, "2cats"), (28, 60_000, "class"), (256, 3_000_000, "a.b")])
 @pytest.mark.parametrize("network", ["ncsnv2", "unet"])
-def test_what_is_written_is_what_was_proposed(
-    size: int, images: int, name: str, network: Network, tmp_path: Path
-) -> None:
+def test_what_was_proposed_is_written(size: int, images: int, name: str, network: Network, tmp_path: Path) -> None:
     for data in (
         Images(root="photos", image_size=size, random_crop=size + 8, on_error="skip"),
         Arrays(path="x.npy", image_size=size, channels=7, low=-1024.0, high=3071.5),

@@ -105,9 +105,7 @@ def test_whatever_names_a_place_is_checked_as_one() -> None:
 
 
 @pytest.mark.parametrize("word", PATHS, ids=lambda one: " ".join((*one.command, one.name)))
-def test_what_no_path_can_be_is_refused_in_one_line(
-    word: Word, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_no_path_can_be_is_one_line(word: Word, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for text in ODD:
         outcome = quick(capsys, *words(word, text))
         require_refused(outcome, place)

@@ -71,21 +71,6 @@ def test_a_reference_is_built_once_and_shown_with_what_a_perfect_model_would_sco
     assert (again.out, again.err, files(place / "cache")) == (built.out, "", before)
 
 
-def test_json_holds_the_facts_the_perfect_model_and_the_features(place: Path) -> None:
-    held_out = ("--reference", "held-out", "--n", "50")
-    outcome = run("reference", "digits", AS_THEY_ARE, *FEATURES, *held_out, "--json", "--quiet")
-    assert outcome.err == ""
-    found = json.loads(outcome.out)
-    expected = {"name": "digits, held-out images (299)", "kind": "split", "split": "held-out", "images": 299}
-    assert expected.items() <= found.items()
-    perfect = found["perfect_model"]
-    assert 0 < perfect["spread"] < perfect["score"]
-    assert (perfect["n"], perfect["drawn"], perfect["reference_images"]) == (50, 50, 299)
-    assert perfect["words"] == "50 real images against the rest"
-    features = found["features"]
-    assert (features["name"], features["dimensions"]) == (f"TorchScript net.pt {features['sha256'][:8]}", D)
-
-
 def test_a_run_has_the_reference_of_the_data_that_it_recorded(place: Path) -> None:
     fingerprint = rows(run("reference", "digits", AS_THEY_ARE, *FEATURES).out)["fingerprint"]
     Run.create(place / "runs", "same", minimal(), {}, None, fingerprint, space_of(minimal().data))

@@ -158,9 +158,7 @@ def test_a_task_of_ones_own_is_registered_or_given_in_python(photos: Path, monke
     torch.testing.assert_close(images, again, atol=1e-3, rtol=0)
 
 
-def test_what_a_package_raises_is_one_line_and_another_operator_of_its_tag_is_another_protocol(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_package_raises_is_one_line_and_operators_differ(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
     def knows_a_row(path: Path, shape: tuple[int, int, int]) -> Task:
