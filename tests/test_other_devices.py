@@ -137,9 +137,7 @@ OPERATORS: dict[str, Callable[[], LinearOperator | LinearMap]] = {
 
 @pytest.mark.parametrize("rule", ["exact", "cg", "langevin", "dps"])
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_a_measurement_copies_nothing_in_an_evaluation(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch, operator: str, rule: str
-) -> None:
+def test_a_measurement_copies_nothing(watch: Watch, monkeypatch: pytest.MonkeyPatch, operator: str, rule: str) -> None:
     measuring = OPERATORS[operator]()
     if isinstance(measuring, LinearOperator):
         values = torch.zeros(2, len(measuring.singular_values))

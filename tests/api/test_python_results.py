@@ -153,9 +153,7 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainedRun, caplog: pytes
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),
 )
-def test_a_mistake_is_named_by_its_argument(
-    function: Any, wrong: dict[str, Any], message: str, trained: TrainedRun
-) -> None:
+def test_a_mistake_names_its_argument(function: Any, wrong: dict[str, Any], message: str, trained: TrainedRun) -> None:
     before = sorted(trained.run.path.rglob("*"))
     with pytest.raises(ncsnx.NcsnxError, match=message):
         function(trained.run, **wrong)

@@ -83,9 +83,7 @@ def test_gray_pictures_are_gray_in_any_mode(here: Path, kind: str, mode: str) ->
         (noise(9, 4, 4) > 127, (0, 1)),
     ],
 )
-def test_values_lie_in_the_usual_range_or_in_their_own(
-    here: Path, values: Any, expected: tuple[float, float] | None
-) -> None:
+def test_values_lie_in_a_usual_or_their_range(here: Path, values: Any, expected: tuple[float, float] | None) -> None:
     data = described(save_array(here / "x.npy", values))
     assert isinstance(data, Arrays)
     assert data.is_bounded == (expected is not None)  # floats outside the usual ranges are unbounded

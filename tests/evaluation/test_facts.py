@@ -160,9 +160,7 @@ def varied(experiment: Experiment) -> Iterator[tuple[str, Experiment]]:
     [(of_loss, is_in_loss), (of_likelihood, is_in_likelihood), (of_distance, is_in_distance)],
     ids=["loss", "likelihood", "fid"],
 )
-def test_facts_have_every_field_that_changes_what_a_number_means(
-    facts: Facts, is_fact: Callable[[str, Experiment], bool]
-) -> None:
+def test_facts_have_every_field_that_changes_a_number(facts: Facts, is_fact: Callable[[str, Experiment], bool]) -> None:
     seen = set[str]()
     for case, experiment in every_variant().items():
         if facts is of_likelihood and not experiment.model.any_sigma:

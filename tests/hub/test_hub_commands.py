@@ -50,9 +50,7 @@ def test_an_uploaded_folder_gives_the_images_of_its_run(hub: LocalHub, workplace
         (["fid", "hf://ada/digits", *CPU], "hf://ada/digits is an exported model, not a run"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
-    words: list[str], expected: str, hub: LocalHub, workplace: Path
-) -> None:
+def test_what_cannot_be_done_is_one_line(words: list[str], expected: str, hub: LocalHub, workplace: Path) -> None:
     before = files(workplace)
     result = command(*words, folder=workplace)
     assert (result.code, result.out) == (2, "")

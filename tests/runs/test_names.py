@@ -195,9 +195,7 @@ def ladder(run: Run) -> Run:
         ("500:100000000000", (500, 600)),
     ],
 )
-def test_a_range_means_its_checkpoints_ends_included_and_multiples_of_the_third_part(
-    ladder: Run, text: str, steps: tuple[int, ...]
-) -> None:
+def test_a_range_has_both_ends_and_multiples_of_its_third_part(ladder: Run, text: str, steps: tuple[int, ...]) -> None:
     assert select(ladder, text) == steps
 
 

@@ -104,7 +104,7 @@ def test_the_probability_flow_has_the_weights_of_a_mixture_if_it_starts_around_t
 
 
 @pytest.mark.parametrize("eta", [1.0, 0.5])
-def test_consistent_annealing_of_first_order_lacks_half_of_eta_of_a_variance_and_of_second_order_nothing(
+def test_consistent_annealing_of_first_order_lacks_half_of_eta_of_a_variance(
     eta: float,
 ) -> None:
     for order, expected in ((1, 1 - eta / 2), (2, 1.0)):

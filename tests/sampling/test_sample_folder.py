@@ -122,9 +122,7 @@ def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
     assert set(tree(tmp_path)) == {"protocol.json", *images, *theirs}
 
 
-def test_pictures_are_waited_for_once_before_the_record_is_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_are_waited_for_once_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits = []
     for count in (2, 20):
         folder = still_folder(tmp_path / str(count), count)
@@ -170,9 +168,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, ov
         ({"schema_version": 2}, r"protocol\.json: schema_version: is 2, newer than .*; update ncsnx$"),
     ],
 )
-def test_a_damaged_record_is_called_that_and_the_samples_can_be_made_again(
-    tmp_path: Path, changes: dict[str, object], said: str
-) -> None:
+def test_a_damaged_record_is_named_and_made_again(tmp_path: Path, changes: dict[str, object], said: str) -> None:
     sample(tmp_path, 5, COUNT)
     path = tmp_path / "protocol.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -225,9 +221,7 @@ def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> Non
     assert middles == [tuple(image[:, 0, 0].tolist()) for image in to_uint8(images)]
 
 
-def test_samples_that_are_being_overwritten_are_not_taken_for_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_samples_being_overwritten_are_not_called_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample(tmp_path, 5, COUNT)
 
     def killed(*_: object, **__: object) -> None:

@@ -64,9 +64,7 @@ def assert_equal_runs(run: Path, expected: Path) -> None:
     assert half_written(run) == []
 
 
-def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_one_that_wasnt(
-    tmp_path: Path, uninterrupted: Path
-) -> None:
+def test_a_run_killed_in_a_write_ends_like_one_that_wasnt(tmp_path: Path, uninterrupted: Path) -> None:
     run = tmp_path / "runs/digits"
     for _ in range(5):
         # not the first checkpoint, so that there is one to resume from

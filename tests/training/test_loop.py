@@ -292,9 +292,7 @@ def test_events_are_those_of_the_metrics(trained: Path) -> None:
         (("optimizer=sgd", "optimizer.lr=3e38", "checkpoint_every=1"), "a weight is not finite at step 1"),
     ],
 )
-def test_numbers_that_leave_the_finite_end_the_run_and_arent_saved(
-    tmp_path: Path, changes: tuple[str, ...], reason: str
-) -> None:
+def test_infinite_numbers_end_the_run_and_arent_saved(tmp_path: Path, changes: tuple[str, ...], reason: str) -> None:
     result = command(*training(*changes), folder=tmp_path)
     assert result.code == 1
     (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]

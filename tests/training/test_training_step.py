@@ -185,9 +185,7 @@ def test_nothing_crosses_devices_in_a_langevin_step() -> None:
 @pytest.mark.parametrize(
     ("changes", "calls"), [(("data.random_flip=true",), 1), (DRAWN, 2)], ids=["flips", "dropout and augmentation"]
 )
-def test_the_inputs_of_a_step_are_drawn_together(
-    changes: tuple[str, ...], calls: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_steps_inputs_are_drawn_once(changes: tuple[str, ...], calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     config = experiment(*changes)
     state, data = steps_of_training(config, CPU, 0)[0], open_data(config.data, Path()).train
     positions, counted = torch.arange(config.batch_size), list[None]()
