@@ -292,8 +292,8 @@ def over_sets(measure: Callable[[torch.Generator], float]) -> tuple[float, float
 
 @pytest.mark.parametrize(
     ("n", "reference", "kept"),
-    # n of N/20, N/4, more than N/4, more than N; and N with few kept features
-    [(125, 2_500, None), (125, 500, None), (125, 187, None), (500, 187, None), (125, 625, 125), (1_000, 1_000, 200)],
+    # n of N/20 and more than N; and N with few kept features
+    [(125, 2_500, None), (500, 187, None), (1_000, 1_000, 200)],
 )
 def test_a_perfect_model_scores_what_new_images_score(n: int, reference: int, kept: int | None) -> None:
     fresh, fresh_error = over_sets(lambda one: distance(images(one, n), images(one, reference)))
