@@ -25,8 +25,8 @@ from tests.training.tiny import (
     wait_until,
 )
 
-# long enough to be killed at any point: 40 steps, a checkpoint every 5, a grid every 10
-LONG = training("steps=40", "checkpoint_every=5", "snapshots.every=2", "eval_every=4")
+# long enough to be killed at any point: 24 steps, a checkpoint every 4, a grid every 8
+LONG = training("steps=24", "checkpoint_every=4", "snapshots.every=2", "eval_every=4")
 FOR_EVER = ("steps=100k", "checkpoint_every=100k", "log_every=1")
 
 
