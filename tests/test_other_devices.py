@@ -155,13 +155,21 @@ def test_a_measurement_copies_nothing(watch: Watch, monkeypatch: pytest.MonkeyPa
     assert waits == ({"read": 4} if rule == "cg" else {})
 
 
+EVERYTHING = ("clip_norm=1", "accumulation=2", "warmup_steps=5", "data.random_flip=true", "data.dequantization=uniform")
+
+
 @pytest.mark.parametrize(
     "changes",
-    [("model.width=4", "data.random_flip=true"), ("model=ncsn", "model.width=4"), (*UNET, *DRAWN)],
+    [
+        ("model.width=4", "optimizer=adam", *EVERYTHING),
+        ("model=ncsn", "model.width=4", "optimizer=sgd"),
+        (*UNET, *DRAWN, "optimizer=sgd"),
+    ],
     ids=["ncsnv2", "ncsn", "unet"],
 )
+@pytest.mark.usefixtures("as_on_cuda")
 def test_a_training_step_waits_for_nothing(watch: Watch, changes: tuple[str, ...]) -> None:
-    config = experiment("optimizer=sgd", "ema=none", *changes)
+    config = experiment("ema=none", *changes)
     state = state_of(config, Runtime(device=CPU, threads=1))
     state.network.to(META)
     step = TrainingStep(state, (0, 16))

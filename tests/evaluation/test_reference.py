@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from PIL import Image
 from torch import Tensor
 
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
@@ -37,6 +36,7 @@ from ncsnx.features.real_images import DataSource
 from ncsnx.metrics.frechet import frechet_distance, frechet_distance_of_images
 from ncsnx.work import SILENT, Work
 from tests.data.miniature import write_cifar10
+from tests.data.pictures import save as save_picture
 from tests.data.watching import Watcher
 from tests.training.tiny import damage, files
 
@@ -79,11 +79,8 @@ def features_of(source: DataSource, wanted: str = "train") -> Tensor:
 
 def pictures(folder: Path, sizes: list[int]) -> Path:
     """Writes random square images with these sides."""
-    folder.mkdir()
-    generator = np.random.default_rng(1)
     for number, side in enumerate(sizes):
-        values = generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
-        Image.fromarray(values).save(folder / f"{number:03d}.png")
+        save_picture(folder / f"{number:03d}.png", number, (side, side))
     return folder
 
 

@@ -1,7 +1,6 @@
 """Denoisers of deepinv as models: the same images, by their address and by `Model.of`."""
 
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -9,19 +8,10 @@ import torch
 
 import ncsnx
 from ncsnx.exchange.sources import deepinv_denoiser
+from tests.exchange.test_published_files import Payload
 from tests.training.tiny import command
 
 deepinv = pytest.importorskip("deepinv")
-
-
-class Executed:
-    """Pickled as a call of eval."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __reduce__(self) -> Any:
-        return eval, (self.text,)
 
 
 @torch.no_grad()
@@ -62,7 +52,7 @@ def test_mistakes_get_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     mark = tmp_path / "mark"
-    torch.save({"weight": Executed(f"open({str(mark)!r}, 'w')")}, tmp_path / "hostile.pth")
+    torch.save({"weight": Payload(eval, f"open({str(mark)!r}, 'w')")}, tmp_path / "hostile.pth")
     (tmp_path / "bad.pth").write_bytes(b"x" * 100)
     for address, told in (
         ("deepinv:DnCNN", "expected one of DRUNet, FFDNet, NCSNpp; in Python, ncsnx.Model.of takes any denoiser"),
