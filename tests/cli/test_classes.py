@@ -61,15 +61,6 @@ def _drawing(model: ncsnx.Model, *classes: str, guidance: float = 1.0) -> ncsnx.
     return ncsnx.config.Heun(steps=3, grid=model.sampler.grid, classes=classes, guidance=guidance)  # type: ignore[attr-defined]
 
 
-def test_guided_images_are_the_same_in_any_batch_and_others_than_unguided_ones(place: Path) -> None:
-    model = ncsnx.load("digits_edm")
-    guided = ncsnx.draw(model, n=7, sampler=_drawing(model, guidance=3.0))
-    assert torch.allclose(
-        guided, ncsnx.draw(model, n=7, batch_size=3, sampler=_drawing(model, guidance=3.0)), atol=1e-5
-    )
-    assert not torch.allclose(guided, ncsnx.draw(model, n=7, sampler=_drawing(model)), atol=1e-3)
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
