@@ -23,12 +23,6 @@ def described(path: Path, **said: Any) -> OwnData:
     return data_in(path, Reading(**said), Work())
 
 
-@pytest.fixture(autouse=True)
-def own_cache(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A separate cache, in the current folder."""
-    monkeypatch.setenv("NCSNX_CACHE", str(here / "cache"))
-
-
 def save_array(path: Path, values: Any) -> Path:
     np.save(path, values)
     return path

@@ -23,12 +23,6 @@ COUNT = 12
 MODES = ("RGB", "L", "RGBA")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of its own, for Arrow files made of Parquet."""
-    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
-
-
 def pictures(count: int = COUNT, seed: int = 0) -> list[bytes]:
     return [encoded(MODES[n % 3], (7, 6), "PNG", seed + n) for n in range(count)]
 

@@ -171,8 +171,7 @@ def test_heic_without_a_decoder_is_refused_with_what_to_type(tmp_path: Path, mon
     assert "data.heic=false" in str(error.value)
 
 
-def test_unread_files_are_one_line_and_only_when_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
+def test_unread_files_are_one_line_and_only_when_scanned(tmp_path: Path) -> None:
     for number in range(2):
         save(tmp_path / "x" / f"{number}.png", number)
     for name in ("a.svg", "sub/b.SVG", "c.mp4", "LICENSE", ".DS_Store", "Thumbs.db", "__MACOSX/b.svg", ".git/c.svg"):

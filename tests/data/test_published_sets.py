@@ -130,13 +130,6 @@ EVERYTHING = torch.arange(len(LSUN_PICTURES))
 BEDROOM = LSUN(category="bedroom", image_size=16)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A separate cache for every test, so that none finds another's list of keys."""
-    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def opened(folder: Path, data: LSUN = BEDROOM, work: Work | None = None) -> Splits:
     return read_lsun(data, folder, work or Work())
 
