@@ -15,10 +15,6 @@ def run_in(workplace: Path) -> Path:
     return workplace / "runs/digits"
 
 
-def checkpoint(run: Path, step: int) -> Path:
-    return run / f"checkpoints/step-{step:08d}"
-
-
 def test_a_trained_run_is_sound_and_nothing_is_changed(workplace: Path) -> None:
     assert command("sample", "digits", "--n", "2", "--quiet", folder=workplace).code == 0
     before = tree(workplace)

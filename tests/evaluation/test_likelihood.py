@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config import NCSN, Digits, Experiment
+from ncsnx.config import NCSN, Digits
 from ncsnx.config.codec import identity
 from ncsnx.config.data_sets import Data, Transform
 from ncsnx.data import Preprocessing
@@ -98,16 +98,12 @@ def test_the_probabilities_of_all_gray_levels_add_up_to_one(levels: int) -> None
     assert error < 0.01
 
 
-def subject(experiment: Experiment) -> Subject:
-    return Subject(step=8, weights_sha256="a", weights="ema", precision="fp32", identity=identity(experiment))
-
-
 def sweep(folder: Path, request: dict[str, Any] | None = None, **changes: Any) -> Likelihood:
     experiment = attrs.evolve(minimal(), **{"data": Digits()} | changes)
     return Likelihood(
         run=Run(folder),
         spec=ModelSpec.of(experiment, Space.of(experiment.data)),
-        subjects=(subject(experiment),),
+        subjects=(Subject(step=8, weights_sha256="a", weights="ema", precision="fp32", identity=identity(experiment)),),
         source=DataSource(data=experiment.data, folder=folder),
         runtime=Runtime.choose(device="cpu"),
         **(request or {}),
