@@ -132,6 +132,12 @@ def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: 
         assert first.tobytes() != second.tobytes()
 
 
+def test_what_cant_be_downloaded_says_why(here: Path) -> None:
+    outcome = run("data", "download", "ffhq256", "--data", "elsewhere")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert str(Path("elsewhere") / "ffhq") in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -16,7 +16,7 @@ from torch import Tensor
 from ncsnx import load
 from ncsnx.config import UNet
 from ncsnx.data import open_data
-from ncsnx.evaluation import likelihood
+from ncsnx.evaluation import engine, likelihood
 from ncsnx.evaluation.held_out import HeldOutLoss, level_of
 from ncsnx.evaluation.likelihood import Likelihood
 from ncsnx.evaluation.measure import choose
@@ -105,6 +105,21 @@ def test_passes_are_spread_evenly_over_the_levels(passes: int, levels: int) -> N
     assert torch.bincount(seen.flatten(), minlength=levels).tolist() == [5 * passes] * levels
     for image in seen.T:
         assert len(set(image.tolist())) == passes
+
+
+def test_each_measurement_says_when_it_began_and_ended(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours, measured = 100, HeldOutLoss.measured
+
+    def an_hour_later(*given: Any) -> Any:
+        nonlocal hours
+        hours += 1
+        return measured(*given)
+
+    monkeypatch.setattr(HeldOutLoss, "measured", an_hour_later)
+    monkeypatch.setattr(engine, "this_process", lambda: {"started": f"{hours} h"})
+    rows = json.loads(loss(workplace, "--passes", "1", "--json").out)["rows"]
+    times = [(row["made"]["started"], row["made"]["finished"]) for row in rows]
+    assert times == [("100 h", "101 h"), ("101 h", "102 h"), ("102 h", "103 h")]
 
 
 N = 4

@@ -53,6 +53,11 @@ def test_a_reference_is_built_once_and_shown_with_what_a_perfect_model_would_sco
     assert (place / shown["where"] / "reference.safetensors").is_file()
     assert "digits, training images: 1,498 images in" in built.err
 
+    held_out = ("--reference", "held-out", "--n", "50")
+    shown = rows(run("reference", "digits", AS_THEY_ARE, *FEATURES, *held_out).out)
+    assert shown["reference"] == "digits, held-out images (299)"
+    assert shown["perfect model"].endswith("(50 real images against the rest)")
+
     before = files(place / "cache")
     again = run("reference", "digits", AS_THEY_ARE, *FEATURES)
     assert (again.out, again.err, files(place / "cache")) == (built.out, "", before)

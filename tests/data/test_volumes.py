@@ -156,6 +156,13 @@ def test_nan_and_files_of_other_kinds_are_refused(scans: Path) -> None:
         open_data(DATA, scans.parent)
 
 
+def test_slices_that_do_not_fit_in_memory_are_refused_before_one_is_read(scans: Path) -> None:
+    with h5py.File(scans / "a.h5", "w") as file:
+        file.create_dataset("x", (2, 2**20, 2**20), "f4", chunks=(1, 64, 64))
+    with pytest.raises(NcsnxError, match="declares 2 images of 1,099,511,627,776 values, but memory here allows only"):
+        open_data(DATA, scans.parent)
+
+
 def test_bounded_volumes_are_checked_against_their_bounds(scans: Path) -> None:
     np.save(scans / "a.npy", np.clip(volume(), -1, 1))
     data = attrs.evolve(DATA, range="bounded", low=-1.0, high=1.0, held_out=0.0)

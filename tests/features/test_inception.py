@@ -1,5 +1,6 @@
 """The Inception network: a stand-in with its structure, downloaded from a local server, cached and checked."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.feature_network import distance_name
 from ncsnx.features.inception import INCEPTION_FILE, SHA256, InceptionNetwork, open_inception
 from ncsnx.features.torchscript import CleanResizer
+from ncsnx.storage.cache import cache_lock
 from ncsnx.work import Work
 from tests.data.serving import Server, serving
 from tests.features.scripted import GrayOnly, StandIn, pictures, scripted, sha256
-from tests.training.tiny import damage
+from tests.training.tiny import PATIENCE_S, damage
 
 CPU = torch.device("cpu")
 
@@ -115,3 +117,16 @@ def test_a_download_that_fails_leaves_nothing_and_says_where_to_get_it(tmp_path:
     for part in (INCEPTION_FILE, page.address, str(tmp_path / "inception"), "features inception:FILE"):
         assert part in str(caught.value)
     assert left(tmp_path) == set()
+
+
+def test_one_waits_for_the_download_of_another(network_file: Path, tmp_path: Path) -> None:
+    waits = threading.Event()
+    with serving(Server({INCEPTION_FILE: network_file.read_bytes()})) as server:
+        work = Work(info=lambda text: waits.set())
+        second = threading.Thread(target=opened, args=(tmp_path, server, network_file, work))
+        with cache_lock(tmp_path / "inception", INCEPTION_FILE, Work()):
+            second.start()
+            assert waits.wait(PATIENCE_S)
+            assert server.requests == 0
+        second.join()
+    assert server.requests == 1
