@@ -145,9 +145,7 @@ def test_a_second_call_measures_nothing_and_shows_a_perfect_model_beside_the_sco
 
 
 @pytest.mark.slow
-def test_what_an_adaptive_solver_took_is_in_the_row_and_its_tolerance_in_the_caption(
-    workplace: Path,
-) -> None:
+def test_what_an_adaptive_solver_took_is_in_the_row_and_its_tolerance_in_the_caption(workplace: Path) -> None:
     words = ("--n", "12", "--batch-size", "6", "sampler=ode", "sampler.steps=2", "sampler.tolerance=0.05")
     shown = json.loads(fid(workplace, "--range", "latest", *words, "--json").out)
     (row,) = shown["rows"]

@@ -140,12 +140,7 @@ def likelihoods(folder: Path, **changes: Any) -> Likelihood:
     run = Run(folder / RUN)
     runtime = Runtime.choose(device="cpu", threads=1, precision="fp32")
     subjects, _ = choose(run, select(run, "8"), SILENT, runtime)
-    facts = {
-        "spec": run.spec(),
-        "source": DataSource.of_run(run, folder),
-        "tolerance": 0.1,
-        "batch_size": 2,
-    }
+    facts = {"spec": run.spec(), "source": DataSource.of_run(run, folder), "tolerance": 0.1, "batch_size": 2}
     return Likelihood(run=run, runtime=runtime, subjects=subjects, **(facts | changes))
 
 

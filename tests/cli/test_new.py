@@ -228,10 +228,7 @@ def test_without_a_timing_a_small_training_is_written_and_that_is_said(here: Pat
 # --------------------------------------------------------------------------------------------- what it looks at
 
 
-@pytest.mark.parametrize(
-    ("sides", "expected"),
-    [([31] * 10, 30), ([200] * 19 + [20], 64), ([200] * 8 + [20] * 2, 20)],
-)
+@pytest.mark.parametrize(("sides", "expected"), [([31] * 10, 30), ([200] * 19 + [20], 64), ([200] * 8 + [20] * 2, 20)])
 def test_the_size_is_that_of_nearly_all_pictures_and_64_at_most(here: Path, sides: list[int], expected: int) -> None:
     for number, side in enumerate(sides):
         write_pictures(here / "photos" / str(number), 1, size=side, seed=number)

@@ -153,11 +153,7 @@ BROKEN = {  # "#" is the number of the package
         "",
         "cannot be found: there is no such Python file",
     ),
-    "experiments that fail": (
-        "[ncsnx.experiments]\nbad# = bad#\n",
-        "1 / 0\n",
-        r"site/bad\d\.py:1: ZeroDivisionError",
-    ),
+    "experiments that fail": ("[ncsnx.experiments]\nbad# = bad#\n", "1 / 0\n", r"site/bad\d\.py:1: ZeroDivisionError"),
 }
 
 

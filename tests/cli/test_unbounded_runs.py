@@ -45,9 +45,7 @@ def copied(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path / "copied"
 
 
-def test_a_run_measures_its_space_once_and_a_later_window_changes_pictures_alone(
-    copied: Path,
-) -> None:
+def test_a_run_measures_its_space_once_and_a_later_window_changes_pictures_alone(copied: Path) -> None:
     trained = Run(copied / "runs" / "digits")
     space, words = trained.space(), (*DATA, *STEPS)
     assert 80 < space.scale < 91

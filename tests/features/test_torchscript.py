@@ -63,9 +63,7 @@ def test_a_tuple_is_features_and_logits(tmp_path: Path) -> None:
     assert torch.equal(seen.logits, seen.features[:, :4] * 2)
 
 
-def test_without_an_image_size_it_gets_the_images_as_they_are(
-    tmp_path: Path,
-) -> None:
+def test_without_an_image_size_it_gets_the_images_as_they_are(tmp_path: Path) -> None:
     path, images = scripted(GrayOnly(), tmp_path / "net.pt"), pictures(3, 1)
     network = opened(path, tmp_path, image_size=None)
     assert (network.dimensions, network.facts["images"]) == (5, "as they are")

@@ -54,10 +54,7 @@ def test_a_revision_is_downloaded_once_and_without_code(hub: LocalHub, cache_her
     ("fields", "told"),
     [
         ({"repository": "ada/cats"}, "ada/cats on the Hugging Face Hub: cannot be read: .*Repository Not Found"),
-        (
-            {"repository": "ada/pets", "revision": "none"},
-            "ada/pets on the Hugging .*: .*Revision Not Found",
-        ),
+        ({"repository": "ada/pets", "revision": "none"}, "ada/pets on the Hugging .*: .*Revision Not Found"),
     ],
 )
 def test_a_missing_repository_is_one_line(hub: LocalHub, tmp_path: Path, fields: dict[str, Any], told: str) -> None:

@@ -16,16 +16,7 @@ from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.config.sampler import DPMSolverPP, DPMSolverPPSDE, EulerAncestral, GridSampler, Heun
 from ncsnx.config.variants import variants
-from ncsnx.inverse import (
-    Averaging,
-    Blurring,
-    Condition,
-    Fourier,
-    Graying,
-    LinearOperator,
-    Masking,
-    MatrixOperator,
-)
+from ncsnx.inverse import Averaging, Blurring, Condition, Fourier, Graying, LinearOperator, Masking, MatrixOperator
 from ncsnx.inverse.condition import Begun
 from ncsnx.inverse.operators import Identity
 from ncsnx.inverse.rules import DataConsistency

@@ -86,10 +86,7 @@ def test_a_page_shows_curves_grids_and_scores_and_runs_and_loads_nothing(told: R
     assert page.open == []
     assert report_page(told) == content
     assert [f"#{one['id']}" for one in page.all("section")] == [one["href"] for one in page.all("a")]
-    assert page.captions == [
-        *("Training loss", "Held-out loss (EMA weights)"),
-        *("Step 30", "Step 20", "Step 10"),
-    ]
+    assert page.captions == [*("Training loss", "Held-out loss (EMA weights)"), *("Step 30", "Step 20", "Step 10")]
     assert re.search(r"30\s*1\.000\s*best", page.text)
     assert "ncsnx fid small" in page.text
     assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in page.elements}

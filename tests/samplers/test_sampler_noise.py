@@ -3,13 +3,7 @@ import math
 import torch
 
 from ncsnx.config import AnnealedLangevin
-from ncsnx.sampling.draws import (
-    SeededNoise,
-    interpolated,
-    interpolated_noise,
-    other_ends,
-    seeded_draws,
-)
+from ncsnx.sampling.draws import SeededNoise, interpolated, interpolated_noise, other_ends, seeded_draws
 from tests.samplers.toy import SHAPE
 from tests.spaces import unit_space
 
