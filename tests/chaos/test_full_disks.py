@@ -83,8 +83,7 @@ def attempt(*command: str, folder: Path, bytes_a_file: int | None = None) -> Res
 
 
 def finish(*command: str, folder: Path) -> None:
-    result = attempt(*command, folder=folder)
-    assert result.code == 0, result.err
+    attempt(*command, folder=folder).done()
 
 
 @pytest.fixture(scope="module")

@@ -60,8 +60,7 @@ def test_a_bad_file_gets_one_line_with_file_and_line_and_exit_code_1_and_a_row_o
     assert error.startswith("error: experiments/bad.py")
     assert message in error
     assert "Traceback" not in outcome.err
-    listed = run("list")
-    assert listed.code == 0
+    listed = run("list").done()
     assert f"\nbroken: {error.removeprefix('error: ')}" in listed.out
 
 

@@ -34,8 +34,7 @@ JUDGE = ("features.steps=30", "features.width=8")
 def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the run digits_edm, conditional on the ten digits."""
     folder = tmp_path_factory.mktemp("conditional")
-    trained = run("train", *TINY, "--runs", str(folder / "runs"))
-    assert trained.code == 0, trained.err
+    run("train", *TINY, "--runs", str(folder / "runs")).done()
     return folder
 
 
@@ -97,8 +96,7 @@ def test_training_refuses_classes_that_are_missing(place: Path, experiment: str,
 
 
 def test_a_score_tells_of_asked_classes_and_of_each_class(place: Path) -> None:
-    scored = run("fid", "digits_edm", "--range", "latest", "--n", "60", "--classes", "--json", *JUDGE)
-    assert scored.code == 0, scored.err
+    scored = run("fid", "digits_edm", "--range", "latest", "--n", "60", "--classes", "--json", *JUDGE).done()
     (row,) = json.loads(scored.out)["rows"]
     assert 0 <= row["class_accuracy"] <= 1
     assert len(row["by_class"]) == 10

@@ -41,8 +41,7 @@ def facts(*arguments: str) -> Any:
 
 
 def test_a_folder_is_packed_checked_shown_and_read(place: Path) -> None:
-    packed = run("data", "pack", "pics", "--size", "16", "--out", "p.pack", "--held-out", "0.3", "--json")
-    assert packed.code == 0
+    packed = run("data", "pack", "pics", "--size", "16", "--out", "p.pack", "--held-out", "0.3", "--json").done()
     file = PackedFolder.open(place / "p.pack")
     header = file.record
     assert (header.count, header.channels, header.size) == (COUNT, 3, 16)

@@ -37,8 +37,7 @@ def loss(folder: Path, *words: str) -> Result:
 
 
 def rows(folder: Path, *words: str) -> list[dict[str, Any]]:
-    result = loss(folder, "--json", *words)
-    assert result.code == 0, result.err
+    result = loss(folder, "--json", *words).done()
     return list(json.loads(result.out)["rows"])
 
 

@@ -13,8 +13,7 @@ from tests.training.tiny import CPU, Result, command
 
 
 def sampled(folder: Path, *words: str) -> tuple[Path, torch.Tensor, Result]:
-    result = command("sample", "digits", "--n", "3", "--json", *words, *CPU, folder=folder)
-    assert result.code == 0, result.err
+    result = command("sample", "digits", "--n", "3", "--json", *words, *CPU, folder=folder).done()
     place = folder / json.loads(result.out)["folder"]
     return place, samples_in(place).read("samples"), result
 
@@ -44,8 +43,7 @@ def test_samples_in_bf16_are_other_samples_in_a_folder_of_their_own(workplace: P
 )
 def test_results_in_bf16_say_so(workplace: Path, words: tuple[str, ...]) -> None:
     np.save(workplace / "half.npy", np.full((8, 8, 1), 0.5, dtype=np.float32))
-    result = command(*words, "--precision", "bf16", "--json", *CPU, folder=workplace)
-    assert result.code == 0, result.err
+    result = command(*words, "--precision", "bf16", "--json", *CPU, folder=workplace).done()
     found = json.loads(result.out)
     record = found[0] if isinstance(found, list) else found
     assert record.get("protocol", record)["precision"] == "bf16"

@@ -40,8 +40,7 @@ def place(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_reference_is_built_once_and_shown_with_what_a_perfect_model_would_score(place: Path) -> None:
-    built = run("reference", "digits", AS_THEY_ARE, *FEATURES)
-    assert built.code == 0
+    built = run("reference", "digits", AS_THEY_ARE, *FEATURES).done()
     shown = rows(built.out)
     assert shown["reference"] == "digits, training images (1,498)"
     assert (shown["images"], shown["dimensions"]) == ("1,498", "4")

@@ -103,8 +103,7 @@ def test_the_model_gives_the_score_of_its_averaged_weights(trained: Path) -> Non
 
 
 def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -> None:
-    result = draw(workplace, "--n", "3", "--interpolate", "4", "--batch-size", "8", "--seed", "2", "--film")
-    assert result.code == 0
+    result = draw(workplace, "--n", "3", "--interpolate", "4", "--batch-size", "8", "--seed", "2", "--film").done()
     assert "3 rows of 4" in result.err
     rows = samples_in(workplace / "out").read("samples")
     assert rows.shape == (12, 1, 8, 8)
@@ -161,8 +160,7 @@ def test_the_sampler_can_be_changed_and_nothing_else(workplace: Path) -> None:
 
 
 def test_the_adaptive_solver_says_what_it_took_and_has_a_frame_of_each_level(workplace: Path) -> None:
-    result = draw(workplace, "--n", "3", "--batch-size", "2", "--frames", "9", "sampler=ode", "sampler.steps=3")
-    assert result.code == 0, result.err
+    result = draw(workplace, "--n", "3", "--batch-size", "2", "--frames", "9", "sampler=ode", "sampler.steps=3").done()
     assert "an adaptive number of evaluations (tolerance 0.001) each" in result.err
     (taken,) = re.findall(r"(\d+) evaluations per image, averaged over the images just drawn", result.err)
     assert int(taken) > 10

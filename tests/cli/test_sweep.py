@@ -35,8 +35,7 @@ def names(folder: Path) -> list[str]:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """A folder with a sweep that was trained and scored, and what the command said."""
     folder = tmp_path_factory.mktemp("swept")
-    told = sweep(folder, *AXES, "--loss")
-    assert told.code == 0, told.err
+    told = sweep(folder, *AXES, "--loss").done()
     return folder, told
 
 
@@ -45,8 +44,7 @@ def compared(swept: tuple[Path, Result]) -> dict[str, Any]:
     """The comparison as JSON, of the same command again, which trains and measures nothing."""
     runs = swept[0] / "runs"
     before = {run: files(runs / run) for run in RUNS}
-    told = sweep(swept[0], *AXES, "--loss", "--json")
-    assert told.code == 0, told.err
+    told = sweep(swept[0], *AXES, "--loss", "--json").done()
     assert "sweep digits: 4 runs, 4 finished\n" in told.err
     assert {run: files(runs / run) for run in RUNS} == before
     found: dict[str, Any] = json.loads(told.out)
@@ -102,8 +100,7 @@ def test_settings_are_compared_by_mean_and_spread(swept: tuple[Path, Result], co
 
 def test_numbers_of_different_protocols_are_not_ranked_together(tmp_path: Path) -> None:
     """A loss with other weights is another quantity, so there is no best setting among them."""
-    told = sweep(tmp_path, "loss.power=1,2", "model.width=4", "--loss", "--json")
-    assert told.code == 0, told.err
+    told = sweep(tmp_path, "loss.power=1,2", "model.width=4", "--loss", "--json").done()
     assert "best:" not in told.err
     assert "2 protocols, not ranked together: they differ in identity, loss.power" in told.err
     for power, table in zip((1.0, 2.0), json.loads(told.out)["tables"], strict=True):
@@ -124,8 +121,7 @@ def test_a_dry_run_says_which_runs_are_missing(swept: tuple[Path, Result]) -> No
 @pytest.mark.slow
 def test_images_of_the_runs_are_compared_by_the_same_features(swept: tuple[Path, Result]) -> None:
     features = ("--n", "40", "features.steps=30", "features.width=8")
-    told = sweep(swept[0], *AXES, "--fid", *features, "--loss", "--json")
-    assert told.code == 0, told.err
+    told = sweep(swept[0], *AXES, "--fid", *features, "--loss", "--json").done()
     found = json.loads(told.out)
     (table,) = found["tables"]
     assert table["metric"].startswith("FD (digits classifier ")
@@ -170,8 +166,7 @@ def test_a_stopped_sweep_resumes_in_the_run_that_it_was_in(tmp_path: Path) -> No
     (step,) = steps_of(tmp_path / "runs/digits-lr_0.001")
     assert not (tmp_path / "runs/digits-lr_0.0001").exists()
     words[words.index("steps=400")] = f"steps={step + 1}"
-    told = command(*words, folder=tmp_path)
-    assert told.code == 0, told.err
+    command(*words, folder=tmp_path).done()
     assert steps_of(tmp_path / "runs/digits-lr_0.001") == [step, step + 1]
     assert steps_of(tmp_path / "runs/digits-lr_0.0001") == [step + 1]
 

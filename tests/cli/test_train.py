@@ -80,8 +80,7 @@ def test_every_checkpoint_has_the_grid_of_the_experiments_own_samples(trained: P
 def test_a_finished_run_says_so_and_trains_nothing_even_with_fewer_steps(workplace: Path) -> None:
     before = files(run_in(workplace) / "checkpoints")
     metrics = (run_in(workplace) / "metrics.jsonl").read_bytes()
-    result = command(*training(), folder=workplace)
-    assert result.code == 0
+    result = command(*training(), folder=workplace).done()
     assert "complete: nothing to train; to train on, give more steps, as in steps=24" in result.err
     assert "training\n" not in result.err
     assert "nothing to train" in command(*training("steps=6"), folder=workplace).err
@@ -91,8 +90,7 @@ def test_a_finished_run_says_so_and_trains_nothing_even_with_fewer_steps(workpla
 
 def test_changes_outside_the_identity_are_recorded(workplace: Path) -> None:
     changes = ("name=other", "steps=14", "checkpoint_every=1", "sampler.step_size=1e-5", "note=longer")
-    result = command(*training(*changes, "--run=digits", "--note=for the weekend"), folder=workplace)
-    assert result.code == 0
+    result = command(*training(*changes, "--run=digits", "--note=for the weekend"), folder=workplace).done()
     assert "changed since the last start: steps: 12 → 14" in result.err
     run = Run(run_in(workplace))
     segment = read_segments(run)[-1]
@@ -157,8 +155,7 @@ def test_an_unsound_newest_checkpoint_is_named_set_aside_and_made_again(workplac
     before, metrics, shown = saved(run, 12), (run / "metrics.jsonl").read_bytes(), events(run, "loss/training_raw")
     damage(checkpoint_folder(run, 12) / "ema.safetensors")
     wait_for_the_next_second()
-    result = command(*training(), folder=workplace)
-    assert result.code == 0
+    result = command(*training(), folder=workplace).done()
     (line,) = [line for line in result.err.splitlines() if line.startswith("warning: ")]
     assert "checkpoint of step 12 is unsound" in line
     assert "ema.safetensors" in line
@@ -194,8 +191,7 @@ def test_a_time_to_train_for_fixes_steps_and_decay_to_the_bit(tmp_path: Path, mo
     words = [word for word in training(*rare) if not word.startswith("steps=")]
     for folder in folders:
         folder.mkdir()
-    ended = command(*words, "--for", "14s", folder=folders[0])
-    assert ended.code == 0, ended.err
+    ended = command(*words, "--for", "14s", folder=folders[0]).done()
     assert "10 steps fit, estimated from a quick timing" in ended.err
     stopped = steps_of(folders[0] / "runs/digits")[-1]
     rate = percent((1 + math.cos(math.pi * stopped / 10)) / 2)
@@ -232,8 +228,7 @@ def test_a_decay_that_the_steps_cut_off_is_said_before_the_first_step(tmp_path: 
 
 
 def test_another_way_to_run_is_a_warning(workplace: Path) -> None:
-    result = command(*training("steps=13", "--plain", "snapshots=none"), folder=workplace)
-    assert result.code == 0
+    result = command(*training("steps=13", "--plain", "snapshots=none"), folder=workplace).done()
     assert "bit-identity with an uninterrupted run ends here: plain False → True" in result.err
 
 
@@ -304,8 +299,7 @@ def test_a_run_resumes_by_name_or_path_without_its_changes_typed_again(named: Ru
     folder = named.path.parent.parent
     before = named.experiment()
     (named.path / "experiment.py").write_text("raise SystemExit(9)")
-    result = command("train", "first", "steps=14", "snapshots=none", "--no-report", *CPU, folder=folder)
-    assert result.code == 0, result.err
+    command("train", "first", "steps=14", "snapshots=none", "--no-report", *CPU, folder=folder).done()
     assert checkpoints(named) == [4, 8, 12, 14]
     for argument in ("runs/first/", "runs/first/config.json", str(named.path)):
         assert "complete: nothing to train" in command("train", argument, *CPU, folder=folder).err
@@ -371,8 +365,7 @@ def test_a_resumed_run_continues_without_a_tracker_that_is_not_here(workplace: P
     folder = workplace / "runs" / "digits" / "trackers"
     folder.mkdir()
     (folder / "gone.json").write_text("{}")
-    resumed = command(*training(), folder=workplace)
-    assert resumed.code == 0
+    resumed = command(*training(), folder=workplace).done()
     assert "warning: gone does not have everything: there is no tracker 'gone'" in resumed.err
     refused = command(*training(), "--track", "gone", folder=workplace)
     assert refused.code == 2

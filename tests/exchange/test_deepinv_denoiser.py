@@ -19,8 +19,7 @@ def test_a_file_of_weights_gives_the_denoiser_s_images(tmp_path: Path) -> None:
     torch.manual_seed(0)
     denoiser = deepinv.models.FFDNet(img_channels=1, pretrained=None).eval()
     torch.save(denoiser.state_dict(), tmp_path / "ffdnet.pth")
-    result = command("import", f"deepinv:FFDNet={tmp_path / 'ffdnet.pth'}", "--run", "ffdnet", folder=tmp_path)
-    assert result.code == 0, result.err
+    result = command("import", f"deepinv:FFDNet={tmp_path / 'ffdnet.pth'}", "--run", "ffdnet", folder=tmp_path).done()
     assert "trained for noise of at most 0.294" in result.err
     model = ncsnx.load(tmp_path / "runs" / "ffdnet")
     y, sigma = torch.rand(3, 1, 16, 24), torch.tensor([0.02, 0.1, 0.29])

@@ -16,14 +16,12 @@ EXPORT = ("export", "digits", "--grid", "0", *CPU)
 
 
 def test_an_uploaded_folder_gives_the_images_of_its_run(hub: LocalHub, workplace: Path) -> None:
-    result = command(*EXPORT, "--license", "mit", "--json", folder=workplace)
-    assert result.code == 0, result.err
+    result = command(*EXPORT, "--license", "mit", "--json", folder=workplace).done()
     assert json.loads(result.out)["folder"] == "digits-model"
     repository = hub.repository("ada/digits", files(workplace / "digits-model"))
     address = f"hf://ada/digits@{repository.head}"
 
-    drawn = command("sample", "hf://ada/digits", "--n", "2", "--seed", "3", *CPU, "--json", folder=workplace)
-    assert drawn.code == 0, drawn.err
+    drawn = command("sample", "hf://ada/digits", "--n", "2", "--seed", "3", *CPU, "--json", folder=workplace).done()
     assert f"downloading {address} (" in drawn.err
     assert f"2 images, from {address}, step 12 (ema)" in drawn.err
     protocol = json.loads(drawn.out)

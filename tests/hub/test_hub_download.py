@@ -184,8 +184,7 @@ def test_a_model_of_diffusers_is_imported_by_its_files(hub: LocalHub, cache_here
     card = b"---\nlicense: apache-2.0\n---\n"
     others = {"README.md": card, "unet/diffusion_pytorch_model.bin": b"pickle", "samples/1.png": b"picture"}
     repository = hub.repository("ada/tiny", files | others)
-    result = command("import", "hf://ada/tiny", folder=tmp_path)
-    assert result.code == 0, result.err
+    result = command("import", "hf://ada/tiny", folder=tmp_path).done()
     assert "license: apache-2.0" in result.err
     source = Run(tmp_path / "runs" / "tiny").declared().source  # type: ignore[union-attr]
     assert source.address == f"hf://ada/tiny@{repository.head}"

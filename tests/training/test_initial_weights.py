@@ -27,8 +27,7 @@ def source(trained: Path) -> Path:
 def tuned(folder: Path, source: Path, name: str, *words: str) -> Run:
     """A training of `digits` from the weights of another run."""
     start = ("--from", str(source), "--run", name)
-    result = command(*training("seed=5", "snapshots=none", *words), *start, folder=folder)
-    assert result.code == 0, result.err
+    command(*training("seed=5", "snapshots=none", *words), *start, folder=folder).done()
     return Run(folder / "runs" / name)
 
 

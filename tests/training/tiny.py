@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import typer
@@ -62,6 +62,11 @@ class Result:
     code: int
     out: str
     err: str
+
+    def done(self) -> Self:
+        """This result, of a command that did what it was asked to."""
+        assert self.code == 0, self.err
+        return self
 
 
 def command(*arguments: str, folder: Path) -> Result:
