@@ -43,12 +43,15 @@ SHAPE = (1, 8, 8)
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    made = torch.tensor
+
     def as_tensor(data: Any, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
         # torch's own copies where no mode sees it
-        data = data if isinstance(data, Tensor) else torch.tensor(data)
+        data = data if isinstance(data, Tensor) else made(data)
         return data.to(device=device, dtype=data.dtype if dtype is None else dtype)
 
     monkeypatch.setattr(torch, "as_tensor", as_tensor)
+    monkeypatch.setattr(torch, "tensor", as_tensor)
     monkeypatch.setattr(Network, "autocast", lambda network, x: nullcontext())  # meta has none
     with Watch() as watching:
         yield watching
