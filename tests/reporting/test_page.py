@@ -257,7 +257,7 @@ def test_a_page_that_cannot_be_written_is_said_once(run: Run) -> None:
     ("words", "section"),
     [
         ("loss --range latest --passes 1", "held-out-losses"),
-        ("likelihood --range latest --n 2 --tolerance 0.5", "likelihoods"),
+        ("likelihood --range latest --n 2 --tolerance 0.1", "likelihoods"),
         ("compare --samplers heun --evaluations 5 --n 10 --seeds 1 features.steps=9 features.width=8", "samplers"),
         ("neighbors --n 2 --features none", "neighbors"),
     ],
