@@ -1,5 +1,6 @@
 """Fixtures: one thread for torch, here and in child processes; small runs, and processes that work on them."""
 
+import importlib
 import os
 import shutil
 import signal
@@ -60,7 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.training.tiny import command, training
 
     folder = tmp_path_factory.mktemp("trained")
-    assert command(*training(), folder=folder).code == 0
+    assert command(*training("--report"), folder=folder).code == 0
     return folder
 
 
@@ -85,6 +86,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, empty."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has optimizers built as for parameters on CUDA, on torch's meta device too."""
+    monkeypatch.setattr("ncsnx.training.optimizers._execution_of", lambda parameters: {"fused": True})
+    for module in map(importlib.import_module, ("torch.optim.adam", "torch.optim.sgd")):
+        monkeypatch.setattr(module, "_device_dtype_check_for_fused", lambda *_, **__: None, raising=False)
 
 
 @pytest.fixture

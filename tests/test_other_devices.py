@@ -43,12 +43,15 @@ SHAPE = (1, 8, 8)
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    made = torch.tensor
+
     def as_tensor(data: Any, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
         # torch's own copies where no mode sees it
-        data = data if isinstance(data, Tensor) else torch.tensor(data)
+        data = data if isinstance(data, Tensor) else made(data)
         return data.to(device=device, dtype=data.dtype if dtype is None else dtype)
 
     monkeypatch.setattr(torch, "as_tensor", as_tensor)
+    monkeypatch.setattr(torch, "tensor", as_tensor)
     monkeypatch.setattr(Network, "autocast", lambda network, x: nullcontext())  # meta has none
     with Watch() as watching:
         yield watching
@@ -137,9 +140,7 @@ OPERATORS: dict[str, Callable[[], LinearOperator | LinearMap]] = {
 
 @pytest.mark.parametrize("rule", ["exact", "cg", "langevin", "dps"])
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_a_measurement_copies_nothing_in_an_evaluation(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch, operator: str, rule: str
-) -> None:
+def test_a_measurement_copies_nothing(watch: Watch, monkeypatch: pytest.MonkeyPatch, operator: str, rule: str) -> None:
     measuring = OPERATORS[operator]()
     if isinstance(measuring, LinearOperator):
         values = torch.zeros(2, len(measuring.singular_values))
@@ -157,13 +158,21 @@ def test_a_measurement_copies_nothing_in_an_evaluation(
     assert waits == ({"read": 4} if rule == "cg" else {})
 
 
+EVERYTHING = ("clip_norm=1", "accumulation=2", "warmup_steps=5", "data.random_flip=true", "data.dequantization=uniform")
+
+
 @pytest.mark.parametrize(
     "changes",
-    [("model.width=4", "data.random_flip=true"), ("model=ncsn", "model.width=4"), (*UNET, *DRAWN)],
+    [
+        ("model.width=4", "optimizer=adam", *EVERYTHING),
+        ("model=ncsn", "model.width=4", "optimizer=sgd"),
+        (*UNET, *DRAWN, "optimizer=sgd"),
+    ],
     ids=["ncsnv2", "ncsn", "unet"],
 )
+@pytest.mark.usefixtures("as_on_cuda")
 def test_a_training_step_waits_for_nothing(watch: Watch, changes: tuple[str, ...]) -> None:
-    config = experiment("optimizer=sgd", "ema=none", *changes)
+    config = experiment("ema=none", *changes)
     state = state_of(config, Runtime(device=CPU, threads=1))
     state.network.to(META)
     step = TrainingStep(state, (0, 16))

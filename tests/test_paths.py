@@ -28,9 +28,7 @@ def refused_or_parsed(parse: Callable[[str], Path | str], text: str) -> tuple[st
 @example(text="x" * 256)
 @example(text="é" * 128)
 @example(text="x/" * 5_000)
-def test_any_text_is_a_path_that_can_be_looked_at_or_one_printable_line(
-    text: str, parse: Callable[[str], Path | str], tmp_path: Path
-) -> None:
+def test_any_text_is_a_path_or_one_clear_line(text: str, parse: Callable[[str], Path | str], tmp_path: Path) -> None:
     with contextlib.chdir(tmp_path):
         refusal, found = refused_or_parsed(parse, text)
         if refusal is not None:
@@ -57,9 +55,7 @@ def test_a_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert checked_path("a/~") == Path("a/~")
 
 
-def test_a_bare_name_may_be_that_of_something_that_can_not_be_reached(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_bare_name_may_be_of_something_out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").symlink_to("digits")
     assert checked_name_or_path("digits") == "digits"
@@ -67,9 +63,7 @@ def test_a_bare_name_may_be_that_of_something_that_can_not_be_reached(
         checked_name_or_path("./digits")
 
 
-def test_an_option_goes_before_a_variable_and_that_before_the_default(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_option_goes_before_a_variable_and_a_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NCSNX_SOMETHING", "variable")
     assert folder_of("option", "NCSNX_SOMETHING", "default") == Path("option")

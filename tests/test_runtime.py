@@ -39,9 +39,7 @@ def test_a_trained_network_runs_in_the_experiments_precision_or_the_chosen_one()
     assert chosen.facts()["precision"] == "bf16"
 
 
-def test_processors_are_told_apart_by_their_name_and_instructions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processors_are_told_apart_by_name_and_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = tmp_path / "cpuinfo"
     monkeypatch.setattr(runtime, "_CPU_FACTS", facts)
     capability = torch.backends.cpu.get_cpu_capability()

@@ -99,8 +99,7 @@ def place(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ncsnx(toy: Path, folder: Path, *words: str) -> str:
     """Standard output of the command, run as a process."""
-    outcome = run_process(folder, *words, python_path=(toy,))
-    assert outcome.code == 0, outcome.err
+    outcome = run_process(folder, *words, python_path=(toy,)).done()
     return outcome.out
 
 

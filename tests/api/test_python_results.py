@@ -128,6 +128,9 @@ def test_images_are_a_tensor_that_shows_itself(trained: TrainedRun) -> None:
     assert shown is not None
     assert 'alt="5 images of 1×8×8"' in shown
     assert images[:0]._repr_html_() is None
+    for size in ("16", (16,), (0, 8), (8, 16_385), (16, 24.0)):
+        with pytest.raises(UsageError, match=r"^size (must be an int or two ints|.*: expected a number of pixels, or)"):
+            ncsnx.draw(model, n=1, size=size)  # type: ignore[arg-type]
     assert "EMA weights" in model._repr_html_()
 
 
@@ -153,9 +156,7 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainedRun, caplog: pytes
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),
 )
-def test_a_mistake_is_named_by_its_argument(
-    function: Any, wrong: dict[str, Any], message: str, trained: TrainedRun
-) -> None:
+def test_a_mistake_names_its_argument(function: Any, wrong: dict[str, Any], message: str, trained: TrainedRun) -> None:
     before = sorted(trained.run.path.rglob("*"))
     with pytest.raises(ncsnx.NcsnxError, match=message):
         function(trained.run, **wrong)

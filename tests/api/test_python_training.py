@@ -118,9 +118,7 @@ def test_a_thread_that_cannot_handle_signals_trains_too(run: Run) -> None:
     ],
     ids=str,
 )
-def test_a_mistake_is_one_sentence_in_pythons_words_and_leaves_nothing(
-    wrong: dict[str, Any], message: str, here: Path
-) -> None:
+def test_a_mistake_is_one_sentence_and_leaves_nothing(wrong: dict[str, Any], message: str, here: Path) -> None:
     with pytest.raises(ncsnx.NcsnxError, match=message):
         ncsnx.train(**wrong)
     assert list(here.iterdir()) == []

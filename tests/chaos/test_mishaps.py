@@ -115,9 +115,7 @@ MISHAPS: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("mishap", MISHAPS)
-def test_data_that_vanish_end_the_run_with_a_checkpoint_and_with_them_it_resumes(
-    mishap: str, sources: Path, tmp_path: Path
-) -> None:
+def test_data_that_vanish_end_the_run_and_with_them_it_resumes(mishap: str, sources: Path, tmp_path: Path) -> None:
     source, happen, options = MISHAPS[mishap]
     run, command = tmp_path / "runs/run", [*train(source), *options]
     bring(sources, source, tmp_path)
@@ -189,9 +187,7 @@ ncsnx.console.messages.datetime = ncsnx.storage.process.datetime = Wrong
 
 
 @pytest.mark.parametrize("back_s", [86_400, 1])
-def test_a_clock_that_jumps_back_changes_no_bit(
-    back_s: int, chance: random.Random, undisturbed: Path, tmp_path: Path
-) -> None:
+def test_a_jumping_clock_changes_no_bit(back_s: int, chance: random.Random, undisturbed: Path, tmp_path: Path) -> None:
     """TensorBoard's curve may lack a segment, since it orders its files by the times in their names."""
     run = tmp_path / "runs/digits"
     with start(*LONG, folder=tmp_path) as process:

@@ -18,9 +18,7 @@ CURVES = ("loss/training_raw", "loss/held_out_ema")
 
 def finish(*command: str, folder: Path, prelude: str = "") -> Result:
     """Runs `ncsnx COMMAND` as a process, which must succeed."""
-    result = attempt(*command, folder=folder, prelude=prelude)
-    assert result.code == 0, result.err
-    return result
+    return attempt(*command, folder=folder, prelude=prelude).done()
 
 
 def half_written(place: Path) -> set[str]:

@@ -1,6 +1,7 @@
 """Runs ncsnx as people do: in this process, which is fast, or in one of its own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,11 @@ def run(*arguments: str) -> Result:
     if ended.exception is not None and not isinstance(ended.exception, SystemExit):
         raise ended.exception
     return Result(ended.exit_code, ended.stdout, ended.stderr)
+
+
+def rows(text: str) -> dict[str, str]:
+    """The lines of a table of two columns."""
+    return dict(re.split(" {2,}", line, maxsplit=1) for line in text.splitlines())
 
 
 def run_process(folder: Path, *arguments: str, python_path: tuple[Path, ...] = ()) -> Result:

@@ -13,8 +13,7 @@ def draw(folder: Path, *words: str, out: str = "out") -> Result:
 
 
 def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:
-    result = draw(folder, *words, out=out)
-    assert result.code == 0, result.err
+    draw(folder, *words, out=out).done()
     return samples_in(folder / out).read("samples")
 
 

@@ -33,8 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = ["data=images", "data.root=pictures", "data.image_size=16", "data.patches=true", "data.held_out=0.25"]
     training = ["steps=3", "batch_size=4", "snapshots=none", "schedule=lognormal", "schedule.sigma_max=5"]
     words = [*data, "data.transform=rescaled", *MODEL, "model.normalization=pixel", *training, "checkpoint_every=3"]
-    result = command("train", "digits", *words, "--run", "photos", *CPU, folder=folder)
-    assert result.code == 0, result.err
+    command("train", "digits", *words, "--run", "photos", *CPU, folder=folder).done()
     with Image.open(folder / "pictures" / "0.png") as picture:
         picture.save(folder / "given.png")
         picture.reduce(2).crop((0, 0, 60, 17)).save(folder / "small.png")
@@ -57,8 +56,7 @@ def restored(folder: Path, *words: str, out: str = "out") -> Result:
 
 
 def images(folder: Path, *words: str, out: str = "out") -> Tensor:
-    result = restored(folder, *words, out=out)
-    assert result.code == 0, result.err
+    result = restored(folder, *words, out=out).done()
     assert "look at them" not in result.err
     return samples_in(folder / out).read("samples")
 
@@ -111,28 +109,14 @@ def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_di
         (["--denoise", "given.png", "--noise", "0"], "--denoise given.png: expected noise above 0, found 0"),
         (["--denoise", "given.png", "--noise", "some"], "--noise: expected a number or auto, found 'some'"),
         (["--denoise", "mask.png", "--noise", "0.1"], "mask.png is gray, and its noise is the same in all channels"),
-        (
-            ["--inpaint", "given.png", "--mask", "mask.png", "--noise", "auto"],
-            "expected a number; --denoise can estimate",
-        ),
-        (
-            ["--denoise", "given.png", "--noise", "0.1", "sampler=ald"],
-            "doesn't follow the reverse diffusion of a noisy picture",
-        ),
-        (["--denoise", "given.png", "--noise", "0.1", "sampler=cas"], "doesn't follow the reverse diffusion"),
+        (["--inpaint", "given.png", "--mask", "mask.png", "--noise", "auto"], "expected a number; --denoise can"),
+        (["--denoise", "given.png", "--noise", "0.1", "sampler=ald"], "doesn't follow the reverse diffusion"),
         (["--denoise", "given.png", "--noise", "0.1", "sampler.eta=3"], "doesn't follow the reverse diffusion"),
-        (
-            ["--denoise", "given.png", "--noise", "0.1", "sampler.grid=levels"],
-            "doesn't begin at the noise of a picture",
-        ),
+        (["--denoise", "given.png", "--noise", "0.1", "sampler.grid=levels"], "doesn't begin at the noise of a pict"),
         (["--denoise", "given.png", "--noise", "30"], "--noise 30: this model knows noise from 0.005 to 2.5"),
-        (["--denoise", "given.png", "--noise", "1e-9"], "--noise 1e-09: this model knows noise from 0.005 to 2.5"),
         (["--denoise", "empty.npy", "--noise", "0.1"], "empty.npy: expected a picture of numbers, found 0×5×3"),
         (["--denoise", "flat.png", "--noise", "auto"], "--denoise flat.png: expected noise above 0, found"),
-        (
-            ["--super-resolve", "given.png", "--factor", "1000"],
-            "expected at most 89,478,485 pixels, found 37000×150000",
-        ),
+        (["--super-resolve", "given.png", "--factor", "1000"], "89,478,485 pixels, found 37000×150000"),
         (["--inpaint", "given.png", "--mask", "mask.png", "--tile", "2"], "--tile must be between 8 and 65,536"),
     ],
 )
@@ -149,8 +133,7 @@ def test_a_network_that_sees_whole_pictures_restores_them_whole(made: Path) -> N
     words = [*data, *MODEL, "steps=1", "batch_size=4", "snapshots=none", "checkpoint_every=1"]
     assert command("train", "digits", *words, "--run", "grouped", *CPU, folder=made).code == 0
     words = ["--super-resolve", "small.png", "--factor", "2", "--quick", "sampler.steps=2", *CPU]
-    result = command("restore", "grouped", *words, "--out", "grouped", folder=made)
-    assert result.code == 0, result.err
+    result = command("restore", "grouped", *words, "--out", "grouped", folder=made).done()
     assert "look at them before you rely on them" in result.err
     result = command("restore", "grouped", *words, "--tile", "64", "--out", "refused", folder=made)
     assert "--tile: UNetNetwork depends on all of an image" in result.err
@@ -166,12 +149,10 @@ def test_an_estimate_of_white_noise_is_near_it(tmp_path: Path) -> None:
 
 
 def test_a_model_comes_along_unless_a_run_has_its_name(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = command("export", "photos", "--half", "--out", "shipped/along", "--grid", "0", *CPU, folder=made)
-    assert result.code == 0, result.err
+    command("export", "photos", "--half", "--out", "shipped/along", "--grid", "0", *CPU, folder=made).done()
     monkeypatch.setattr(selection, "_SHIPPED", made / "shipped")
     words = ["--denoise", "given.png", "--noise", "0.1", "--quick", "sampler.steps=2", "--out"]
-    result = command("restore", "along", *words, "a", *CPU, folder=made)
-    assert result.code == 0, result.err
+    command("restore", "along", *words, "a", *CPU, folder=made).done()
     assert json.loads((made / "a" / "protocol.json").read_text())["weights"] == "ema"
     rounded, exact = ncsnx.load("along", runs=made / "runs"), ncsnx.load("photos", runs=made / "runs")
     x = torch.rand((1, 3, 16, 16), generator=torch.Generator().manual_seed(0))

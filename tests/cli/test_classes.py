@@ -25,16 +25,16 @@ from tests.spaces import state_of
 
 TINY = (
     *("digits_edm", "model.width=8", "model.multipliers=1,2", "model.blocks=1", "model.classes=10", "steps=40"),
-    *("checkpoint_every=40", "snapshots.n=20", "batch_size=16", "sampler.steps=3", "--threads", "1"),
+    *("checkpoint_every=40", "snapshots=none", "batch_size=16", "sampler.steps=3", "--no-report", "--threads", "1"),
 )
+JUDGE = ("features.steps=30", "features.width=8")
 
 
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the run digits_edm, conditional on the ten digits."""
     folder = tmp_path_factory.mktemp("conditional")
-    trained = run("train", *TINY, "--runs", str(folder / "runs"))
-    assert trained.code == 0, trained.err
+    run("train", *TINY, "--runs", str(folder / "runs")).done()
     return folder
 
 
@@ -58,15 +58,6 @@ def test_images_take_the_classes_in_turn_and_are_the_same_alone_and_in_any_batch
 
 def _drawing(model: ncsnx.Model, *classes: str, guidance: float = 1.0) -> ncsnx.config.Heun:
     return ncsnx.config.Heun(steps=3, grid=model.sampler.grid, classes=classes, guidance=guidance)  # type: ignore[attr-defined]
-
-
-def test_guided_images_are_the_same_in_any_batch_and_others_than_unguided_ones(place: Path) -> None:
-    model = ncsnx.load("digits_edm")
-    guided = ncsnx.draw(model, n=7, sampler=_drawing(model, guidance=3.0))
-    assert torch.allclose(
-        guided, ncsnx.draw(model, n=7, batch_size=3, sampler=_drawing(model, guidance=3.0)), atol=1e-5
-    )
-    assert not torch.allclose(guided, ncsnx.draw(model, n=7, sampler=_drawing(model)), atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +88,7 @@ def test_classes_that_are_not_there_are_refused_in_one_sentence(place: Path, cha
         ("digits_edm", ["model.classes=10", "snapshots.sampler=heun", "snapshots.sampler.classes=99"], "found '99'"),
     ],
 )
-def test_training_refuses_classes_that_network_or_data_lack(
-    place: Path, experiment: str, changes: list[str], said: str
-) -> None:
+def test_training_refuses_classes_that_are_missing(place: Path, experiment: str, changes: list[str], said: str) -> None:
     refused = run("train", experiment, *changes, "steps=1", "--run", "another")
     assert refused.code == 2
     assert said in refused.err.replace("\n", " ")
@@ -107,24 +96,23 @@ def test_training_refuses_classes_that_network_or_data_lack(
 
 
 def test_a_score_tells_of_asked_classes_and_of_each_class(place: Path) -> None:
-    scored = run("fid", "digits_edm", "--range", "latest", "--n", "60", "--classes", "--json")
-    assert scored.code == 0, scored.err
+    scored = run("fid", "digits_edm", "--range", "latest", "--n", "60", "--classes", "--json", *JUDGE).done()
     (row,) = json.loads(scored.out)["rows"]
     assert 0 <= row["class_accuracy"] <= 1
     assert len(row["by_class"]) == 10
     assert "6 images each" in scored.err.replace("\n", " ")
-    few = run("fid", "digits_edm", "--range", "latest", "--n", "30", "--classes")
+    few = run("fid", "digits_edm", "--range", "latest", "--n", "30", "--classes", *JUDGE)
     assert few.code == 2
     assert "needs at least 4 images of each class, so --n 40 or more" in few.err.replace("\n", " ")
 
 
-def test_scores_of_other_classes_are_other_series_and_say_so(place: Path) -> None:
-    few = run("fid", "digits_edm", "--range", "latest", "--n", "20", "--classes", "sampler.classes=7,3", "--json")
-    other = run("fid", "digits_edm", "--range", "latest", "--n", "20", "--classes", "sampler.classes=3,7", "--json")
+def test_scores_of_some_classes_say_so_and_those_of_no_class_have_no_accuracy(place: Path) -> None:
+    words = ("fid", "digits_edm", "--range", "latest", "--n", "20", "--json", *JUDGE)
+    few, none = (run(*words, f"sampler.classes={classes}") for classes in ("7,3", "none"))
     assert "the images are of some classes, and the reference is of all" in few.err.replace("\n", " ")
-    (first, second) = (json.loads(found.out) for found in (few, other))
-    assert first["protocol"]["classes"] == [7, 3]
-    assert first["protocol"] != second["protocol"]
+    assert json.loads(few.out)["protocol"]["classes"] == [7, 3]
+    assert none.code == 0, none.err
+    assert "class_accuracy" not in none.out
 
 
 def test_another_sampler_draws_the_same_classes_and_a_restoration_any(place: Path) -> None:
@@ -149,17 +137,10 @@ def test_numbers_that_are_names_of_other_classes_are_names(place: Path) -> None:
         attrs.evolve(three, sampler=Heun(classes=("0",))).require_classes()
 
 
-def test_images_of_no_class_have_no_asked_class(place: Path) -> None:
-    scored = run("fid", "digits_edm", "--range", "latest", "--n", "20", "sampler.classes=none", "--json")
-    assert scored.code == 0, scored.err
-    assert "class_accuracy" not in scored.out
-
-
 @pytest.mark.parametrize("measure", ["loss", "likelihood"])
-def test_losses_and_likelihoods_are_of_images_in_their_own_class(
-    measure: str, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = ["--range", "latest", "--json", *(["--n", "3"] if measure == "likelihood" else ["--passes", "1"])]
+def test_losses_and_likelihoods_are_of_own_classes(measure: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = ["--range", "latest", "--json"]
+    few += ["--n", "2", "--tolerance", "0.1"] if measure == "likelihood" else ["--passes", "1"]
 
     def score() -> float:
         Path("runs/digits_edm/measurements.jsonl").unlink(missing_ok=True)

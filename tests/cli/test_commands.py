@@ -48,8 +48,7 @@ def test_help_has_the_commands_of_packages_which_no_command_of_ncsnx_imports(toy
     install(
         here / "site", "broken", "[ncsnx.commands]\nbad = bad_command\n", {"bad_command.py": "raise OSError('no')\n"}
     )
-    shown = run_process(here, "--help", python_path=(here / "site", toy))
-    assert shown.code == 0
+    shown = run_process(here, "--help", python_path=(here / "site", toy)).done()
     row = r"│ steps +List the steps of a run's checkpoints, one per line\. +│"
     assert re.search(rf"─ Installed packages ─.*\n{row}", shown.out)
     assert "broken" in shown.err

@@ -30,8 +30,7 @@ def compared(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run whose latest checkpoint was compared."""
     folder = tmp_path_factory.mktemp("compared")
     shutil.copytree(trained, folder, dirs_exist_ok=True)
-    result = command("compare", "digits", *SMALL, folder=folder)
-    assert result.code == 0, result.err
+    result = command("compare", "digits", *SMALL, folder=folder).done()
     assert "6 settings\n12 trials\n" in result.err
     return folder
 
@@ -46,8 +45,7 @@ def write(folder: Path, changed: list[dict[str, Any]]) -> None:
 
 def test_json_has_a_row_for_each_setting_and_nothing_is_measured_twice(compared: Path) -> None:
     before = lines(compared)
-    result = command("compare", "digits", *SMALL, "--json", folder=compared)
-    assert result.code == 0, result.err
+    result = command("compare", "digits", *SMALL, "--json", folder=compared).done()
     assert "12 trials already measured" in result.err
     assert lines(compared) == before
     shown = json.loads(result.out)
@@ -71,8 +69,7 @@ def test_json_has_a_row_for_each_setting_and_nothing_is_measured_twice(compared:
 def test_the_recommendation_is_what_fast_means_in_sample_and_fid(hopeless: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(hopeless, tmp_path / "work"))
     script(folder, lambda row: sound(row) | ({"score": 5.0} if row["sampler"].get("order") == 1 else {}), fresh=True)
-    sampled = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=folder)
-    assert sampled.code == 0, sampled.err
+    sampled = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=folder).done()
     assert "sampler=fast: sampler=cas " in sampled.err
     said = (
         "sampler.order=1, found on step 12: measured no worse than the run's own sampler with fresh seeds: distance 10"
@@ -81,8 +78,7 @@ def test_the_recommendation_is_what_fast_means_in_sample_and_fid(hopeless: Path,
     assert "sampler=cas with order=1 and eta=1 gives Gaussian data 50 % of its variance" in sampled.err
     (protocol,) = Run(folder / RUN).samples.glob("*/protocol.json")
     assert json.loads(protocol.read_text())["sampler"]["order"] == 1
-    first = command("fid", "digits", "--n", "20", *JUDGE, *CPU, "sampler=fast", folder=folder)
-    assert first.code == 0, first.err
+    command("fid", "digits", "--n", "20", *JUDGE, *CPU, "sampler=fast", folder=folder).done()
     assert command("doctor", "digits", folder=folder).code == 0
 
 
@@ -126,8 +122,7 @@ def sound(row: dict[str, Any]) -> dict[str, Any]:
 def test_the_recommended_one_is_measured_again_with_fresh_seeds(hopeless: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(hopeless, tmp_path / "work"))
     script(folder, sound, fresh=True)
-    result = command("compare", "digits", *SMALL, folder=folder)
-    assert result.code == 0, result.err
+    result = command("compare", "digits", *SMALL, folder=folder).done()
     assert "what sampler=fast means: sampler=dpmpp sampler.steps=2" in result.err
     assert "measured no worse than the run's own sampler with fresh seeds: distance 12.050 ± 0.071, 0 %" in result.err
     assert "(chosen with other seeds, by its 7.050, as the fewest evaluations that measured no worse)" in result.err
@@ -182,15 +177,12 @@ def test_of_one_step_the_recommendation_of_the_most_images_stays(hopeless: Path,
     for one in better:
         one["values"]["score"] -= 3 * (one["subject"]["sampler"]["type"] == "cas")  # cas, where dpmpp was the nearest
     write(folder, [many, *better, protocol, *trials])
-    result = command("compare", "digits", *SMALL, folder=folder)
-    assert result.code == 0, result.err
+    result = command("compare", "digits", *SMALL, folder=folder).done()
     assert "another one was measured with more images: sampler=dpmpp" in result.err
     assert "sampler=fast still means sampler=cas" in result.err
 
 
-def test_fewer_seeds_than_the_own_samplers_recommend_nothing_until_they_are_measured(
-    hopeless: Path, tmp_path: Path
-) -> None:
+def test_fewer_seeds_than_the_own_samplers_recommend_nothing(hopeless: Path, tmp_path: Path) -> None:
     """The same happens after a comparison that was stopped before it measured the choice again."""
     folder = Path(shutil.copytree(hopeless, tmp_path / "work"))
     script(folder, sound)
@@ -204,8 +196,7 @@ def test_trials_of_a_sampler_whose_package_is_gone_are_left_out(compared: Path, 
     write(
         folder, [protocol, *trials, {**trials[0], "subject": subject, "values": {**trials[0]["values"], "score": 0.1}}]
     )
-    result = command("compare", "digits", *SMALL, "--json", folder=folder)
-    assert result.code == 0, result.err
+    result = command("compare", "digits", *SMALL, "--json", folder=folder).done()
     assert "gone" not in {row["sampler"]["type"] for row in json.loads(result.out)["rows"]}
     assert command("report", "digits", folder=folder).code == 0
     assert command("doctor", "digits", folder=folder).code == 0
@@ -218,8 +209,7 @@ def test_what_a_trial_that_diverged_took_is_left_open_where_nobody_knows_it(comp
     subject = {**trials[0]["subject"], "sampler": unstructure(ProbabilityFlowODE())}
     trials += [{**trials[0], "values": diverged, "subject": {**subject, "seed": seed}} for seed in (0, 1)]
     write(folder, [protocol, *trials])
-    result = command("compare", "digits", *SMALL, "--json", folder=folder)
-    assert result.code == 0, result.err
+    result = command("compare", "digits", *SMALL, "--json", folder=folder).done()
     row = json.loads(result.out)["rows"][-1]
     assert (row["sampler"]["type"], row["broken"]) == ("ode", 1.0)
     assert [row[key] for key in ("score", "error", "evaluations", "seconds")] == [None] * 4

@@ -1,7 +1,6 @@
 """`ncsnx data`: packs, checks, shows and downloads data sets."""
 
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ncsnx.data.readers.packed import PackedFolder
-from tests.cli.command import run
+from tests.cli.command import rows, run
 from tests.training.tiny import command, damage, saved, training
 
 COUNT = 12
@@ -35,11 +34,6 @@ def pictures(folder: Path) -> None:
         Image.fromarray(values).save(kind / f"{number:02d}.png")
 
 
-def table(text: str) -> dict[str, str]:
-    """The lines of a table of two columns."""
-    return dict(re.split(" {2,}", line, maxsplit=1) for line in text.splitlines())
-
-
 def facts(*arguments: str) -> Any:
     outcome = run("data", *arguments, "--json", "--quiet")
     assert (outcome.code, outcome.err) == (0, "")
@@ -47,8 +41,7 @@ def facts(*arguments: str) -> Any:
 
 
 def test_a_folder_is_packed_checked_shown_and_read(place: Path) -> None:
-    packed = run("data", "pack", "pics", "--size", "16", "--out", "p.pack", "--held-out", "0.3", "--json")
-    assert packed.code == 0
+    packed = run("data", "pack", "pics", "--size", "16", "--out", "p.pack", "--held-out", "0.3", "--json").done()
     file = PackedFolder.open(place / "p.pack")
     header = file.record
     assert (header.count, header.channels, header.size) == (COUNT, 3, 16)
@@ -112,23 +105,22 @@ def test_the_numbers_of_the_digits_are_those_of_scikit_learn(here: Path) -> None
 def test_a_folder_is_shown_with_its_original_sizes_and_what_is_not_read(place: Path) -> None:
     (place / "pics" / "logo.svg").write_bytes(b"<svg/>")
     outcome = run("data", "show", "pics")
-    rows = table(outcome.out)
+    shown = rows(outcome.out)
     assert outcome.code == 0
-    assert (rows["data"], rows["shape"]) == ("pics", "3×21×21")
-    assert rows["labels"] == "cat: 6, dog: 6"
-    assert rows["files"] == "12 RGB; from 24×20 to 35×31 pixels; 0 gray"
-    assert rows["not read"] == "1 file was not read: 1 .svg"
+    assert (shown["data"], shown["shape"]) == ("pics", "3×21×21")
+    assert shown["labels"] == "cat: 6, dog: 6"
+    assert shown["files"] == "12 RGB; from 24×20 to 35×31 pixels; 0 gray"
+    assert shown["not read"] == "1 file was not read: 1 .svg"
     assert "contact sheet: pics-sheet.png" in outcome.err
 
 
 @pytest.mark.usefixtures("place")
 def test_patches_are_shown_with_their_number_and_scales() -> None:
-    rows = table(
-        run("data", "show", "digits", "data=images", "data.root=pics", "data.image_size=8", "data.patches=true").out
-    )
-    assert (rows["shape"], rows["patches"]) == ("3×8×8", "cut from these at scale 1")
+    words = ("data=images", "data.root=pics", "data.image_size=8", "data.patches=true")
+    shown = rows(run("data", "show", "digits", *words).out)
+    assert (shown["shape"], shown["patches"]) == ("3×8×8", "cut from these at scale 1")
     fits = sum((20 + number) // 8 * ((24 + number) // 8) for number in range(COUNT))
-    assert int(rows["training images"]) + int(rows["held out"]) == fits
+    assert int(shown["training images"]) + int(shown["held out"]) == fits
 
 
 def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: Path) -> None:

@@ -1,23 +1,18 @@
 """`ncsnx doctor` and retention as people meet them: on runs that were really trained."""
 
-import json
 import os
 from pathlib import Path
 
 from ncsnx.runs.folder import Run
 from ncsnx.runs.writer_lock import writer_lock
 from tests.runs.kept import tree
-from tests.training.tiny import command, damage, saved, steps_of, training
+from tests.training.tiny import command, saved, steps_of, training
 
 KEEP = ("retention.keep_last=2", "snapshots=none")
 
 
 def run_in(workplace: Path) -> Path:
     return workplace / "runs/digits"
-
-
-def checkpoint(run: Path, step: int) -> Path:
-    return run / f"checkpoints/step-{step:08d}"
 
 
 def test_a_trained_run_is_sound_and_nothing_is_changed(workplace: Path) -> None:
@@ -31,21 +26,6 @@ def test_a_trained_run_is_sound_and_nothing_is_changed(workplace: Path) -> None:
     assert tree(workplace) == before
 
 
-def test_damaged_checkpoints_are_named(workplace: Path) -> None:
-    run = run_in(workplace)
-    damage(checkpoint(run, 12) / "model.safetensors")
-    damage(checkpoint(run, 4) / "ema.safetensors")
-    result = command("doctor", "digits", "--json", folder=workplace)
-    found = json.loads(result.out)
-    assert (found["sound"], found["writer"], found["verified"]["checkpoints"]) == (False, None, 3)
-    assert [one["path"][-13:] for one in found["findings"]] == ["step-00000012", "step-00000004"]
-    for unsound in found["findings"]:
-        assert "safetensors is damaged" in unsound["what"]
-        assert unsound["kind"] == "unsound"
-    assert result.code == 1
-    assert "runs/digits is not sound: 2 findings" in result.err
-
-
 def test_while_a_trainer_runs_it_is_named_and_its_files_are_no_debris(workplace: Path) -> None:
     (run_in(workplace) / "checkpoints/.step-00000016.tmp-9-0a1b2c3d").mkdir()
     with writer_lock(Run(run_in(workplace))):
@@ -56,8 +36,7 @@ def test_while_a_trainer_runs_it_is_named_and_its_files_are_no_debris(workplace:
 
 
 def test_retention_is_followed_and_changes_no_weight(trained: Path, tmp_path: Path) -> None:
-    result = command(*training(*KEEP), folder=tmp_path)
-    assert result.code == 0
+    result = command(*training(*KEEP), folder=tmp_path).done()
     run = run_in(tmp_path)
     assert steps_of(run) == [8, 12]
     assert "retention removed the checkpoint of step 4" in result.err

@@ -42,8 +42,7 @@ def fid(folder: Path, *words: str, run: str = "digits") -> Result:
 
 def printed(folder: Path, *words: str, run: str = "digits") -> dict[str, Any]:
     """The JSON that the command prints."""
-    result = fid(folder, "--json", *words, run=run)
-    assert result.code == 0, result.err
+    result = fid(folder, "--json", *words, run=run).done()
     return dict(json.loads(result.out))
 
 
@@ -145,9 +144,7 @@ def test_a_second_call_measures_nothing_and_shows_a_perfect_model_beside_the_sco
 
 
 @pytest.mark.slow
-def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_tolerance_in_the_caption(
-    workplace: Path,
-) -> None:
+def test_what_an_adaptive_solver_took_is_in_the_row_and_its_tolerance_in_the_caption(workplace: Path) -> None:
     words = ("--n", "12", "--batch-size", "6", "sampler=ode", "sampler.steps=2", "sampler.tolerance=0.05")
     shown = json.loads(fid(workplace, "--range", "latest", *words, "--json").out)
     (row,) = shown["rows"]
@@ -159,8 +156,7 @@ def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_toleran
 
 def test_best_is_what_the_sweep_says_and_sample_names_it(swept: Path, workplace: Path) -> None:
     best = min(rows(swept), key=lambda row: float(row["score"]))
-    result = command("sample", "digits", "--ckpt", "best", "--n", "1", "--out", "out", *CPU, folder=workplace)
-    assert result.code == 0
+    result = command("sample", "digits", "--ckpt", "best", "--n", "1", "--out", "out", *CPU, folder=workplace).done()
     assert f"best: step {best['step']}, FD (digits classifier " in result.err
     assert json.loads((workplace / "out" / "protocol.json").read_text())["step"] == best["step"]
     assert [row["step"] for row in rows(workplace, "--range", "best")] == [best["step"]]
@@ -240,8 +236,7 @@ def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monke
         raise NcsnxError("cannot write .lock: Read-only file system")
 
     monkeypatch.setattr(measure, "folder_lock", refused)
-    result = fid(workplace)
-    assert result.code == 0
+    result = fid(workplace).done()
     assert "best" in result.out
     assert "warning: cannot write .lock: Read-only file system" in result.err
 

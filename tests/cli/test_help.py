@@ -27,8 +27,7 @@ COMMANDS = commands(BUILT, BUILT.context_class(BUILT, info_name="ncsnx"))
 @pytest.mark.parametrize("words", COMMANDS)
 def test_help_fits_80_columns_and_explains_every_parameter(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    shown = run(*words.split()[1:], "--help")
-    assert shown.code == 0
+    shown = run(*words.split()[1:], "--help").done()
     assert max(map(len, shown.out.splitlines())) <= 80
     parameters = [one for one in COMMANDS[words].params if not one.hidden]
     assert all(re.match(r"[A-Za-z0-9.]", one.help) and one.help.endswith((".", ")")) for one in parameters)

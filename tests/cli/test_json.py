@@ -102,8 +102,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_the_keys_of_the_json_of_a_command_stay(name: str, folder: Path) -> None:
-    result = command(*name.split(), *CALLS[name], "--json", folder=folder)
-    assert result.code == 0, result.err
+    result = command(*name.split(), *CALLS[name], "--json", folder=folder).done()
     assert sorted(set(keys(json.loads(result.out)))) == json.loads(GOLDEN.read_text())[name]
 
 

@@ -148,8 +148,7 @@ def test_a_run_is_shown_though_its_file_and_its_folder_of_experiments_are_broken
 
 
 def test_diff_names_what_differs_and_whether_it_changes_the_weights(own: Path, unfinished: Run) -> None:
-    outcome = run("diff", "own", "runs/first")
-    assert outcome.code == 0
+    outcome = run("diff", "own", "runs/first").done()
     rows = table(outcome.out)
     assert rows["field"] == ["own", "runs/first", "identity"]
     assert rows["name"] == ["own", "minimal"]

@@ -36,8 +36,7 @@ def searched(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run whose samples' neighbors were looked for. Not to be changed."""
     folder = tmp_path_factory.mktemp("searched")
     shutil.copytree(trained, folder, dirs_exist_ok=True)
-    result = neighbors(folder, *SMALL)
-    assert result.code == 0, result.err
+    neighbors(folder, *SMALL).done()
     return folder
 
 
@@ -141,8 +140,7 @@ def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: 
 
 def test_mirror_images_a_sampler_and_a_checkpoint_are_those_that_are_asked_for(workplace: Path) -> None:
     words = ("sampler=dpmpp", "sampler.steps=2", "--ckpt", "8", "--features", "none", "--n", "9", "--held-out", "20")
-    result = neighbors(workplace, *words, "--flips", "--seed", "3", *CPU)
-    assert result.code == 0, result.err
+    result = neighbors(workplace, *words, "--flips", "--seed", "3", *CPU).done()
     assert "1,498 training images and their mirror images" in result.err
     assert {row["flipped"] for row in table(workplace)} == {"0", "1"}
     found, protocol = results(workplace), protocol_of(workplace)
@@ -158,8 +156,7 @@ def test_without_held_out_images_the_neighbors_alone_are_shown(tmp_path: Path) -
     assert command(*training(*data, "steps=1", "snapshots=none"), folder=tmp_path).code == 0
     few = ("--n", "2", "--features", "none", *CPU)
     assert "--k 50: the data set has 20 training images" in error(neighbors(tmp_path, *few, "--k", "50"))
-    result = neighbors(tmp_path, *few)
-    assert result.code == 0, result.err
+    result = neighbors(tmp_path, *few).done()
     assert "the data set has no held-out images to compare with, so look at the grid" in result.err
     assert results(tmp_path)["verdict"] is None
 
@@ -177,10 +174,8 @@ SEARCH = ("sampler=cas", "sampler.steps=60", "--n", "64", "--k", "3", "features.
 
 def judged(folder: Path, run: str, *data: str) -> dict[str, Any]:
     """Results of `ncsnx neighbors` for a model that is trained now."""
-    result = command("train", "digits", *data, *TRAINING, f"--run={run}", *CPU, folder=folder)
-    assert result.code == 0, result.err
-    result = command("neighbors", run, *SEARCH, "--features", "classifier", "--json", *CPU, folder=folder)
-    assert result.code == 0, result.err
+    result = command("train", "digits", *data, *TRAINING, f"--run={run}", *CPU, folder=folder).done()
+    result = command("neighbors", run, *SEARCH, "--features", "classifier", "--json", *CPU, folder=folder).done()
     found: dict[str, Any] = json.loads(result.out)
     return found
 

@@ -66,7 +66,9 @@ RUN_ALL = """
 import json, sys
 from typer.testing import CliRunner
 from ncsnx.cli import app
+from ncsnx.cli.completion import complete_field
 outcomes = [CliRunner().invoke(app, arguments) for arguments in json.load(sys.stdin)]
+assert dict(complete_field("optimizer=")).keys() >= {"optimizer=sgd"}
 assert "torch" not in sys.modules
 print(json.dumps([[outcome.exit_code, outcome.stdout, outcome.stderr] for outcome in outcomes]))
 """
@@ -95,32 +97,33 @@ def test_looking_and_mistyping_import_no_torch(first: Path, without_torch: Path)
         assert out == "", arguments
 
 
-@pytest.mark.parametrize(
-    ("code", "never"),
-    [
-        (
-            "from typer.testing import CliRunner\n"
-            "from ncsnx.cli import app\n"
-            "assert CliRunner().invoke(app, ['--help']).exit_code == 0",
-            {"ncsnx.config", "ncsnx.planning"},
-        ),
-        (
-            "from ncsnx.cli import app\napp(['list'], standalone_mode=False)",
-            {"ncsnx.runs.folder", "ncsnx.runs.exported", "filelock", "ncsnx.commands.show", "pydantic", "rich"},
-        ),
-        (
-            "import ncsnx, ncsnx.config, ncsnx.schedules.levels, ncsnx.cli, ncsnx.errors\n"
-            "from ncsnx.config.discovery import discover\n"
-            "assert len([r for source in discover() for r in source.file.registered]) == 15\n"
-            "assert ncsnx.Experiment and ncsnx.register and ncsnx.__version__",
-            {"torch", "numpy"},
-        ),
-    ],
-    ids=["help", "a list without runs", "the language and the package"],
+LEAST = """
+import sys
+from ncsnx.cli import app
+def imported(*names):
+    return {*names} & {*sys.modules}
+app(["list"], standalone_mode=False)
+assert not imported(
+    "ncsnx.runs.folder", "ncsnx.runs.exported", "filelock", "ncsnx.commands.show", "ncsnx.planning", "pydantic", "rich"
 )
-def test_what_is_not_needed_is_not_imported(code: str, never: set[str], here: Path) -> None:
+import ncsnx, ncsnx.config, ncsnx.schedules.levels, ncsnx.errors
+from ncsnx.config.discovery import discover
+assert len([r for source in discover() for r in source.file.registered]) == 15
+assert ncsnx.Experiment and ncsnx.register and ncsnx.__version__
+assert not imported("torch", "numpy")
+"""
+HELP = """
+import sys
+from ncsnx.cli import app
+assert app(["--help"], standalone_mode=False) == 0
+assert not {"ncsnx.config", "ncsnx.planning"} & {*sys.modules}
+"""
+
+
+@pytest.mark.parametrize("code", [HELP, LEAST], ids=["help", "a list without runs, the language and the package"])
+def test_what_is_not_needed_is_not_imported(code: str, here: Path) -> None:
     finished = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{code}\nassert not {never!r} & set(sys.modules)"],
+        [sys.executable, "-c", code],
         env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,

@@ -12,10 +12,7 @@ from ncsnx.cli import app
 from ncsnx.cli.running import typed_parameters
 from ncsnx.commands import values
 from ncsnx.commands.command import Parameter, built_in_commands, plugin_commands
-from ncsnx.runs.folder import Run
 from tests.cli.command import run
-from tests.config.examples import minimal, write_file
-from tests.spaces import space_of
 from tests.training.tiny import Result
 
 ODD = ("a\nb", "x" * 300, "~nobody-of-this-name/x", "a\ud800b", "a\0b", "", "./loop", "./file/x")
@@ -105,9 +102,7 @@ def test_whatever_names_a_place_is_checked_as_one() -> None:
 
 
 @pytest.mark.parametrize("word", PATHS, ids=lambda one: " ".join((*one.command, one.name)))
-def test_what_no_path_can_be_is_refused_in_one_line(
-    word: Word, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_no_path_can_be_is_one_line(word: Word, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for text in ODD:
         outcome = quick(capsys, *words(word, text))
         require_refused(outcome, place)
@@ -127,17 +122,3 @@ def test_variables_of_the_environment_are_read_in_the_same_way(
     assert f"{variable}: " in outcome.err
     monkeypatch.setenv(variable, "file")
     assert f"error: {variable}: 'file' is a file; give a folder" in run(*command.split()).err
-
-
-def test_the_home_is_expanded_wherever_a_path_is_taken(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = place / "home"
-    monkeypatch.setenv("HOME", str(home))
-    file = write_file(home / "mine.py")
-    assert run("show", "~/mine.py:mine").code == 0
-    Run.create(home / "runs", "one", minimal(), {}, None, "f" * 64, space_of(minimal().data))
-    assert "one" in run("list", "--runs=~/runs").out
-    assert "from      home/runs/one" in run("show", "~/runs/one").out
-    assert run("data", "pack", "digits", "--out=~/digits.pack", "--quiet").code == 0
-    packed = ("data=packed", "data.path=~/digits.pack", "data.image_size=8", "data.channels=1")
-    assert run("data", "check", str(file), *packed).code == 0
-    assert not (place / "~").exists()

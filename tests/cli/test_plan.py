@@ -17,8 +17,7 @@ def plan(*words: str) -> Result:
 
 
 def facts(*words: str) -> dict[str, Any]:
-    outcome = plan(*words, "--json", "--no-timing")
-    assert outcome.code == 0, outcome.err
+    outcome = plan(*words, "--json", "--no-timing").done()
     return dict(json.loads(outcome.out))
 
 

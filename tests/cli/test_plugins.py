@@ -85,8 +85,7 @@ def test_an_installed_experiment_is_listed_and_shown_with_its_file(here: Path, l
 
 
 def test_a_variant_of_a_plug_in_survives_the_round_trip_and_can_be_typed(here: Path, lion: Path) -> None:
-    changed = ncsnx(here, "show", "digits", "optimizer=lion", "optimizer.nesterov=true", "--json")
-    assert changed.code == 0
+    changed = ncsnx(here, "show", "digits", "optimizer=lion", "optimizer.nesterov=true", "--json").done()
     assert "plug-ins may print" in changed.err, "and it does not spoil the JSON"
     saved = json.loads(changed.out)
     assert saved["experiment"]["optimizer"]["nesterov"] is True
@@ -103,8 +102,7 @@ experiment = structure(saved, SavedExperiment).experiment
 assert (type(experiment.optimizer).__name__, identity(experiment)) == ("Lion", digest)
 register(experiment)
 """)
-    outcome = ncsnx(here, "show", "checks.py")
-    assert outcome.code == 0, outcome.err
+    ncsnx(here, "show", "checks.py").done()
 
 
 def test_a_run_records_the_package_that_it_needs_and_says_so_when_that_is_gone(here: Path, lion: Path) -> None:
@@ -153,11 +151,7 @@ BROKEN = {  # "#" is the number of the package
         "",
         "cannot be found: there is no such Python file",
     ),
-    "experiments that fail": (
-        "[ncsnx.experiments]\nbad# = bad#\n",
-        "1 / 0\n",
-        r"site/bad\d\.py:1: ZeroDivisionError",
-    ),
+    "experiments that fail": ("[ncsnx.experiments]\nbad# = bad#\n", "1 / 0\n", r"site/bad\d\.py:1: ZeroDivisionError"),
 }
 
 

@@ -25,8 +25,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         data = ("data=arrays", "data.path=digits.npy", "data.image_size=8,12", "data.high=16")
-        trained = run(*training(*data, "steps=2", "checkpoint_every=2", "snapshots=none"), "--run", "wide")
-        assert trained.code == 0, trained.err
+        trained = run(*training(*data, "steps=2", "checkpoint_every=2", "snapshots=none"), "--run", "wide").done()
         assert "arrays: 111 images of 1×8×12" in trained.err
     return folder
 
@@ -42,15 +41,13 @@ def shape_of(folder: str) -> list[int]:
 
 
 def test_samples_have_the_size_of_the_data_and_the_protocol_names_only_another(there: Path) -> None:
-    own = run("sample", "wide", "--n", "2", *QUICK, "--json")
-    assert own.code == 0, own.err
+    own = run("sample", "wide", "--n", "2", *QUICK, "--json").done()
     assert "size" not in json.loads(own.out)
     assert shape_of(json.loads(own.out)["folder"]) == [2, 1, 8, 12]
     same = run("sample", "wide", "--n", "2", "--size", "8,12", *QUICK, "--json")
     assert "already sampled" in same.err
     assert "trained on" not in same.err
-    other = run("sample", "wide", "--n", "2", "--size", "16,4", "--interpolate", "2", *QUICK, "--json")
-    assert other.code == 0, other.err
+    other = run("sample", "wide", "--n", "2", "--size", "16,4", "--interpolate", "2", *QUICK, "--json").done()
     assert "the images have 16×4 pixels, but the network was trained on 8×12" in other.err
     assert json.loads(other.out)["size"] == [16, 4]
     assert shape_of(json.loads(other.out)["folder"]) == [4, 1, 16, 4]
@@ -64,8 +61,7 @@ def test_pictures_of_another_size_are_restored(there: Path) -> None:
     refused = run(*task)
     assert refused.code == 1
     assert "two.png: expected a picture of 8×12 pixels (height × width), found 16×12" in refused.err
-    made = run(*task, "--size", "16,12", "--json")
-    assert made.code == 0, made.err
+    made = run(*task, "--size", "16,12", "--json").done()
     found = json.loads(made.out)
     assert shape_of(found["folder"]) == [2, 1, 16, 12]
     given = np.asarray(Image.open("two.png"))[:, :8]
@@ -95,10 +91,9 @@ def test_another_size_is_refused_in_one_line(there: Path, words: tuple[str, ...]
 def test_an_experiment_is_written_for_rectangles_and_its_commands_can_be_typed(there: Path) -> None:
     packed = run("data", "pack", "digits.npy", "--out", "digits.pack")
     assert "data.image_size=8,12" in packed.err
-    made = run(
+    run(
         "new", "narrow", "--from", "digits.pack", "--size", "8,10", "--no-timing", "--steps", "5", "--out", "made"
-    )
-    assert made.code == 0, made.err
+    ).done()
     text = (there / "made" / "narrow.py").read_text()
     assert "image_size=(8, 10)," in text
     assert "random_crop=(8, 12)," in text

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from ncsnx.runs.folder import Run
-from tests.cli.command import run
+from tests.cli.command import rows, run
+from tests.cli.test_plan import write_pictures
 from tests.config.examples import minimal
 from tests.spaces import space_of
 from tests.training.tiny import CPU, files
@@ -39,22 +39,8 @@ def place(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here
 
 
-def rows(text: str) -> dict[str, str]:
-    """The lines of a table of two columns."""
-    return dict(re.split(" {2,}", line, maxsplit=1) for line in text.splitlines())
-
-
-def pictures(folder: Path, count: int = 5) -> Path:
-    folder.mkdir(parents=True)
-    values = np.random.default_rng(0).integers(0, 256, (count, 6, 6, 3), dtype=np.uint8)
-    for number in range(count):
-        Image.fromarray(values[number]).save(folder / f"{number}.png")
-    return folder
-
-
 def test_a_reference_is_built_once_and_shown_with_what_a_perfect_model_would_score(place: Path) -> None:
-    built = run("reference", "digits", AS_THEY_ARE, *FEATURES)
-    assert built.code == 0
+    built = run("reference", "digits", AS_THEY_ARE, *FEATURES).done()
     shown = rows(built.out)
     assert shown["reference"] == "digits, training images (1,498)"
     assert (shown["images"], shown["dimensions"]) == ("1,498", "4")
@@ -66,24 +52,14 @@ def test_a_reference_is_built_once_and_shown_with_what_a_perfect_model_would_sco
     assert (place / shown["where"] / "reference.safetensors").is_file()
     assert "digits, training images: 1,498 images in" in built.err
 
+    held_out = ("--reference", "held-out", "--n", "50")
+    shown = rows(run("reference", "digits", AS_THEY_ARE, *FEATURES, *held_out).out)
+    assert shown["reference"] == "digits, held-out images (299)"
+    assert shown["perfect model"].endswith("(50 real images against the rest)")
+
     before = files(place / "cache")
     again = run("reference", "digits", AS_THEY_ARE, *FEATURES)
     assert (again.out, again.err, files(place / "cache")) == (built.out, "", before)
-
-
-def test_json_holds_the_facts_the_perfect_model_and_the_features(place: Path) -> None:
-    held_out = ("--reference", "held-out", "--n", "50")
-    outcome = run("reference", "digits", AS_THEY_ARE, *FEATURES, *held_out, "--json", "--quiet")
-    assert outcome.err == ""
-    found = json.loads(outcome.out)
-    expected = {"name": "digits, held-out images (299)", "kind": "split", "split": "held-out", "images": 299}
-    assert expected.items() <= found.items()
-    perfect = found["perfect_model"]
-    assert 0 < perfect["spread"] < perfect["score"]
-    assert (perfect["n"], perfect["drawn"], perfect["reference_images"]) == (50, 50, 299)
-    assert perfect["words"] == "50 real images against the rest"
-    features = found["features"]
-    assert (features["name"], features["dimensions"]) == (f"TorchScript net.pt {features['sha256'][:8]}", D)
 
 
 def test_a_run_has_the_reference_of_the_data_that_it_recorded(place: Path) -> None:
@@ -98,7 +74,8 @@ def test_a_run_has_the_reference_of_the_data_that_it_recorded(place: Path) -> No
 
 
 def test_a_folder_of_images_is_a_reference(place: Path) -> None:
-    folder = pictures(place / "pics [1].zip")
+    folder = place / "pics [1].zip"
+    write_pictures(folder, 5)
     outcome = run("reference", "digits", "--reference", "pics [1].zip", *FEATURES)
     assert run("reference", "./pics [1].zip", *FEATURES).out == outcome.out
     shown = rows(outcome.out)
@@ -126,7 +103,7 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
     ],
 )
 def test_what_was_typed_wrong_is_one_line(place: Path, words: list[str], complaint: str) -> None:
-    pictures(place / "pics")
+    write_pictures(place / "pics", 5)
     outcome = run("reference", *words, *FEATURES)
     assert (outcome.code, outcome.out, outcome.err.count("error: ")) == (2, "", 1)
     assert complaint in outcome.err

@@ -42,11 +42,9 @@ def trained_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_of_packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run, `digits`, of packed images with values from 0 to 16."""
     folder = tmp_path_factory.mktemp("packed")
-    packed = command("data", "pack", "digits", "--out", "d.pack", folder=folder)
-    assert packed.code == 0, packed.err
+    command("data", "pack", "digits", "--out", "d.pack", folder=folder).done()
     words = ("data=packed", "data.path=d.pack", "data.image_size=8", "data.channels=1", "steps=4")
-    trained = command(*training(*words), folder=folder)
-    assert trained.code == 0, trained.err
+    command(*training(*words), folder=folder).done()
     return folder
 
 
@@ -195,8 +193,7 @@ def recorded(folder: Path) -> dict[str, Any]:
 
 
 def test_psnrs_and_misfit_are_recorded_and_printed_as_json(place: Path) -> None:
-    result = draw(place, *WORDS, "--truth", "digits", "--n", "3", "--json")
-    assert result.code == 0, result.err
+    result = draw(place, *WORDS, "--truth", "digits", "--n", "3", "--json").done()
     record = recorded(place)
     assert json.loads(result.out)["agreement"] == record
     images = drawn(place, *WORDS, "--truth", "digits", "--n", "3")
@@ -217,8 +214,7 @@ def test_psnrs_and_misfit_are_recorded_and_printed_as_json(place: Path) -> None:
 
 def test_maps_and_calibration_stand_beside_the_samples(place: Path) -> None:
     words = (*WORDS, "--truth", "digits", "--n", "3")
-    result = draw(place, *words)
-    assert result.code == 0, result.err
+    result = draw(place, *words).done()
     lines = result.out.splitlines()
     assert lines[0].split() == ["central", "expected", "truths", "inside"]
     assert lines[1].split()[:4] == ["50", "%", "50.0", "%"]
@@ -250,8 +246,7 @@ def test_maps_and_calibration_stand_beside_the_samples(place: Path) -> None:
 
 def test_the_page_shows_calibration_and_damaged_maps_are_found(place: Path) -> None:
     words = (*WORDS, "--truth", "digits", "--n", "3", "sampler.steps=10", "--quiet", *CPU)
-    drawn = command("restore", "digits", *words, folder=place)
-    assert drawn.code == 0, drawn.err
+    command("restore", "digits", *words, folder=place).done()
     assert command("report", "digits", folder=place).code == 0
     page = (place / "runs/digits/report.html").read_text()
     assert all(words in page for words in ("Truths within the central part", "needs 39 alternatives", ", SSIM "))

@@ -70,8 +70,7 @@ def test_restore_takes_a_sampler_and_steps_that_reach_the_posterior_and_warns_of
     words = ("--inpaint", "digits/0.png", "--mask", "masks/0.png", "--n", "1", "--noise", "0.1", "--overwrite")
 
     def said(*more: str) -> tuple[dict[str, Any], str]:
-        result = draw(photos, *words, *more)
-        assert result.code == 0, result.err
+        result = draw(photos, *words, *more).done()
         return json.loads((photos / "out/protocol.json").read_text())["sampler"], result.err
 
     (default, warnings), (other, short), (few, too_few) = said(), said("sampler=dpmpp-sde"), said("sampler.steps=10")
@@ -158,9 +157,7 @@ def test_a_task_of_ones_own_is_registered_or_given_in_python(photos: Path, monke
     torch.testing.assert_close(images, again, atol=1e-3, rtol=0)
 
 
-def test_what_a_package_raises_is_one_line_and_another_operator_of_its_tag_is_another_protocol(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_package_raises_is_one_line_and_operators_differ(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
     def knows_a_row(path: Path, shape: tuple[int, int, int]) -> Task:

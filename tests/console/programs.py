@@ -42,11 +42,7 @@ def on_terminal(program: str, **extra: str) -> Shown:
     master, terminal = pty.openpty()
     before = termios.tcgetattr(terminal)
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env=environment(extra),
+        [sys.executable, "-c", program], stdin=terminal, stdout=terminal, stderr=terminal, env=environment(extra)
     )
     received: list[bytes] = []
     reader = threading.Thread(target=_read_all, args=(master, received))

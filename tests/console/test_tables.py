@@ -47,11 +47,7 @@ from ncsnx.results import Column
 columns = [Column("run"), Column("size", left_out=1), Column("age", left_out=2), Column("protocol")]
 table(Messages(), columns, [["width_128-lr_0.001", "22 MiB", "3 days", "classifier_of_the_digits.pt8"]])
 """
-    titles = {
-        "64": ["run", "size", "age", "protocol"],
-        "60": ["run", "age", "protocol"],
-        "40": ["run", "protocol"],
-    }
+    titles = {"64": ["run", "size", "age", "protocol"], "60": ["run", "age", "protocol"], "40": ["run", "protocol"]}
     for width, expected in titles.items():
         head, _, *rows = on_terminal(program, NO_COLOR="1", COLUMNS=width).text.splitlines()
         assert head.split() == expected

@@ -53,9 +53,7 @@ def together(splits: Splits) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", [".npy", ".safetensors"])
-def test_a_mapped_file_truncated_while_in_use_is_refused_and_a_removed_one_stays_readable(
-    tmp_path: Path, kind: str
-) -> None:
+def test_a_mapped_file_cut_while_in_use_is_refused_and_a_removed_one_is_read(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path / f"x{kind}", VALUES)
     splits = opened(path)
     whole = together(splits)
@@ -183,9 +181,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("shape", "fields", "message"), SHAPES)
-def test_a_mismatched_shape_is_refused_with_what_to_type(
-    tmp_path: Path, shape: tuple[int, ...], fields: dict[str, Any], message: str
-) -> None:
+def test_another_shape_is_refused(tmp_path: Path, shape: tuple[int, ...], fields: dict[str, Any], message: str) -> None:
     save_file({"images": np.zeros(shape, dtype=np.uint8)}, tmp_path / "x.safetensors")
     with pytest.raises(NcsnxError, match=message):
         opened(tmp_path / "x.safetensors", **fields)

@@ -201,9 +201,7 @@ def test_cifar10_is_read_pixel_by_pixel(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_mnist_is_read_pixel_by_pixel_whether_gzipped_or_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, data: Data
-) -> None:
+def test_mnist_is_read_pixel_by_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, data: Data) -> None:
     monkeypatch.chdir(tmp_path)
     fingerprints = []
     for gzipped in (True, False):
@@ -299,9 +297,7 @@ MISSING = [
 
 
 @pytest.mark.parametrize(("data", "way", "place"), MISSING)
-def test_missing_data_says_how_to_get_it_and_where_it_is_expected(
-    tmp_path: Path, data: Data, way: str, place: str
-) -> None:
+def test_missing_data_says_how_to_get_it_and_where_to(tmp_path: Path, data: Data, way: str, place: str) -> None:
     with pytest.raises(DataMissingError) as caught:
         open_data(data, tmp_path)
     message = str(caught.value)

@@ -98,9 +98,7 @@ def test_a_stop_or_a_broken_connection_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("changes", "reason"), [({"status": 403}, "403"), ({"files": {}}, "404")])
-def test_a_refusal_by_the_server_is_one_line_with_the_place_for_the_file(
-    tmp_path: Path, changes: dict[str, object], reason: str
-) -> None:
+def test_a_servers_refusal_names_the_place_for_it(tmp_path: Path, changes: dict[str, object], reason: str) -> None:
     with serving(server(**changes)) as served, pytest.raises(NcsnxError) as caught:
         get(served, tmp_path)
     message = str(caught.value)
@@ -136,9 +134,7 @@ def test_cifar10_is_downloaded_unpacked_and_read(tmp_path: Path) -> None:
             assert (folder / path.name).read_bytes() == path.read_bytes()
 
 
-def test_what_mnist_lacks_is_downloaded_as_torchvision_knows_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_mnist_lacks_is_downloaded_as_by_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mnist(tmp_path / "source")
     files = {path.name: path.read_bytes() for path in (tmp_path / "source").iterdir()}
     with serving(Server(files)) as served:

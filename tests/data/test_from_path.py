@@ -23,12 +23,6 @@ def described(path: Path, **said: Any) -> OwnData:
     return data_in(path, Reading(**said), Work())
 
 
-@pytest.fixture(autouse=True)
-def own_cache(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A separate cache, in the current folder."""
-    monkeypatch.setenv("NCSNX_CACHE", str(here / "cache"))
-
-
 def save_array(path: Path, values: Any) -> Path:
     np.save(path, values)
     return path
@@ -83,9 +77,7 @@ def test_gray_pictures_are_gray_in_any_mode(here: Path, kind: str, mode: str) ->
         (noise(9, 4, 4) > 127, (0, 1)),
     ],
 )
-def test_values_lie_in_the_usual_range_or_in_their_own(
-    here: Path, values: Any, expected: tuple[float, float] | None
-) -> None:
+def test_values_lie_in_a_usual_or_their_range(here: Path, values: Any, expected: tuple[float, float] | None) -> None:
     data = described(save_array(here / "x.npy", values))
     assert isinstance(data, Arrays)
     assert data.is_bounded == (expected is not None)  # floats outside the usual ranges are unbounded

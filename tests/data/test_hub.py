@@ -23,12 +23,6 @@ COUNT = 12
 MODES = ("RGB", "L", "RGBA")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of its own, for Arrow files made of Parquet."""
-    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
-
-
 def pictures(count: int = COUNT, seed: int = 0) -> list[bytes]:
     return [encoded(MODES[n % 3], (7, 6), "PNG", seed + n) for n in range(count)]
 
@@ -48,9 +42,7 @@ def whole(splits: Splits) -> dict[int, tuple[torch.Tensor, int]]:
 
 @pytest.mark.parametrize("form", ["saved", "saved alone", "parquet"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_picture_is_in_one_split_as_it_is_decoded_with_its_class(
-    tmp_path: Path, form: str, channels: int
-) -> None:
+def test_every_picture_is_in_one_split_with_its_class(tmp_path: Path, form: str, channels: int) -> None:
     written = pictures()
     write_hub(tmp_path / "set", form, train=written)
     splits = opened(tmp_path / "set", channels=channels, held_out=0.3, background="#0102ff")

@@ -73,9 +73,7 @@ def test_an_image_that_cant_be_read_is_tried_again() -> None:
         (IMAGE_BYTES * (TRAIN + HELD_OUT), (True, True)),
     ],
 )
-def test_splits_that_do_not_fit_are_unchanged_and_the_training_images_come_first(
-    budget: int, expected: tuple[bool, bool]
-) -> None:
+def test_splits_that_do_not_fit_stay_and_training_images_come_first(budget: int, expected: tuple[bool, bool]) -> None:
     original = source()
     kept = cache_in_memory(original, CPU, budget)
     assert tuple(isinstance(split, CachedImages) for split in (kept.train, kept.held_out)) == expected

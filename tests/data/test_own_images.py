@@ -122,9 +122,7 @@ def test_broken_pictures_are_refused_or_skipped_and_ids_stay(tmp_path: Path) -> 
     assert opened(tmp_path / "x", held_out=0.5).fingerprint == rest.fingerprint
 
 
-def test_a_path_is_looked_for_in_the_current_folder_then_in_the_data_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_is_looked_for_here_then_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(DataMissingError) as error:
@@ -163,9 +161,7 @@ def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
         assert (pixels - torch.tensor([200, 40, 90])[:, None, None]).abs().max() <= 6
 
 
-def test_heic_that_cannot_be_decoded_is_refused_with_what_to_type(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heic_without_a_decoder_is_refused_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it weren't installed
     save(tmp_path / "x" / "a.png")
     (tmp_path / "x" / "b.heic").write_bytes(b"?")
@@ -175,10 +171,7 @@ def test_heic_that_cannot_be_decoded_is_refused_with_what_to_type(
     assert "data.heic=false" in str(error.value)
 
 
-def test_unread_files_are_one_line_and_only_when_the_pictures_are_scanned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
+def test_unread_files_are_one_line_and_only_when_scanned(tmp_path: Path) -> None:
     for number in range(2):
         save(tmp_path / "x" / f"{number}.png", number)
     for name in ("a.svg", "sub/b.SVG", "c.mp4", "LICENSE", ".DS_Store", "Thumbs.db", "__MACOSX/b.svg", ".git/c.svg"):

@@ -72,9 +72,7 @@ def test_a_packed_folder_gives_the_packed_images(tmp_path: Path, folder: PackedF
         (Packed(path="a.pack", image_size=4, random_crop=6), r"3×6×6 as declared, .*random_crop=4"),
     ],
 )
-def test_a_wrong_declaration_is_refused_with_the_right_one(
-    tmp_path: Path, folder: PackedFolder, declared: Packed, found: str
-) -> None:
+def test_a_wrong_declaration_is_refused(tmp_path: Path, folder: PackedFolder, declared: Packed, found: str) -> None:
     with pytest.raises(NcsnxError, match=found):
         open_packed(declared, tmp_path)
 

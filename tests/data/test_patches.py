@@ -62,9 +62,7 @@ def corners(patch: Tensor, picture: NDArray[np.uint8]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(("channels", "scales"), [(3, (1.0,)), (1, (0.5, 1.0))])
-def test_patches_are_cut_from_the_pictures_of_their_split_at_each_scale(
-    tmp_path: Path, channels: int, scales: tuple[float, ...]
-) -> None:
+def test_patches_are_of_their_split_at_each_scale(tmp_path: Path, channels: int, scales: tuple[float, ...]) -> None:
     mixed(tmp_path / "x", 20, (25, 17))
     splits = opened(tmp_path / "x", channels=channels, scales=scales, held_out=0.3)
     train, held_out = patches(splits.train), patches(splits.held_out)

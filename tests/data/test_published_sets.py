@@ -103,9 +103,7 @@ def test_listed_pictures_that_are_missing_are_counted_and_the_first_is_named(tmp
         (lambda text: text.replace(" 2\n", " 1\n"), "none for 0 or 2"),
     ],
 )
-def test_a_malformed_list_of_celeba_is_refused_with_its_first_bad_line(
-    tmp_path: Path, change: Callable[[str], str], found: str
-) -> None:
+def test_a_malformed_list_of_celeba_is_refused(tmp_path: Path, change: Callable[[str], str], found: str) -> None:
     write_celeba(tmp_path / "celeba", packed=True)
     partition = tmp_path / "celeba" / "list_eval_partition.txt"
     partition.write_text(change(partition.read_text()))
@@ -130,13 +128,6 @@ def test_a_picture_smaller_than_the_crop_is_named(tmp_path: Path) -> None:
 
 EVERYTHING = torch.arange(len(LSUN_PICTURES))
 BEDROOM = LSUN(category="bedroom", image_size=16)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A separate cache for every test, so that none finds another's list of keys."""
-    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def opened(folder: Path, data: LSUN = BEDROOM, work: Work | None = None) -> Splits:
@@ -210,9 +201,7 @@ def test_a_truncated_list_is_replaced(tmp_path: Path, own_cache: Path, length: i
     ],
     ids=["empty", "foreign", "cut"],
 )
-def test_an_invalid_lmdb_is_one_line_and_never_kills_the_process(
-    tmp_path: Path, change: "type[bytes]", found: str
-) -> None:
+def test_an_invalid_lmdb_is_one_line_and_kills_nothing(tmp_path: Path, change: "type[bytes]", found: str) -> None:
     write_lsun(tmp_path / "lsun")
     path = tmp_path / "lsun" / "bedroom_val_lmdb" / "data.mdb"
     path.write_bytes(change(path.read_bytes()))

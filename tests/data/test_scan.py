@@ -18,11 +18,6 @@ from tests.data.watching import Watcher
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
-
-
 def with_broken_ones(root: Path, broken: int, sound: int = 8) -> ImageFiles:
     mixed(root, sound)
     root.mkdir(exist_ok=True)

@@ -70,9 +70,7 @@ def test_reading_keeps_the_values_and_measures_the_training_images_alone(tmp_pat
 
 
 @pytest.mark.parametrize(("shift", "window"), [(0.0, (-2.0, 2.0)), (100.0, (0.0, 2.0))])
-def test_the_window_begins_at_zero_for_data_without_negative_values(
-    tmp_path: Path, shift: float, window: tuple[float, float]
-) -> None:
+def test_the_window_begins_at_zero_for_positive_data(tmp_path: Path, shift: float, window: tuple[float, float]) -> None:
     values = np.random.default_rng(0).normal(size=(9, 4, 4)).astype("f4") + np.float32(shift)
     data, splits = opened(tmp_path, values, scale=2.0)
     assert values_space(data, splits, "x", SILENT).window == window
@@ -198,9 +196,7 @@ def test_a_declaration_that_does_not_suit_the_values_says_what_does(tmp_path: Pa
     assert one.value.hints[0].adds == "data.complex=false data.channels=1"
 
 
-def test_complex_values_are_declared_so_and_packed_ones_are_those_of_the_array(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_packed_complex_values_are_those_of_the_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("scans.npy", VALUES)
     assert data_in(Path("scans.npy"), Reading(), SILENT) == DATA

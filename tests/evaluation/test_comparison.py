@@ -151,10 +151,7 @@ def test_as_many_broken_images_as_chance_gives_are_no_more_than_none() -> None:
 def test_nothing_is_recommended_if_fresh_seeds_show_the_choice_to_be_unusable() -> None:
     verdict = chosen(own(14.0), row(OTHER, 10, 9.0, 0.0), row(GOOD, 10, 6.0, 0.0), again=[row(GOOD, 10, 8.0, 0.3)])
     assert verdict.found is None
-    assert again_of(verdict) == {
-        OWN: (14.0, "measured again: the run's own"),
-        GOOD: (8.0, "measured again: rejected"),
-    }
+    assert again_of(verdict) == {OWN: (14.0, "measured again: the run's own"), GOOD: (8.0, "measured again: rejected")}
     assert "sampler=cas breaks 30 % of its images with fresh seeds, the run's own sampler 0 %" in verdict.reason
 
 

@@ -160,9 +160,7 @@ def varied(experiment: Experiment) -> Iterator[tuple[str, Experiment]]:
     [(of_loss, is_in_loss), (of_likelihood, is_in_likelihood), (of_distance, is_in_distance)],
     ids=["loss", "likelihood", "fid"],
 )
-def test_facts_have_every_field_that_changes_what_a_number_means(
-    facts: Facts, is_fact: Callable[[str, Experiment], bool]
-) -> None:
+def test_facts_have_every_field_that_changes_a_number(facts: Facts, is_fact: Callable[[str, Experiment], bool]) -> None:
     seen = set[str]()
     for case, experiment in every_variant().items():
         if facts is of_likelihood and not experiment.model.any_sigma:
@@ -198,7 +196,8 @@ def test_a_measured_value_is_the_same_fact_as_a_declared_one(facts: Facts, case:
 
 
 def number_of(measure: str, facts: dict[str, Any], value: float) -> RunNumber:
-    return RunNumber(protocol=Protocol(measure=measure, facts=facts), value=value, facts={"measure": measure, **facts})
+    own = {"measure": measure, "number": value, **facts}
+    return RunNumber(protocol=Protocol(measure=measure, facts=facts), value=value, facts=own)
 
 
 def compared(facts: Facts, *words: str, seeds: int = 1, lacking: int | None = None) -> ComparedSettings:
@@ -239,6 +238,7 @@ def test_settings_of_one_protocol_have_one_table_and_its_best(facts: Facts, word
     found = compared(facts, words, "model.width=4,8")
     assert len(found.tables) == 1
     assert found.best is found.tables[0].rows[0]
+    assert "number" not in found.tables[0].protocol["loss"], "which is of each run its own"
 
 
 def test_a_setting_of_which_a_run_has_no_number_comes_last_and_is_not_the_best() -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config import NCSN, Digits, Experiment
+from ncsnx.config import NCSN, Digits
 from ncsnx.config.codec import identity
 from ncsnx.config.data_sets import Data, Transform
 from ncsnx.data import Preprocessing
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.held_out import HeldOutLoss
 from ncsnx.evaluation.likelihood import Likelihood
 from ncsnx.evaluation.measuring import choose
@@ -98,16 +98,12 @@ def test_the_probabilities_of_all_gray_levels_add_up_to_one(levels: int) -> None
     assert error < 0.01
 
 
-def subject(experiment: Experiment) -> Subject:
-    return Subject(step=8, weights_sha256="a", weights="ema", precision="fp32", identity=identity(experiment))
-
-
 def sweep(folder: Path, request: dict[str, Any] | None = None, **changes: Any) -> Likelihood:
     experiment = attrs.evolve(minimal(), **{"data": Digits()} | changes)
     return Likelihood(
         run=Run(folder),
         spec=ModelSpec.of(experiment, Space.of(experiment.data)),
-        subjects=(subject(experiment),),
+        subjects=(Subject(step=8, weights_sha256="a", weights="ema", precision="fp32", identity=identity(experiment)),),
         source=DataSource(data=experiment.data, folder=folder),
         runtime=Runtime.choose(device="cpu"),
         **(request or {}),
@@ -124,9 +120,7 @@ def sweep(folder: Path, request: dict[str, Any] | None = None, **changes: Any) -
         ({"tolerance": math.nan}, {}, "tolerance must be between"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(
-    asked: dict[str, Any], changes: dict[str, Any], told: str, tmp_path: Path
-) -> None:
+def test_what_has_no_bits_is_refused(asked: dict[str, Any], changes: dict[str, Any], told: str, tmp_path: Path) -> None:
     with pytest.raises(NcsnxError, match=told):
         sweep(tmp_path, asked, **changes)
 
@@ -138,12 +132,15 @@ def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -
     assert sweep(tmp_path, {"batch_size": 7}).place in folders
 
 
-def test_a_checkpoint_that_retention_removes_during_a_sweep_is_left_out_like_an_unsound_one(workplace: Path) -> None:
+def test_a_checkpoint_that_cannot_be_loaded_is_not_called_removed_unless_it_is(workplace: Path) -> None:
     run = Run(workplace / "runs" / "digits")
     source, runtime = DataSource.of_run(run, workplace), Runtime.choose(threads=1)
     subjects, _ = choose(run, select(run, "8"), SILENT, runtime)
     job = HeldOutLoss(run=run, spec=run.spec(), subjects=subjects, source=source, runtime=runtime)
     assert job.load(subjects[0])[0].checkpoint.step == 8
+    elsewhere = attrs.evolve(job, runtime=attrs.evolve(runtime, precision="tf32"))
+    with pytest.raises(UsageError, match="runs on CUDA only"):
+        elsewhere.load(subjects[0])
     shutil.rmtree(run.checkpoints / "step-00000008")
     with pytest.raises(UnsoundError, match="removed in the meantime"):
         job.load(subjects[0])

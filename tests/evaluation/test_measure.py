@@ -185,9 +185,7 @@ def test_an_interrupted_measurement_resumes_with_another_number_of_ranks(tmp_pat
 
 
 @pytest.mark.parametrize(("error", "world"), [(DivergedError, 2), (UnsoundError, 4)])
-def test_a_subject_that_fails_gives_the_message_of_one_rank(
-    tmp_path: Path, error: type[NcsnxError], world: int
-) -> None:
+def test_a_subject_that_fails_gives_one_ranks_message(tmp_path: Path, error: type[NcsnxError], world: int) -> None:
     fails = {"b": {24, 8, 16}, "d": {28}, "e": {0, 4}}
     alone = measured(Sums(folder=tmp_path / "alone", fails=fails, error=error), ALONE)
     assert alone.problems == ["b: images from 8 on", "d: images from 28 on", "e: images from 0 on"]

@@ -162,9 +162,7 @@ def brute_force(images: Tensor, training: Tensor, k: int, flips: bool) -> Neares
 
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("block", [3, 7, 1_000])
-def test_they_are_those_of_brute_force_whatever_the_blocks(
-    flips: bool, block: int, in_blocks: Callable[[int], None]
-) -> None:
+def test_they_are_those_of_brute_force(flips: bool, block: int, in_blocks: Callable[[int], None]) -> None:
     in_blocks(block)
     training, images = pictures(50, 3), pictures(13, 3, side=8).flip(-2)
     training[[4, 20, 33]] = images[2]  # three equal images, at distance 0
@@ -192,9 +190,7 @@ def test_features_are_compared_in_the_same_pass(in_blocks: Callable[[int], None]
     assert given.given == [17, 17, 17, 17, 17, 5]
 
 
-def test_no_more_distances_than_a_block_by_a_block_are_held(
-    monkeypatch: pytest.MonkeyPatch, in_blocks: Callable[[int], None]
-) -> None:
+def test_distances_of_one_block_are_held(monkeypatch: pytest.MonkeyPatch, in_blocks: Callable[[int], None]) -> None:
     in_blocks(8)
     held: list[int] = []
     original = Nearest.update
@@ -240,14 +236,10 @@ def test_pairs_with_ties_and_samples_below_the_nearest_twentieth_are_counted() -
 def test_the_probabilities_are_those_of_all_orders_alike() -> None:
     """Enumerates the positions of 8 held-out images among 16; the tail is below the nearest of them."""
     n = m = 8
-    found = []
-    for order in combinations(range(n + m), m):
-        samples = [place for place in range(n + m) if place not in order]
-        found.append(compared(torch.tensor(samples, dtype=torch.float64), torch.tensor(order, dtype=torch.float64)))
-        if len(found) == 300:
-            break
     orders = list(combinations(range(n + m), m))
-    for one in found[::30]:
+    for given in orders[:300:100]:
+        samples = [place for place in range(n + m) if place not in given]
+        one = compared(torch.tensor(samples, dtype=torch.float64), torch.tensor(given, dtype=torch.float64))
         tail = sum(order[0] >= one.near.value * n for order in orders) / len(orders)
         assert one.tail_probability == pytest.approx(tail, rel=1e-9)
         pairs = sum(_nearer(order) >= one.nearer for order in orders) / len(orders)
@@ -282,9 +274,7 @@ def kinds(n: int, m: int, copies: float = 0.0, farther: float = 0.0, trials: int
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "m", "copies", "passed"), [(64, 50, 0.24, 0.95), (64, 300, 0.19, 0.96)])
-def test_what_is_found_of_copies_and_of_a_perfect_model_is_what_the_readme_says(
-    n: int, m: int, copies: float, passed: float
-) -> None:
+def test_what_is_found_of_copies_is_what_the_readme_says(n: int, m: int, copies: float, passed: float) -> None:
     assert kinds(n, m, copies, farther=0.3)["memorizing"] / TRIALS > 0.9
     error = math.sqrt(passed * (1 - passed) / TRIALS)
     assert kinds(n, m)["no sign"] / TRIALS == pytest.approx(passed, abs=3 * error)

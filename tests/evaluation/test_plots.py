@@ -50,23 +50,14 @@ def test_a_plot_is_a_png_and_an_svg_with_text_as_text(tmp_path: Path) -> None:
     assert " ".join(shown).count("annealed Langevin") == 1
 
 
-@pytest.mark.parametrize("name", ["a $x_1$ & <b>", "tab\tbell\a 漢字 \u202e"])
-def test_names_of_any_kind_are_drawn_literally(tmp_path: Path, name: str) -> None:
+def test_names_of_any_kind_are_drawn_literally(tmp_path: Path) -> None:
+    name = "a $x_1$ & <b> tab\tbell\a 漢字 \u202e"
     shown = " ".join(scores(tmp_path, FALLING, title=name, metric=f"FD {name}", caption=name))
-    expected = re.sub("[\a\t\u202e]", " ", name).strip()
-    assert shown.count(expected) >= 3
+    assert shown.count(re.sub("[\a\t\u202e]", " ", name).strip()) >= 3
 
 
 @pytest.mark.parametrize(
-    ("values", "perfect"),
-    [
-        ([1.0], None),
-        ([0.0, 0.0], (0.0, 0.0)),
-        ([9.0, 3.0, -0.1], (0.01, 0.02)),
-        ([1e-9, 1e9], (0.01, 0.02)),
-        ([3.0] * 40, None),
-        ([1e25, 2e25], (0.0, 0.0)),
-    ],
+    ("values", "perfect"), [([0.0, 0.0], (0.0, 0.0)), ([9.0, 3.0, -0.1], (0.01, 0.02)), ([1e-9, 1e25] * 20, None)]
 )
 def test_any_scores_make_a_plot(tmp_path: Path, values: list[float], perfect: tuple[float, float] | None) -> None:
     shown = scores(tmp_path, values, error=0.5, perfect=perfect)
@@ -74,10 +65,8 @@ def test_any_scores_make_a_plot(tmp_path: Path, values: list[float], perfect: tu
     assert any(text.startswith("perfect model: ") for text in shown) == (perfect is not None)
 
 
-@pytest.mark.parametrize("checkpoints", [1, 40])
-def test_losses_are_drawn_over_steps_and_over_levels(tmp_path: Path, checkpoints: int) -> None:
-    values = [40.0 - place / 2 for place in range(checkpoints)]
-    plot_losses(tmp_path / "losses", rows(values), [50.0, 1.0, 0.01], title="digits", caption=CAPTION)
+def test_losses_are_drawn_over_steps_and_over_levels(tmp_path: Path) -> None:
+    plot_losses(tmp_path / "losses", rows(FALLING), [50.0, 1.0, 0.01], title="digits", caption=CAPTION)
     shown = texts(tmp_path / "losses.svg")
     assert {"mean held-out loss", "held-out loss per level", "noise level σ"} <= set(shown)
     assert "training steps" in shown

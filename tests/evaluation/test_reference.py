@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from PIL import Image
 from torch import Tensor
 
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
@@ -37,6 +36,7 @@ from ncsnx.features.real_images import DataSource
 from ncsnx.metrics.frechet import frechet_distance, frechet_distance_of_images
 from ncsnx.work import SILENT, Work
 from tests.data.miniature import write_cifar10
+from tests.data.pictures import save as save_picture
 from tests.data.watching import Watcher
 from tests.training.tiny import damage, files
 
@@ -79,18 +79,13 @@ def features_of(source: DataSource, wanted: str = "train") -> Tensor:
 
 def pictures(folder: Path, sizes: list[int]) -> Path:
     """Writes random square images with these sides."""
-    folder.mkdir()
-    generator = np.random.default_rng(1)
     for number, side in enumerate(sizes):
-        values = generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
-        Image.fromarray(values).save(folder / f"{number:03d}.png")
+        save_picture(folder / f"{number:03d}.png", number, (side, side))
     return folder
 
 
 @pytest.mark.parametrize(("wanted", "count", "words"), [("train", 1498, "training"), ("held-out", 299, "held-out")])
-def test_mean_and_covariance_are_those_of_the_clean_images_of_a_split(
-    tmp_path: Path, wanted: str, count: int, words: str
-) -> None:
+def test_mean_and_covariance_are_those_of_a_splits_images(tmp_path: Path, wanted: str, count: int, words: str) -> None:
     expected = features_of(digits(tmp_path), wanted).double().numpy()
     reference = opened(tmp_path, wanted)
     assert len(expected) == reference.count == count
@@ -125,9 +120,7 @@ def test_what_a_perfect_model_would_score_is_measured_once_for_each_number_of_im
     assert len(watcher.jobs) == 2
 
 
-def test_a_cache_that_cannot_be_written_to_costs_the_keeping_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_is_read_only_costs_the_keeping_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = opened(tmp_path, "held-out")
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     assert reference.perfect_model(50, Work()) is not None
@@ -178,9 +171,7 @@ def test_other_data_other_splits_and_other_features_have_references_of_their_own
 
 @pytest.mark.parametrize("name", ["reference.safetensors", "reference.json"])
 @pytest.mark.parametrize("harm", [damage, Path.unlink], ids=["damaged", "missing"])
-def test_a_damaged_reference_is_said_to_be_so_and_built_again(
-    tmp_path: Path, name: str, harm: Callable[[Path], None]
-) -> None:
+def test_a_damaged_reference_is_said_and_built_again(tmp_path: Path, name: str, harm: Callable[[Path], None]) -> None:
     first = opened(tmp_path, "held-out")
     before = files(first.path)
     harm(first.path / name)
@@ -298,12 +289,10 @@ def over_sets(measure: Callable[[torch.Generator], float]) -> tuple[float, float
 
 @pytest.mark.parametrize(
     ("n", "reference", "kept"),
-    # n of N/20, N/4, more than N/4, more than N; and N with few kept features
-    [(125, 2_500, None), (125, 500, None), (125, 187, None), (500, 187, None), (125, 625, 125), (1_000, 1_000, 200)],
+    # n of N/20 and more than N; and N with few kept features
+    [(125, 2_500, None), (500, 187, None), (1_000, 1_000, 200)],
 )
-def test_a_perfect_model_scores_what_new_images_of_the_distribution_score(
-    n: int, reference: int, kept: int | None
-) -> None:
+def test_a_perfect_model_scores_what_new_images_score(n: int, reference: int, kept: int | None) -> None:
     fresh, fresh_error = over_sets(lambda one: distance(images(one, n), images(one, reference)))
     found, found_error = over_sets(lambda one: measured(images(one, reference), n, kept).score)
     # four standard errors of the difference, and 4 % for terms in D/d beyond the formula
@@ -333,9 +322,7 @@ def test_the_spread_is_that_of_the_scores_of_perfect_models(n: int, reference: i
         (1_000, 5, 5, 2, "2 real images against the rest, scaled to 1,000 against 5 images"),
     ],
 )
-def test_as_many_are_drawn_as_leave_a_reference_and_it_is_said_where_these_are_fewer(
-    n: int, reference: int, kept: int, drawn: int, words: str
-) -> None:
+def test_as_many_are_drawn_as_leave_a_reference(n: int, reference: int, kept: int, drawn: int, words: str) -> None:
     assert images_to_draw(n, reference, kept) == drawn
     found = PerfectModel(score=9.7412, spread=0.1234, n=n, reference_images=reference, drawn=drawn, draws=5)
     assert str(found) == f"9.74 ± 0.12 ({words})"
@@ -431,9 +418,7 @@ def test_a_file_is_a_reference_without_images(tmp_path: Path) -> None:
         ({"sigma": COVARIANCE * 1j}, "sigma: expected real numbers .* found complex128"),
     ],
 )
-def test_arrays_that_are_no_statistics_of_these_features_are_refused(
-    tmp_path: Path, arrays: dict[str, Any], complaint: str
-) -> None:
+def test_arrays_that_are_no_statistics_are_refused(tmp_path: Path, arrays: dict[str, Any], complaint: str) -> None:
     with pytest.raises(NcsnxError, match=complaint) as error:
         read(save(tmp_path / "stats.npz", **arrays))
     assert re.search(r"stats\.npz(, array (mu|sigma))?: ", str(error.value))

@@ -220,7 +220,7 @@ def add(run: Run, measure: str, metric: str, values: dict[str, Any], n: int = 10
             Quantity("kernel_distance", "KD", identifier="kid"),
             Quantity("recall", identifier="recall", metric="precision-recall"),
             Quantity("evaluations"),
-        ),
+        )
     }.get(measure, (Quantity("score", metric, error="error", identifier=measure),))
     perfect = PerfectModel(score=1.25, spread=0.125, n=100, reference_images=1_000, drawn=100, draws=5)
     protocol = Protocol(

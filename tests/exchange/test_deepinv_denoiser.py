@@ -1,7 +1,6 @@
 """Denoisers of deepinv as models: the same images, by their address and by `Model.of`."""
 
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -9,19 +8,10 @@ import torch
 
 import ncsnx
 from ncsnx.exchange.sources import deepinv_denoiser
+from tests.exchange.test_published_files import Payload
 from tests.training.tiny import command
 
 deepinv = pytest.importorskip("deepinv")
-
-
-class Executed:
-    """Pickled as a call of eval."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __reduce__(self) -> Any:
-        return eval, (self.text,)
 
 
 @torch.no_grad()
@@ -29,8 +19,7 @@ def test_a_file_of_weights_gives_the_denoiser_s_images(tmp_path: Path) -> None:
     torch.manual_seed(0)
     denoiser = deepinv.models.FFDNet(img_channels=1, pretrained=None).eval()
     torch.save(denoiser.state_dict(), tmp_path / "ffdnet.pth")
-    result = command("import", f"deepinv:FFDNet={tmp_path / 'ffdnet.pth'}", "--run", "ffdnet", folder=tmp_path)
-    assert result.code == 0, result.err
+    result = command("import", f"deepinv:FFDNet={tmp_path / 'ffdnet.pth'}", "--run", "ffdnet", folder=tmp_path).done()
     assert "trained for noise of at most 0.294" in result.err
     model = ncsnx.load(tmp_path / "runs" / "ffdnet")
     y, sigma = torch.rand(3, 1, 16, 24), torch.tensor([0.02, 0.1, 0.29])
@@ -62,7 +51,7 @@ def test_mistakes_get_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     mark = tmp_path / "mark"
-    torch.save({"weight": Executed(f"open({str(mark)!r}, 'w')")}, tmp_path / "hostile.pth")
+    torch.save({"weight": Payload(eval, f"open({str(mark)!r}, 'w')")}, tmp_path / "hostile.pth")
     (tmp_path / "bad.pth").write_bytes(b"x" * 100)
     for address, told in (
         ("deepinv:DnCNN", "expected one of DRUNet, FFDNet, NCSNpp; in Python, ncsnx.Model.of takes any denoiser"),

@@ -50,8 +50,7 @@ def saved(folder: Path, scheduler: dict[str, Any], **changes: Any) -> Path:
 
 def imported(folder: Path) -> Model:
     """The model of a folder, by the command."""
-    result = command("import", str(folder), folder=folder.parent)
-    assert result.code == 0, result.err
+    command("import", str(folder), folder=folder.parent).done()
     return ncsnx.load(folder.parent / "runs" / folder.name)
 
 
@@ -172,14 +171,12 @@ def test_the_run_does_what_a_trained_one_does(folder: Path) -> None:
 def test_it_is_trained_further_at_its_own_noise_levels(folder: Path) -> None:
     model, here = imported(folder), folder.parent
     words = ("steps=2", "checkpoint_every=2", "batch_size=8", "snapshots=none", "--threads", "1")
-    result = command("train", "digits", "--from", "tiny", "--run", "tuned", *words, folder=here)
-    assert result.code == 0, result.err
+    command("train", "digits", "--from", "tiny", "--run", "tuned", *words, folder=here).done()
     tuned = Run(here / "runs" / "tuned").experiment()
     assert (tuned.model, tuned.data.transform) == (model.checkpoint.declared.model, "rescaled")
     loaded = ncsnx.load(here / "runs" / "tuned")
     assert (loaded.levels, loaded.sampler) == (model.levels, model.sampler)
-    typed = command("train", "digits", "--from", "tiny", "--run", "typed", "sampler=cas", *words, folder=here)
-    assert typed.code == 0, typed.err
+    command("train", "digits", "--from", "tiny", "--run", "typed", "sampler=cas", *words, folder=here).done()
     assert ncsnx.load(here / "runs" / "typed").sampler == ConsistentAnnealed()
 
 
@@ -224,8 +221,7 @@ def test_its_license_goes_with_it_and_its_export_is_the_same_model(folder: Path,
     first, second = ncsnx.load(here / "runs" / "known"), ncsnx.load(tmp_path / "out")
     assert ncsnx.draw(first, n=2, sampler=first.sampler).equal(ncsnx.draw(second, n=2, sampler=first.sampler))
     words = ("steps=1", "batch_size=8", "snapshots=none", "--threads", "1")
-    trained = command("train", "digits", "--from", str(tmp_path / "out"), "--run", "again", *words, folder=here)
-    assert trained.code == 0, trained.err
+    command("train", "digits", "--from", str(tmp_path / "out"), "--run", "again", *words, folder=here).done()
     assert ncsnx.load(here / "runs" / "again").checkpoint.license == "cc-by-nc-4.0"
 
 

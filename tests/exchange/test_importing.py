@@ -149,11 +149,8 @@ def test_weights_in_another_format_become_float32(own: tuple[Experiment, Path], 
     assert torch.equal(content.model["begin.weight"], before.bfloat16().float())
 
 
-@pytest.mark.parametrize("place", ["network", "EMA"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3])
-def test_wrong_numbers_are_refused_before_there_is_a_run(
-    place: str, value: float, own: tuple[Experiment, Path], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("place", "value"), [("network", float("nan")), ("EMA", float("inf")), ("network", 3)])
+def test_wrong_numbers_leave_no_run(place: str, value: float, own: tuple[Experiment, Path], tmp_path: Path) -> None:
     states: list[Any] = torch.load(own[1], weights_only=True)
     part = {"network": states[0], "EMA": states[4]}[place]
     name = list(part)[-1]

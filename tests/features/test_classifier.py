@@ -168,9 +168,7 @@ def test_images_without_labels_are_told_apart_by_clusters(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("labels", "message"), [("one class", "images of one class only"), ("too small", "at least 4×4 pixels, not 12×3")]
 )
-def test_data_that_cannot_be_classified_is_refused_and_leaves_nothing(
-    labels: str, message: str, tmp_path: Path
-) -> None:
+def test_data_that_cannot_be_classified_is_refused(labels: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(NcsnxError, match=f"{message}; use other features: features='inception'"):
         stripes(tmp_path, labels=labels)
     assert files(tmp_path) == {}

@@ -58,9 +58,7 @@ def test_features_are_the_layers_of_images_from_minus_1_to_1_and_logits_leave_th
     assert torch.equal(seen.logits, F.linear(features, stand_in.output.weight.detach()))
 
 
-def test_only_the_published_file_is_called_inception_and_another_gets_a_name_of_its_own_and_a_warning(
-    network_file: Path, tmp_path: Path
-) -> None:
+def test_only_the_published_file_is_called_inception_without_a_warning(network_file: Path, tmp_path: Path) -> None:
     warned: list[str] = []
     features = Inception(file=str(network_file))
     found = sha256(network_file)
@@ -112,9 +110,7 @@ def test_it_is_downloaded_once_and_then_found_in_the_cache(network_file: Path, t
         opened(tmp_path, server, network_file)
 
 
-def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_from(
-    tmp_path: Path, network_file: Path
-) -> None:
+def test_a_download_that_fails_leaves_nothing_and_says_where_to_get_it(tmp_path: Path, network_file: Path) -> None:
     page = Server({INCEPTION_FILE: b"<html>please log in</html>"})
     with serving(page), pytest.raises(NcsnxError, match="the received file has the sha256") as caught:
         opened(tmp_path, page, network_file)

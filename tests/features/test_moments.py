@@ -39,9 +39,7 @@ def check(moments: Moments, features: torch.Tensor) -> None:
     offset=st.sampled_from([0.0, 1.0, 1e4]),
     seed=st.integers(0, 2**31),
 )
-def test_any_batches_give_the_moments_of_all_images(
-    sizes: list[int], dimensions: int, offset: float, seed: int
-) -> None:
+def test_any_batches_give_the_moments_of_all(sizes: list[int], dimensions: int, offset: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(sum(sizes), dimensions, generator=generator) + offset
     check(gathered(features, sizes), features)
@@ -54,9 +52,7 @@ def test_any_batches_give_the_moments_of_all_images(
     offset=st.sampled_from([0.0, 10.0, 1e4]),
     seed=st.integers(0, 2**31),
 )
-def test_what_is_left_of_a_set_without_a_part_has_its_own_moments(
-    part: int, batch: int, offset: float, seed: int
-) -> None:
+def test_a_set_without_a_part_has_the_moments_of_the_rest(part: int, batch: int, offset: float, seed: int) -> None:
     features = torch.randn(20, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + offset
     whole = gathered(features, [20])
     removed = Moments.empty(3)

@@ -63,9 +63,7 @@ def test_a_tuple_is_features_and_logits(tmp_path: Path) -> None:
     assert torch.equal(seen.logits, seen.features[:, :4] * 2)
 
 
-def test_without_an_image_size_it_gets_the_images_as_they_are_and_needs_a_data_set_for_their_shape(
-    tmp_path: Path,
-) -> None:
+def test_without_an_image_size_it_gets_the_images_as_they_are(tmp_path: Path) -> None:
     path, images = scripted(GrayOnly(), tmp_path / "net.pt"), pictures(3, 1)
     network = opened(path, tmp_path, image_size=None)
     assert (network.dimensions, network.facts["images"]) == (5, "as they are")
@@ -113,9 +111,7 @@ def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_in_memory_have_the_features_that_clean_fid_finds_in_their_png_files(
-    channels: int, tmp_path: Path
-) -> None:
+def test_images_in_memory_have_the_features_that_clean_fid_finds(channels: int, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ignore warnings of other packages at import
         from cleanfid import fid

@@ -16,14 +16,12 @@ EXPORT = ("export", "digits", "--grid", "0", *CPU)
 
 
 def test_an_uploaded_folder_gives_the_images_of_its_run(hub: LocalHub, workplace: Path) -> None:
-    result = command(*EXPORT, "--license", "mit", "--json", folder=workplace)
-    assert result.code == 0, result.err
+    result = command(*EXPORT, "--license", "mit", "--json", folder=workplace).done()
     assert json.loads(result.out)["folder"] == "digits-model"
     repository = hub.repository("ada/digits", files(workplace / "digits-model"))
     address = f"hf://ada/digits@{repository.head}"
 
-    drawn = command("sample", "hf://ada/digits", "--n", "2", "--seed", "3", *CPU, "--json", folder=workplace)
-    assert drawn.code == 0, drawn.err
+    drawn = command("sample", "hf://ada/digits", "--n", "2", "--seed", "3", *CPU, "--json", folder=workplace).done()
     assert f"downloading {address} (" in drawn.err
     assert f"2 images, from {address}, step 12 (ema)" in drawn.err
     protocol = json.loads(drawn.out)
@@ -50,9 +48,7 @@ def test_an_uploaded_folder_gives_the_images_of_its_run(hub: LocalHub, workplace
         (["fid", "hf://ada/digits", *CPU], "hf://ada/digits is an exported model, not a run"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
-    words: list[str], expected: str, hub: LocalHub, workplace: Path
-) -> None:
+def test_what_cannot_be_done_is_one_line(words: list[str], expected: str, hub: LocalHub, workplace: Path) -> None:
     before = files(workplace)
     result = command(*words, folder=workplace)
     assert (result.code, result.out) == (2, "")

@@ -31,9 +31,7 @@ def opened(**fields: Any) -> Splits:
     return open_hub(Hub(repository="ada/pets", image_size=4, held_out=0, **fields), Path("nowhere"), SILENT)
 
 
-def test_a_revision_is_downloaded_once_without_code_and_its_commit_is_in_the_fingerprint(
-    hub: LocalHub, cache_here: Path, tmp_path: Path
-) -> None:
+def test_a_revision_is_downloaded_once_and_without_code(hub: LocalHub, cache_here: Path, tmp_path: Path) -> None:
     repository = pets(hub, tmp_path)
     first, second, newest = repository.commits
     splits = opened()
@@ -56,15 +54,10 @@ def test_a_revision_is_downloaded_once_without_code_and_its_commit_is_in_the_fin
     ("fields", "told"),
     [
         ({"repository": "ada/cats"}, "ada/cats on the Hugging Face Hub: cannot be read: .*Repository Not Found"),
-        (
-            {"repository": "ada/pets", "revision": "none"},
-            "ada/pets on the Hugging .*: .*Revision Not Found",
-        ),
+        ({"repository": "ada/pets", "revision": "none"}, "ada/pets on the Hugging .*: .*Revision Not Found"),
     ],
 )
-def test_a_repository_that_the_hub_does_not_give_is_one_line(
-    hub: LocalHub, tmp_path: Path, fields: dict[str, Any], told: str
-) -> None:
+def test_a_missing_repository_is_one_line(hub: LocalHub, tmp_path: Path, fields: dict[str, Any], told: str) -> None:
     pets(hub, tmp_path)
     with pytest.raises(NcsnxError, match=told) as caught:
         open_hub(Hub(image_size=4, **fields), tmp_path, SILENT)

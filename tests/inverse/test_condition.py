@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -15,16 +16,7 @@ from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.config.sampler import DPMSolverPP, DPMSolverPPSDE, EulerAncestral, GridSampler, Heun
 from ncsnx.config.variants import variants
-from ncsnx.inverse import (
-    Averaging,
-    Blurring,
-    Condition,
-    Fourier,
-    Graying,
-    LinearOperator,
-    Masking,
-    MatrixOperator,
-)
+from ncsnx.inverse import Averaging, Blurring, Condition, Fourier, Graying, LinearOperator, Masking, MatrixOperator
 from ncsnx.inverse.condition import Begun
 from ncsnx.inverse.operators import Identity
 from ncsnx.inverse.rules import DataConsistency
@@ -51,6 +43,11 @@ OPERATORS: dict[str, LinearOperator] = {
 }
 LEVELS = tuple(3.0 * (0.05 / 3.0) ** (number / 29) for number in range(30))
 DATA_DEVIATION = 0.6
+
+
+def slow(value: Any) -> Any:
+    """A parameter for `nox -s slow` alone."""
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 def gaussian(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
@@ -129,7 +126,7 @@ def along(operator: LinearOperator, covariance: Tensor) -> Tensor:
     return (directions @ covariance @ directions.T).diagonal()
 
 
-@pytest.mark.parametrize("noise", [1e-6, LEVELS[-1], 4 * LEVELS[-1]])
+@pytest.mark.parametrize("noise", [1e-6, slow(LEVELS[-1]), 4 * LEVELS[-1]])
 def test_langevin_dynamics_meet_a_measurement_whatever_its_noise_beside_that_of_the_last_level(noise: float) -> None:
     """A denoised result lacks σ_L² of its variance, or all of it if that is less."""
     operator, sampler = OPERATORS["mask"], AnnealedLangevin(step_size=0.5 * LEVELS[-1] ** 2, steps_per_level=5)
@@ -143,7 +140,7 @@ def test_langevin_dynamics_meet_a_measurement_whatever_its_noise_beside_that_of_
     assert float(operator.coefficients((mean - exact.mean).view(1, *operator.shape)).abs().max()) < 4 * left
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", [name if name in ("mask", "matrix") else slow(name) for name in OPERATORS])
 def test_restores_sampler_draws_nearly_from_the_posterior_of_gaussian_data(name: str) -> None:
     assert judged(name, 0.0, RESTORING)[0] < 0.09
     least = 0.1 / float(OPERATORS[name].singular_values.max())
@@ -210,7 +207,7 @@ def images_of_one_mixture(sampler: Sampler, count: int) -> Tensor:
     return last.x.flatten(1)
 
 
-@pytest.mark.parametrize("steps", [40, 100, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [40, slow(100), slow(400)])
 def test_alternatives_that_differ_as_a_whole_get_their_weights(steps: int) -> None:
     """The weight is 0.27 with η = 1, and went to 0 where the measurement was extrapolated. 4,000 draws have a standard
     error of 0.007, the bias of η = ½ is 0.017."""
@@ -260,7 +257,7 @@ def test_more_steps_bring_the_labels_of_half_digits_nearer_to_their_law_by_eithe
     assert variation["exact", 400] < variation["cg", 400] + 0.05
 
 
-@pytest.mark.parametrize("steps", [40, 400, 2000])
+@pytest.mark.parametrize("steps", [40, 400, slow(2000)])
 @pytest.mark.parametrize("deviation", [0.0, 0.05])
 def test_measured_pixels_keep_their_law_at_any_number_of_steps(deviation: float, steps: int) -> None:
     """Data that varies less than the noise of 0.1. Hundreds of means of 2,000 squares reach 1.1."""
@@ -290,33 +287,32 @@ def test_measured_pixels_keep_their_law_at_any_number_of_steps(deviation: float,
     assert largest < 1.5
 
 
+@pytest.mark.parametrize("steps", [100, slow(400)])
 @pytest.mark.parametrize("sampler", [RESTORING, Heun(), DPMSolverPP(), DPMSolverPPSDE(), EulerAncestral()], ids=repr)
-def test_the_mean_of_alternatives_of_a_noisy_picture_is_its_denoised_image(sampler: GridSampler) -> None:
+def test_the_mean_of_alternatives_of_a_noisy_picture_is_its_denoised_image(sampler: GridSampler, steps: int) -> None:
     """Tweedie's formula; also of a network whose score is 3 % too large: its errors must not add up."""
     noise, shape, levels = 0.1, (1, 1, 4), sigmas(resolve("cifar10").experiment.schedule)
     operator, data = Masking(torch.ones(shape, dtype=torch.bool)), torch.tensor([0.0, 0.01, 0.04, 0.3]).double()
     values = torch.tensor([[0.1, -0.1, 0.2, -0.3]]).double()
+    draws_images = build_sampler(at_noise(attrs.evolve(sampler, steps=steps), noise))
     for factor, share in ((1.0, 0.01), (1.03, 0.1)):
 
         def score(x: Tensor, sigma: float, factor: float = factor) -> Tensor:
             return -factor * x / (data + sigma**2)
 
-        for steps in (100, 400):
-            config = at_noise(attrs.evolve(sampler, steps=steps), noise)
+        def images(count: int, source: Source, score: Score = score) -> Tensor:
+            draw = source("measurement")
+            condition = Condition(operator, values.expand(count, -1), draw, noise, lowest=levels[-1])
+            x = levels[0] * source("start")(0)
+            *_, last = draws_images(scaled(score), x, levels, noise=source("steps"), constrain=condition)
+            return last.x.flatten(1)
 
-            def images(count: int, source: Source, config: Sampler = config, score: Score = score) -> Tensor:
-                draw = source("measurement")
-                condition = Condition(operator, values.expand(count, -1), draw, noise, lowest=levels[-1])
-                x = levels[0] * source("start")(0)
-                *_, last = build_sampler(config)(scaled(score), x, levels, noise=source("steps"), constrain=condition)
-                return last.x.flatten(1)
-
-            mean, covariance = law(images, shape)
-            denoised = values[0] + noise**2 * score(values[0], noise)
-            assert float((mean - denoised).square().sum()) < share * float(covariance.diagonal().sum())
+        mean, covariance = law(images, shape)
+        denoised = values[0] + noise**2 * score(values[0], noise)
+        assert float((mean - denoised).square().sum()) < share * float(covariance.diagonal().sum())
 
 
-@pytest.mark.parametrize("steps", [5, 20, 400])
+@pytest.mark.parametrize("steps", [5, 20, slow(400)])
 def test_the_reverse_diffusion_of_a_noisy_picture_ends_at_its_posterior_of_gaussian_data(steps: int) -> None:
     """Exact but for the steps. The flow would give one image."""
     operator, noise, lowest = Identity((1, 4, 4)), 0.3, 0.01
@@ -340,7 +336,7 @@ def test_the_reverse_diffusion_of_a_noisy_picture_ends_at_its_posterior_of_gauss
     assert bool(((ratios - 1).abs() < (0.25 if steps < 20 else 0.03)).all()), ratios
 
 
-@pytest.mark.parametrize("steps", [20, 400])
+@pytest.mark.parametrize("steps", [20, slow(400)])
 def test_the_reverse_diffusion_of_a_noisy_picture_gives_two_kinds_of_images_their_weights(steps: int) -> None:
     """The likelier kind has 0.05 more with 20 steps. 4,000 draws: a standard error of 0.008 of the weight, and of 0.7 %
     of the narrow images' variance."""

@@ -16,13 +16,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Masking, Task, posterior_maps
-from ncsnx.inverse.posterior_maps import (
-    POSTERIOR_FILE,
-    QUANTILES,
-    pixel_maps,
-    read_posterior,
-    write_posterior,
-)
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, pixel_maps, read_posterior, write_posterior
 from ncsnx.inverse.task_record import record_task
 from tests.spaces import unit_space
 

@@ -74,8 +74,7 @@ def test_noise_of_a_condition_differs_between_seeds_and_images() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "largest"),
-    [(Digits(), 1.0), (Arrays(path="own.npy", image_size=8, range="unbounded", scale=1.0), 9.0)],
+    ("data", "largest"), [(Digits(), 1.0), (Arrays(path="own.npy", image_size=8, range="unbounded", scale=1.0), 9.0)]
 )
 def test_only_bounded_data_limit_the_values_of_a_result(data: Data, largest: float) -> None:
     task = Task(name="mine", operator=Masking(HALF), values=VALUES[:1])

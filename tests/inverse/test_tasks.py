@@ -118,9 +118,7 @@ TASKS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Path, Space], Task]
 @pytest.mark.parametrize("name", TASKS)
 @each
 @given(st.data(), ranges, counts, seeds)
-def test_a_task_holds_what_was_measured(
-    name: str, data: st.DataObject, values: Range | None, count: int, seed: int
-) -> None:
+def test_a_task_has_a_measurement(name: str, data: st.DataObject, values: Range | None, count: int, seed: int) -> None:
     truth = truths(3 if name == "colorize" else data.draw(channels_of(values)), count, seed)
     measure, read = TASKS[name]
     pictures = measure(truth)

@@ -74,9 +74,7 @@ def test_any_block_gives_the_count_of_brute_force(
 
 
 @pytest.mark.parametrize("measure", [precision_recall, density_coverage])
-def test_no_more_distances_than_a_block_by_a_block_are_held(
-    measure: Callable[..., object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_distances_of_one_block_are_held(measure: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Size] = []
 
     def watched(x: Tensor, y: Tensor) -> Tensor:
@@ -101,9 +99,7 @@ def by_definition(real: Tensor, generated: Tensor, neighbors: int) -> tuple[floa
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**31), st.integers(7, 40), st.integers(2, 40), st.integers(1, 5), st.integers(1, 64))
-def test_density_and_coverage_are_what_the_definition_says(
-    seed: int, m: int, n: int, neighbors: int, block: int
-) -> None:
+def test_density_and_coverage_are_their_definitions(seed: int, m: int, n: int, neighbors: int, block: int) -> None:
     real, generated = normal(seed, m, 3), 0.7 * normal(seed + 1, n, 3)
     found = density_coverage(real, generated, neighbors, block)
     assert (found["density"], found["coverage"]) == pytest.approx(by_definition(real, generated, neighbors), rel=1e-12)

@@ -64,9 +64,7 @@ def test_the_mean_pool_equals_one_that_pads_to_the_bit(
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("shape", [(2, 4, 8, 8), (2, 1, 8, 8), (3, 5, 2, 2)])
-def test_the_operators_of_compiled_code_tell_the_compiler_their_true_strides(
-    shape: tuple[int, ...], memory_format: torch.memory_format
-) -> None:
+def test_compiled_operators_tell_their_true_strides(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
     x = torch.rand(shape).to(memory_format=memory_format).requires_grad_()
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(resampling._max_pool, (x,), test_utils=checks)

@@ -15,9 +15,7 @@ from tests.spaces import spec_of, untrained
 @pytest.mark.parametrize("model", [NCSNv2(width=4), NCSNv2Deeper(width=4), NCSNv2Deepest(width=4)], ids=str)
 @pytest.mark.parametrize("size", [(16, 48), (32, 16)])
 @torch.no_grad()
-def test_a_rectangle_has_the_published_score_whatever_size_it_was_built_for(
-    model: Model, size: tuple[int, int]
-) -> None:
+def test_a_rectangle_has_the_published_score(model: Model, size: tuple[int, int]) -> None:
     sigma = torch.tensor([5.0, 0.3])
     generator = torch.Generator().manual_seed(3)
     x = torch.rand(2, 2, *size, generator=generator)
@@ -46,9 +44,7 @@ def spec(height: int, width: int) -> NetworkSpec:
     ],
     ids=str,
 )
-def test_a_size_that_the_stages_cannot_halve_is_refused_with_what_fits(
-    model: Model, size: tuple[int, int], near: str
-) -> None:
+def test_a_size_that_cannot_be_halved_is_refused_with_what_fits(model: Model, size: tuple[int, int], near: str) -> None:
     found = "×".join(map(str, dict.fromkeys(size)))
     with pytest.raises(NcsnxError, match=f"a multiple of .* found {found};.*{near}"):
         construct(model, spec(*size))

@@ -58,9 +58,7 @@ def written(found: Fit) -> tuple[Experiment, float]:
     st.sampled_from([8, 16, 28, 32, 48, 64, 128, 256]),
     st.booleans(),
 )
-def test_a_fitted_training_fits_as_a_whole_and_a_refusal_names_a_budget_that_would(
-    gflops: float, seconds: float, size: int, is_free: bool
-) -> None:
+def test_a_fitted_training_fits_or_is_told_a_budget(gflops: float, seconds: float, size: int, is_free: bool) -> None:
     data = Images(root="photos", image_size=size)
     try:
         found = fitted(gflops, seconds, data, size_is_free=is_free)

@@ -37,8 +37,6 @@ def test_a_training_takes_its_steps_and_the_evaluations_of_its_grids() -> None:
         ("160,96", ("model=unet", "model.multipliers=1,1,1,1,1,1", "model.attention="), (160, 96)),  # halved five times
     ],
 )
-def test_large_images_are_timed_at_a_size_that_is_quick_and_that_the_network_takes(
-    size: str, model: tuple[str, ...], timed: tuple[int, int]
-) -> None:
+def test_large_images_are_timed_at_a_quick_size(size: str, model: tuple[str, ...], timed: tuple[int, int]) -> None:
     changes = overrides("data=arrays", "data.path=x.npy", f"data.image_size={size}", *model)
     assert timed_size(resolve("digits", changes).experiment) == timed

@@ -23,10 +23,8 @@ def losses(run: Path) -> list[float]:
 
 
 def test_two_ranks_give_the_bits_of_two_accumulation_passes(tmp_path: Path) -> None:
-    alone = command(*small("accumulation=2"), "--run", "alone", folder=tmp_path)
-    assert alone.code == 0
-    shared = finish(*small(), "--run", "shared", folder=tmp_path)
-    assert shared.code == 0, shared.err
+    command(*small("accumulation=2"), "--run", "alone", folder=tmp_path).done()
+    shared = finish(*small(), "--run", "shared", folder=tmp_path).done()
     require_equal_training(tmp_path / "runs/shared", tmp_path / "runs/alone")
     assert files(tmp_path / "runs/shared/snapshots") == files(tmp_path / "runs/alone/snapshots")
     assert (tmp_path / "runs/shared/ranks/rank-1.txt").read_text().count("finished at step 12/12") == 1
@@ -55,10 +53,8 @@ def require_equal_training(run: Path, expected: Path) -> None:
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_loss_curves_agree_for_any_number_of_ranks(world: int, tmp_path: Path) -> None:
     """A batch of 10 is shared unequally by 3 and 4 ranks. Sums of losses are rounded to 6e-8; ten of them to 1e-6."""
-    alone = command(*small("batch_size=10", "log_every=1"), "--run", "alone", folder=tmp_path)
-    assert alone.code == 0
-    shared = finish(*small("batch_size=10", "log_every=1"), "--run", "shared", folder=tmp_path, ranks=world)
-    assert shared.code == 0, shared.err
+    command(*small("batch_size=10", "log_every=1"), "--run", "alone", folder=tmp_path).done()
+    finish(*small("batch_size=10", "log_every=1"), "--run", "shared", folder=tmp_path, ranks=world).done()
     assert losses(tmp_path / "runs/shared") == pytest.approx(losses(tmp_path / "runs/alone"), rel=1e-6)
 
 
@@ -66,24 +62,19 @@ def test_loss_curves_agree_for_any_number_of_ranks(world: int, tmp_path: Path) -
 @pytest.mark.parametrize("changes", [["precision=bf16"], ["model=ncsn"], ["clip_norm=0.1"]])
 def test_kinds_of_training_give_the_bits_of_two_passes_too(changes: list[str], tmp_path: Path) -> None:
     changes = [*changes, "snapshots=none"]
-    alone = command(*training(*changes, "accumulation=2"), "--run", "alone", folder=tmp_path)
-    assert alone.code == 0, alone.err
-    shared = finish(*training(*changes), "--run", "shared", folder=tmp_path)
-    assert shared.code == 0, shared.err
+    command(*training(*changes, "accumulation=2"), "--run", "alone", folder=tmp_path).done()
+    finish(*training(*changes), "--run", "shared", folder=tmp_path).done()
     require_equal_training(tmp_path / "runs/shared", tmp_path / "runs/alone")
 
 
 @pytest.mark.ranks
 def test_a_run_resumes_with_another_number_of_ranks(tmp_path: Path) -> None:
     for steps, world in (("4", 2), ("8", 4)):
-        result = finish(*small(f"steps={steps}"), "--run", "run", folder=tmp_path, ranks=world)
-        assert result.code == 0, result.err
-    last = command(*small(), "--run", "run", folder=tmp_path)
-    assert last.code == 0
+        finish(*small(f"steps={steps}"), "--run", "run", folder=tmp_path, ranks=world).done()
+    last = command(*small(), "--run", "run", folder=tmp_path).done()
     assert "bit-identity with an uninterrupted run ends here: " in last.err
     assert "ranks 4 → 1" in last.err
-    alone = command(*small(), "--run", "alone", folder=tmp_path)
-    assert alone.code == 0
+    command(*small(), "--run", "alone", folder=tmp_path).done()
     # rounding of the gradients, which Adam's first steps amplify where a gradient is nearly 0
     assert losses(tmp_path / "runs/run") == pytest.approx(losses(tmp_path / "runs/alone"), rel=1e-4)
     assert [one["runtime"]["ranks"] for one in read_records(tmp_path / "runs/run/segments.jsonl")] == [2, 4, 1]

@@ -134,9 +134,7 @@ def parts(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(("rank", "later"), [(1, 3), (0, 1), (0, 2)])
-def test_a_sweep_whose_rank_is_killed_resumes_with_any_number_of_ranks(
-    rank: int, later: int, expected: Any, workplace: Path
-) -> None:
+def test_a_sweep_whose_rank_is_killed_resumes(rank: int, later: int, expected: Any, workplace: Path) -> None:
     with launch(*FID, *SLOW, folder=workplace) as launcher:
         wait_until(lambda: len(parts(workplace)) >= 3, launcher)
         os.kill(ranks_of(launcher)[rank], signal.SIGKILL)

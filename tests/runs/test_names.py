@@ -17,7 +17,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import write_checkpoint
-from ncsnx.runs.names import check_run_name, near_matches, parse_step, runs_folder, step_name, step_of
+from ncsnx.runs.names import check_run_name, near_matches, parse_step, step_name, step_of
 from ncsnx.runs.selection import select
 from tests.runs.kept import weights
 from tests.spaces import space_of
@@ -160,15 +160,6 @@ def test_what_is_no_step_is_refused_with_what_is_accepted(text: str) -> None:
         parse_step(text)
 
 
-def test_the_runs_folder_is_the_option_then_the_variable_then_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runs_folder() == Path("runs")
-    monkeypatch.setenv("NCSNX_RUNS", "/elsewhere")
-    assert runs_folder() == Path("/elsewhere")
-    assert runs_folder("mine") == Path("mine")
-    monkeypatch.setenv("NCSNX_RUNS", "")
-    assert runs_folder() == Path("runs")
-
-
 def test_an_unknown_name_gets_its_near_matches_or_what_there_is() -> None:
     assert near_matches("cifar1O", ["cifar10", "bedroom128"]) == "did you mean cifar10?"
     assert near_matches("zzz", ["cifar10", "bedroom128"]) == "known: bedroom128, cifar10"
@@ -195,9 +186,7 @@ def ladder(run: Run) -> Run:
         ("500:100000000000", (500, 600)),
     ],
 )
-def test_a_range_means_its_checkpoints_ends_included_and_multiples_of_the_third_part(
-    ladder: Run, text: str, steps: tuple[int, ...]
-) -> None:
+def test_a_range_has_both_ends_and_multiples_of_its_third_part(ladder: Run, text: str, steps: tuple[int, ...]) -> None:
     assert select(ladder, text) == steps
 
 

@@ -149,9 +149,7 @@ def test_a_strangers_file_keeps_its_checkpoint_and_is_named(run: Run) -> None:
     assert tree(run.checkpoints) == before
 
 
-def test_killed_at_any_moment_of_a_removal_a_checkpoint_is_whole_or_recognisably_gone(
-    run: Run, tmp_path: Path, start_python: StartPython
-) -> None:
+def test_a_checkpoint_is_whole_or_gone_after_any_kill(run: Run, tmp_path: Path, start_python: StartPython) -> None:
     write(run, 10, 20)
     out, err = start_python(KILLED_AT_EACH_CALL, run.path, tmp_path / "work").communicate(timeout=120)
     assert err == ""
@@ -167,9 +165,7 @@ def test_killed_at_any_moment_of_a_removal_a_checkpoint_is_whole_or_recognisably
     assert any(halves for (_, halves), _ in rows), "killed while it was debris"
 
 
-def test_a_removal_that_is_refused_is_named_and_leaves_debris_that_the_next_start_removes(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_removal_is_named_and_the_next_start_removes_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write(run, 10, 20)
 
     def refused(*arguments: Any, **keywords: Any) -> None:

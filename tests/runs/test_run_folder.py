@@ -15,19 +15,22 @@ from ncsnx.runs.summaries import summaries
 from tests.conftest import StartPython
 
 CREATE = """
-import sys
+import os, sys
 from pathlib import Path
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from tests.spaces import space_of
-experiment = Run(Path(sys.argv[1])).experiment()
-print("ready", flush=True)
-sys.stdin.readline()
-try:
-    Run.create(Path(sys.argv[2]), "contested", experiment, {}, None, "f", space_of(experiment.data))
-    print("made")
-except NcsnxError as error:
-    print(error)
+run = Run(Path(sys.argv[1]))
+experiment, space = run.experiment(), run.space()
+for _ in range(4):
+    if os.fork() == 0:
+        try:
+            Run.create(Path(sys.argv[2]), "contested", experiment, {}, None, "f", space)
+            print("made", flush=True)
+        except NcsnxError as error:
+            print(error, flush=True)
+        os._exit(0)
+for _ in range(4):
+    os.wait()
 """
 
 
@@ -47,16 +50,8 @@ def test_an_existing_run_is_not_overwritten(run: Run, experiment: Experiment) ->
 
 
 def test_of_several_who_make_the_same_run_one_succeeds(run: Run, tmp_path: Path, start_python: StartPython) -> None:
-    processes = [start_python(CREATE, run.path, tmp_path / "new") for _ in range(4)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = sorted(process.communicate()[0] for process in processes)
-    assert answers.count("made\n") == 1
+    answers = start_python(CREATE, run.path, tmp_path / "new").communicate()[0].splitlines()
+    assert answers.count("made") == 1
     assert sum("already exists" in answer for answer in answers) == 3
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["contested"]
 

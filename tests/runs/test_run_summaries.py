@@ -72,9 +72,7 @@ def test_runs_are_ordered_by_columns_those_without_a_value_last(three: list[RunS
     assert names(ordered(diverged, "-loss")) == "abc"
 
 
-def test_scores_of_other_protocols_are_not_ranked_together(
-    three: list[RunSummary],
-) -> None:
+def test_scores_of_other_protocols_are_not_ranked_together(three: list[RunSummary]) -> None:
 
     def best(score: float, images: int = 100) -> Best:
         entry = Entry(protocol="", subject=subject(Run(three[0].path), 1, "a"), values={"score": score})

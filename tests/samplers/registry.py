@@ -15,6 +15,8 @@ from ncsnx.schedules.techniques import NoisePlan, plan_noise
 SAMPLERS: dict[str, type[Sampler]] = {tag: cls for tag, cls in variants(Sampler).items() if issubclass(cls, Sampler)}
 PLAN = plan_noise(32 * 32, 5.0, sigma_min=0.01, steps_per_level=20)
 """Noise levels for samplers that use the trained levels."""
+FEW = plan_noise(10 * 10, 5.0, sigma_min=0.01, steps_per_level=10)
+"""The same for images of few pixels, where a sixth of the evaluations is enough."""
 GRIDS = Grids(even=Exponential(), whole=Karras(), inner=Karras(rho=9.0), narrow=Karras(rho=9.0), snr=0.16)
 
 
@@ -28,13 +30,13 @@ def usual_settings(evaluations: int) -> Iterator[Sampler]:
     """The defaults of each sampler, and the settings that `ncsnx compare` tries, with about `evaluations` NFE."""
     for cls in SAMPLERS.values():
         tried = definition_of(cls).tried
-        found = [default_of(cls), *(() if tried is None else tried(evaluations, GRIDS))]
+        found = [default_of(cls, FEW), *(() if tried is None else tried(evaluations, GRIDS))]
         yield from dict.fromkeys(in_steps(one, evaluations) for one in found)
 
 
 def all_settings(evaluations: int) -> Iterator[Sampler]:
     """The usual settings, and every alternative of each literal field."""
-    alternatives = itertools.chain.from_iterable(_alternatives(default_of(cls)) for cls in SAMPLERS.values())
+    alternatives = itertools.chain.from_iterable(_alternatives(default_of(cls, FEW)) for cls in SAMPLERS.values())
     yield from dict.fromkeys(
         itertools.chain(usual_settings(evaluations), (in_steps(one, evaluations) for one in alternatives))
     )

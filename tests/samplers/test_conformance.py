@@ -14,7 +14,7 @@ from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import State
 from ncsnx.sampling.generation import SeededNoise, initial_normal
 from tests.samplers.exam import continues_from_given_x, fault, measured_pixels
-from tests.samplers.registry import PLAN, SAMPLERS, all_settings, in_steps, usual_settings
+from tests.samplers.registry import FEW, SAMPLERS, all_settings, in_steps, usual_settings
 from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, RecordedNoise, gaussian_score, levels_of_plan, scaled
 
 USUAL = pytest.mark.parametrize("config", list(usual_settings(9)), ids=repr)
@@ -85,7 +85,7 @@ def test_solvers_of_the_flow_converge_to_its_solution_with_the_order_that_they_d
 
 
 def levels_for(config: Sampler) -> tuple[float, ...]:
-    return SIGMAS if isinstance(config, GridSampler) else levels_of_plan(PLAN)
+    return SIGMAS if isinstance(config, GridSampler) else levels_of_plan(FEW)
 
 
 @USUAL

@@ -150,9 +150,7 @@ def test_a_class_that_derives_from_a_samplers_has_its_function() -> None:
     assert torch.equal(*found)
 
 
-def test_the_function_that_a_plug_in_brings_for_a_class_goes_before_its_base_classs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_plug_ins_function_for_a_class_goes_before_its_bases(monkeypatch: pytest.MonkeyPatch) -> None:
     @attrs.frozen(kw_only=True)
     class Mine(EulerAncestral):
         pass

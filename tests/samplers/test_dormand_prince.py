@@ -42,9 +42,7 @@ def by_torchdiffeq(y: Tensor, tolerance: float, begin: float, end: float) -> tup
 
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-6])
 @pytest.mark.parametrize(("begin", "end"), [(START, END), (END, START)])
-def test_every_image_of_a_batch_has_the_steps_that_torchdiffeq_gives_it_alone(
-    tolerance: float, begin: float, end: float
-) -> None:
+def test_every_image_has_the_steps_that_torchdiffeq_gives_it_alone(tolerance: float, begin: float, end: float) -> None:
     y, taken = start(4), torch.zeros(4, dtype=torch.int64)
 
     def counted(sigma: Tensor, y: Tensor, rows: Tensor) -> Tensor:

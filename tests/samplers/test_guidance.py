@@ -31,9 +31,7 @@ def exact(x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
 
 @pytest.mark.parametrize("variant", SAMPLERS.values(), ids=SAMPLERS.keys())
 @pytest.mark.parametrize("weight", [1.0, 3.0])
-def test_every_sampler_draws_the_class_that_is_asked_for_and_guidance_moves_it(
-    variant: type[Sampler], weight: float
-) -> None:
+def test_every_sampler_draws_the_class_asked_for(variant: type[Sampler], weight: float) -> None:
     """The guided denoiser of equal variances is that of the mean m_u + w (m_c − m_u)."""
     adaptive = definition_of(variant).adaptive
     config = attrs.evolve(default_of(variant) if adaptive else in_steps(default_of(variant), 400), guidance=weight)

@@ -171,9 +171,7 @@ def test_a_predictor_takes_the_difference_of_the_variances_and_adds_its_noise(
         ({"transform": "logit"}, 0.0),
     ],
 )
-def test_images_start_from_noise_of_the_first_level_around_the_recorded_mean_or_the_middle_of_the_range(
-    fields: dict[str, Any], middle: float
-) -> None:
+def test_images_start_from_noise_around_the_recorded_mean_or_the_middle(fields: dict[str, Any], middle: float) -> None:
     measured = {name: value for name, value in fields.items() if name != "transform"}
     data = attrs.evolve(minimal().data, transform=fields.get("transform", "none"))
     space = attrs.evolve(space_of(data), **measured)

@@ -57,9 +57,7 @@ IMAGES = torch.rand(2, 1, 8, 8)
         (IMAGES.double(), 0.3, r"images must be torch\.float32, as the network's weights are, not torch\.f"),
     ],
 )
-def test_a_score_that_the_network_cannot_give_is_refused(
-    model: Model, x: Tensor, sigma: float | Tensor, told: str
-) -> None:
+def test_a_score_that_no_network_gives_is_refused(model: Model, x: Tensor, sigma: float | Tensor, told: str) -> None:
     with pytest.raises(NcsnxError, match=told):
         model.denoise(x, sigma)
 
@@ -104,9 +102,7 @@ def test_a_denoiser_is_the_mean_of_clean_images_in_0_to_1(model: Model) -> None:
         logit.as_denoiser()
 
 
-def test_a_network_of_levels_is_refused_another_sigma_before_its_first_evaluation(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_of_levels_is_refused_another_sigma(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = attrs.evolve(small_experiment(NCSN(width=4)), sampler=Heun(steps=4, grid=TrainedLevels()))
     network, evaluated = untrained(experiment).eval().requires_grad_(False), list[int]()
     monkeypatch.setattr(network, "forward", lambda x, sigma, cond: evaluated.append(len(x)) or x)

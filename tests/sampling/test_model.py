@@ -236,9 +236,7 @@ def test_a_function_may_change_its_arguments() -> None:
     assert torch.allclose(ncsnx.draw(changing, n=2), ncsnx.draw(gaussian(), n=2), atol=1e-4)
 
 
-def test_images_of_another_function_of_the_same_name_are_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_of_another_function_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     near, far = (
         Model.of(lambda x, sigma, mean=mean: denoised(x, sigma) + mean, shape=SHAPE, sigma_max=10.0)

@@ -24,15 +24,31 @@ from tests.sampling.toy_sampling import PROTOCOL, sample, sample_folder
 COUNT = 12
 
 
-def kill_when_added(path: Path, batch_size: int, batches: int) -> None:
-    """Samples in a separate process and kills it during the batch after `batches` finished ones."""
-    command = [sys.executable, "-m", "tests.sampling.toy_sampling", str(path), str(batch_size), str(COUNT), "0.02"]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples") / "whole"
+    sample(folder, COUNT, COUNT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The samples of a process that was killed in its fourth batch of three images."""
+    folder = tmp_path_factory.mktemp("samples") / "killed"
+    command = [sys.executable, "-m", "tests.sampling.toy_sampling", str(folder), "3", str(COUNT), "0.02"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment) as process:
         assert process.stdout is not None
-        for _ in range(batches):
+        for _ in range(3):
             assert process.stdout.readline().startswith("added")
         process.kill()
+    return folder
+
+
+@pytest.fixture
+def killed(killed_once: Path, tmp_path: Path) -> Path:
+    """A copy to work in."""
+    return Path(shutil.copytree(killed_once, tmp_path / "killed"))
 
 
 def still_folder(
@@ -52,14 +68,12 @@ def assert_same(folder: Path, other: Path) -> None:
     assert torch.equal(samples_in(folder).read("samples"), samples_in(other).read("samples"))
 
 
-def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_images(tmp_path: Path) -> None:
-    sample(tmp_path / "whole", COUNT, COUNT)
-    kill_when_added(tmp_path / "killed", batch_size=3, batches=2)
-    assert [*samples_in(tmp_path / "killed").files()] == [0, 3]
-    assert sample(tmp_path / "killed", 5, COUNT) == [6, 7, 8, 9, 10, 11]
-    assert [*samples_in(tmp_path / "killed").files()] == [0, 3, 6, 11]
-    assert_same(tmp_path / "killed", tmp_path / "whole")
-    samples = samples_in(tmp_path / "killed")
+def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_images(killed: Path, whole: Path) -> None:
+    assert [*samples_in(killed).files()] == [0, 3, 6]
+    assert sample(killed, 2, COUNT) == [9, 10, 11]
+    assert [*samples_in(killed).files()] == [0, 3, 6, 9, 11]
+    assert_same(killed, whole)
+    samples = samples_in(killed)
     assert torch.equal(samples.read("samples", 2, 5), samples.read("samples")[2:7])
 
 
@@ -80,12 +94,12 @@ def renumber(samples: Path, number: int) -> None:
     ],
     ids=["torn", "another shape", "overlapping", "more than all", "without frames"],
 )
-def test_a_file_that_isnt_of_these_samples_isnt_done(tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    sample(tmp_path / "whole", COUNT, COUNT)
-    kill_when_added(tmp_path / "torn", batch_size=3, batches=3)
-    damage(tmp_path / "torn" / "samples-00003.safetensors")
-    assert sample(tmp_path / "torn", 4, COUNT) == [3, 4, 5, 9, 10, 11]
-    assert_same(tmp_path / "torn", tmp_path / "whole")
+def test_a_file_that_isnt_of_these_samples_isnt_done(
+    killed: Path, whole: Path, damage: Callable[[Path], object]
+) -> None:
+    damage(killed / "samples-00003.safetensors")
+    assert sample(killed, 4, COUNT) == [3, 4, 5, 9, 10, 11]
+    assert_same(killed, whole)
 
 
 def test_another_protocol_is_refused_with_what_differs_and_what_to_type(tmp_path: Path) -> None:
@@ -122,9 +136,7 @@ def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
     assert set(tree(tmp_path)) == {"protocol.json", *images, *theirs}
 
 
-def test_pictures_are_waited_for_once_before_the_record_is_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_are_waited_for_once_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits = []
     for count in (2, 20):
         folder = still_folder(tmp_path / str(count), count)
@@ -144,15 +156,12 @@ def test_pictures_are_waited_for_once_before_the_record_is_complete(
     assert waits[0] == waits[1] > 0
 
 
-def test_an_assembly_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
-    sample(tmp_path / "whole", COUNT, COUNT)
-    out = tmp_path / "out"
-    kill_when_added(out, batch_size=COUNT // 2, batches=1)
-    (out / "images").mkdir()
-    (out / "images" / "00000.png").write_bytes(b"of an earlier attempt")
-    (out / ".samples-00006.safetensors.tmp-17-0011aaff").write_bytes(b"")
-    sample(out, 5, COUNT)
-    assert_same(out, tmp_path / "whole")
+def test_an_assembly_that_was_interrupted_is_done_again(killed: Path, whole: Path) -> None:
+    (killed / "images").mkdir()
+    (killed / "images" / "00000.png").write_bytes(b"of an earlier attempt")
+    (killed / ".samples-00006.safetensors.tmp-17-0011aaff").write_bytes(b"")
+    sample(killed, 5, COUNT)
+    assert_same(killed, whole)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -170,9 +179,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, ov
         ({"schema_version": 2}, r"protocol\.json: schema_version: is 2, newer than .*; update ncsnx$"),
     ],
 )
-def test_a_damaged_record_is_called_that_and_the_samples_can_be_made_again(
-    tmp_path: Path, changes: dict[str, object], said: str
-) -> None:
+def test_a_damaged_record_is_named_and_made_again(tmp_path: Path, changes: dict[str, object], said: str) -> None:
     sample(tmp_path, 5, COUNT)
     path = tmp_path / "protocol.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -225,9 +232,7 @@ def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> Non
     assert middles == [tuple(image[:, 0, 0].tolist()) for image in to_uint8(images)]
 
 
-def test_samples_that_are_being_overwritten_are_not_taken_for_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_samples_being_overwritten_are_not_called_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample(tmp_path, 5, COUNT)
 
     def killed(*_: object, **__: object) -> None:

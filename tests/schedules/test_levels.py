@@ -27,12 +27,7 @@ def test_uniform_levels_have_a_constant_difference() -> None:
 
 
 @settings(deadline=None)  # machines are busy
-@given(
-    st.sampled_from([Geometric, Uniform]),
-    st.floats(1e-4, 1.0),
-    st.floats(1.01, 1e5),
-    st.integers(2, 3_000),
-)
+@given(st.sampled_from([Geometric, Uniform]), st.floats(1e-4, 1.0), st.floats(1.01, 1e5), st.integers(2, 3_000))
 def test_levels_descend_from_the_first_to_the_last(cls: type[Schedule], low: float, ratio: float, levels: int) -> None:
     found = sigmas(cls(sigma_max=low * ratio, sigma_min=low, levels=levels))
     assert (found[0], found[-1], len(found)) == (low * ratio, low, levels)

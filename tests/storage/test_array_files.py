@@ -261,9 +261,7 @@ def test_an_array_larger_than_memory_is_mapped_but_not_read(tmp_path: Path) -> N
     assert file.array()[-1].tolist() == [0] * 8
 
 
-def test_a_compressed_array_that_unpacks_to_more_than_memory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compressed_array_larger_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zeros_npz(tmp_path / "x.npz", values=((2**27,), "u1"), few=((2**20,), "u1"))
     monkeypatch.setattr(array_files, "available_memory", lambda: 2**28)
     assert "declares uint8 of shape (134217728,) (134,217,728 bytes), but at most 67,108,864" in complaint(

@@ -109,9 +109,7 @@ def test_numbers_that_json_lacks_are_refused() -> None:
         atomic.json_bytes({"loss": float("nan")})
 
 
-def test_contents_are_on_the_disk_before_their_names_and_names_before_anything_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_contents_are_on_the_disk_before_names_and_these_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power cut, a system has a rename only if its folder was synced."""
     done: list[str] = []
     sync, rename, replace = os.fsync, Path.rename, Path.replace

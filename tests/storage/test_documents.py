@@ -175,9 +175,7 @@ json_values = st.recursive(
 @each_kind
 @given(data=st.data())
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_garbage_gives_a_message_or_none_and_never_another_exception(
-    tmp_path: Path, cls: type, values: dict[str, Any], data: st.DataObject
-) -> None:
+def test_garbage_gives_one_message(tmp_path: Path, cls: type, values: dict[str, Any], data: st.DataObject) -> None:
     places = [place for _, place in fields(cls, values)]
     garbage: Any = data.draw(json_values | st.binary(max_size=50))
     if isinstance(garbage, bytes):

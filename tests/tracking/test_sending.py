@@ -159,9 +159,7 @@ def test_what_failed_to_be_sent_is_sent_the_next_time(
     assert steps(stored, "lr") == [10, 20, 30]
 
 
-def test_a_run_that_takes_long_to_read_is_read_rarely(
-    run: Run, stored: Stored, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_reads_slowly_is_read_rarely(run: Run, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "_PERIOD_S", 0.01)
     read = threading.Semaphore(0)
     send = TrackerRecord.send

@@ -104,9 +104,7 @@ def test_a_write_that_fails_ends_the_training_at_the_next_step(tmp_path: Path, d
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("stopped", [4, 5])
-def test_a_stop_leaves_the_checkpoint_complete_or_tells_why_not(
-    tmp_path: Path, disk: Disk, stopped: int, fails: bool
-) -> None:
+def test_a_stop_leaves_a_checkpoint_or_says_why_not(tmp_path: Path, disk: Disk, stopped: int, fails: bool) -> None:
     def react(name: str, value: Any) -> None:
         if (name, value) == ("step", 4):
             disk.free.clear()

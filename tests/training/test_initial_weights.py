@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ncsnx.config.discovery import resolve
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoint import read_checkpoint
 from ncsnx.runs.folder import Run
@@ -12,7 +13,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
 from ncsnx.training.initial_weights import initial_weights
 from ncsnx.training.training_state import TrainingState
-from tests.training.tiny import CPU, command, overrides
+from tests.training.tiny import CPU, command, training
 
 WEIGHTS = ("model", "ema", "optimizer")
 
@@ -25,10 +26,8 @@ def source(trained: Path) -> Path:
 
 def tuned(folder: Path, source: Path, name: str, *words: str) -> Run:
     """A training of `digits` from the weights of another run."""
-    result = command(
-        "train", "digits", "--from", str(source), "--run", name, *overrides("seed=5", *words), *CPU, folder=folder
-    )
-    assert result.code == 0, result.err
+    start = ("--from", str(source), "--run", name)
+    command(*training("seed=5", "snapshots=none", *words), *start, folder=folder).done()
     return Run(folder / "runs" / name)
 
 
@@ -65,8 +64,7 @@ def test_a_resumed_one_ends_with_the_same_bits_and_needs_its_source_no_more(sour
 
 def test_other_weights_are_another_run_and_without_its_source_it_cannot_begin(source: Path, tmp_path: Path) -> None:
     run = tuned(tmp_path, source, "tuned", "steps=4")
-    words = ("train", "digits", "--run", "tuned", *overrides("seed=5", "steps=4"), *CPU)
-    refused = command(*words, folder=tmp_path)
+    refused = command(*training("seed=5", "steps=4"), "--run", "tuned", folder=tmp_path)
     assert refused.code == 2
     assert "initial_weights: " in refused.err
     for step in run.steps():
@@ -81,7 +79,5 @@ def test_other_weights_are_another_run_and_without_its_source_it_cannot_begin(so
 
 
 def test_images_of_another_shape_are_refused(source: Path) -> None:
-    from ncsnx.config.discovery import resolve
-
     with pytest.raises(NcsnxError, match=r"has images of .* and cifar10 of"):
         initial_weights(resolve("cifar10").experiment, Run(source))

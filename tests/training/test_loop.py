@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import SGD, Adam, Experiment, RMSProp
 from ncsnx.config.discovery import resolve
-from ncsnx.data import Dataset, StoredImages, TrainingBatches, cache_in_memory, open_data
+from ncsnx.data import TrainingBatches, cache_in_memory, open_data
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.folder import Run
@@ -227,22 +227,6 @@ def test_no_step_waits_for_the_device(tmp_path: Path, extra: tuple[str, ...]) ->
     assert len(watch.waited) > waited[-1]  # the checkpoint does wait
 
 
-class _Vanishing:
-    """The digits, one of which can't be read."""
-
-    def __init__(self, images: Dataset, gone: int) -> None:
-        self._images, self._gone = images, gone
-        self.shape, self.value_range = images.shape, images.value_range
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def read(self, indices: torch.Tensor) -> StoredImages:
-        if self._gone in indices.tolist():
-            raise NcsnxError("digits: number 5 cannot be read: No such file or directory")
-        return self._images.read(indices)
-
-
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_the_backward_pass_of_a_tf32_network_multiplies_in_tf32_too(tmp_path: Path) -> None:
     training, seen = Training(tmp_path, "steps=1", "snapshots=none"), set[str]()
@@ -259,8 +243,8 @@ def test_an_image_that_vanishes_in_the_middle_costs_no_step(tmp_path: Path, work
     training = Training(tmp_path, "checkpoint_every=100", "snapshots=none", workers=workers)
     config, images = training.config, training.data.train
     gone = int(TrainingBatches(images, config.batch_size, config.seed).indices(7)[3])
-    training.data = attrs.evolve(training.data, train=_Vanishing(images, gone))
-    with pytest.raises(NcsnxError, match=r"number 5 cannot.*; fix the data, .*it resumes from step 7$"):
+    training.data = attrs.evolve(training.data, train=Recorded(images, broken=[gone]))
+    with pytest.raises(NcsnxError, match=r"^cat\.png: is broken; fix the data, .*it resumes from step 7$"):
         training.train(Events())
     assert steps_of(training.run.path) == [7]
 
@@ -292,9 +276,7 @@ def test_events_are_those_of_the_metrics(trained: Path) -> None:
         (("optimizer=sgd", "optimizer.lr=3e38", "checkpoint_every=1"), "a weight is not finite at step 1"),
     ],
 )
-def test_numbers_that_leave_the_finite_end_the_run_and_arent_saved(
-    tmp_path: Path, changes: tuple[str, ...], reason: str
-) -> None:
+def test_infinite_numbers_end_the_run_and_arent_saved(tmp_path: Path, changes: tuple[str, ...], reason: str) -> None:
     result = command(*training(*changes), folder=tmp_path)
     assert result.code == 1
     (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
@@ -317,8 +299,7 @@ def test_a_checkpoint_from_before_the_loss_left_the_finite_is_kept(tmp_path: Pat
 
 
 def test_a_grid_that_diverges_is_reported_and_ends_nothing(tmp_path: Path) -> None:
-    result = command(*training("sampler.step_size=1e38"), folder=tmp_path)
-    assert result.code == 0
+    result = command(*training("sampler.step_size=1e38"), folder=tmp_path).done()
     assert "no grid of samples for step 12: the sampler diverged" in result.err
     assert steps_of(tmp_path / "runs/digits") == [4, 8, 12]
     assert not (tmp_path / "runs/digits/snapshots").exists()
@@ -334,11 +315,11 @@ def test_a_grid_that_diverges_is_reported_and_ends_nothing(tmp_path: Path) -> No
 )
 def test_a_training_in_two_parts_ends_like_one_in_one(tmp_path: Path, changes: tuple[str, ...]) -> None:
     changed = ("snapshots=none", *changes)
-    for run, steps in (("parts", 6), ("parts", 9), ("whole", 9)):
-        flags = ["--checkpointing"] if steps == 6 else []
+    for run, steps in (("parts", 4), ("parts", 6), ("whole", 6)):
+        flags = ["--checkpointing"] if steps == 4 else []
         result = command(*training(*changed, f"steps={steps}", f"--run={run}", *flags), folder=tmp_path)
         assert (result.code, "bit-identity" in result.err) == (0, False)
-    assert saved(tmp_path / "runs/parts", 9) == saved(tmp_path / "runs/whole", 9)
+    assert saved(tmp_path / "runs/parts", 6) == saved(tmp_path / "runs/whole", 6)
     segments = read_segments(Run(tmp_path / "runs/parts"))
     assert [segment.runtime["checkpointing"] for segment in segments] == [True, False]
 
@@ -363,23 +344,22 @@ def test_a_sampler_of_their_own_draws_the_grids_and_changes_nothing_else(tmp_pat
     fields = ("steps=3", "grid.sigma_max=1.0", "grid.sigma_min=0.1", "grid.rho=7")
     quick = ("snapshots.sampler=cas", *(f"snapshots.sampler.{field}" for field in fields))
     cases = {
-        "own": training("steps=4"),
-        "quick": training("steps=4", *quick),
-        "as_quick": training("steps=4", "sampler=cas", *(f"sampler.{field}" for field in fields)),
+        "own": training("steps=1"),
+        "quick": training("steps=1", *quick),
+        "as_quick": training("steps=1", "sampler=cas", *(f"sampler.{field}" for field in fields)),
     }
     cases["as_quick"].remove("sampler.steps_per_level=1")
     grids, weights = {}, set()
     for name, words in cases.items():
         (tmp_path / name).mkdir()
-        result = command(*words, folder=tmp_path / name)
-        assert result.code == 0, result.err
+        command(*words, folder=tmp_path / name).done()
         run = tmp_path / name / "runs/digits"
-        grids[name] = (run / "snapshots/step-00000004.png").read_bytes()
-        weights.add((run / "checkpoints/step-00000004/ema.safetensors").read_bytes())
+        grids[name] = (run / "snapshots/step-00000001.png").read_bytes()
+        weights.add((run / "checkpoints/step-00000001/ema.safetensors").read_bytes())
     assert grids["quick"] == grids["as_quick"] != grids["own"]
     assert len(weights) == 1
-    assert command(*training("steps=8", *quick), folder=tmp_path / "own").code == 0, "a run may change it"
-    assert (tmp_path / "own/runs/digits/snapshots/step-00000008.png").is_file()
+    assert command(*training("steps=2", *quick), folder=tmp_path / "own").code == 0, "a run may change it"
+    assert (tmp_path / "own/runs/digits/snapshots/step-00000002.png").is_file()
 
 
 SPECTRAL = training("steps=2", "model=ncsn", "model.spectral_norm=true", "--no-report", "--run=spectral")

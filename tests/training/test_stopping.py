@@ -86,9 +86,7 @@ def request_at_once() -> Iterator[None]:
 @pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("handles", [signals_raise, request_at_once])
-def test_a_second_signal_doesnt_disturb_the_blocks_that_the_first_one_leaves(
-    number: signal.Signals, second: signal.Signals, handles: Handling
-) -> None:
+def test_a_second_signal_disturbs_no_cleanup(number: signal.Signals, second: signal.Signals, handles: Handling) -> None:
     """A closed terminal sends SIGHUP, and so does its shell; batch schedulers signal again and again."""
     left = []
 
@@ -131,9 +129,7 @@ def failing() -> Iterator[None]:
         (failing, "no space for the checkpoint"),
     ],
 )
-def test_a_stop_outlives_those_who_catch_it_and_what_went_wrong_meanwhile_is_told(
-    handles: Handling, around: Handling, told: str
-) -> None:
+def test_a_stop_outlives_those_who_catch_it_and_errors_are_told(handles: Handling, around: Handling, told: str) -> None:
     def work() -> None:
         with around():
             os.kill(os.getpid(), signal.SIGTERM)
@@ -200,9 +196,7 @@ def test_the_signals_of_a_forked_process_are_its_own() -> None:
 
 
 @pytest.mark.parametrize(("forward_pass", "step"), [(12, 3), (14, 3)])
-def test_a_stop_is_heeded_after_the_pass_it_comes_in_and_costs_nothing(
-    tmp_path: Path, forward_pass: int, step: int
-) -> None:
+def test_a_stop_is_heeded_after_its_pass_and_costs_nothing(tmp_path: Path, forward_pass: int, step: int) -> None:
     """The stop comes in the last of 4 passes of step 3 or in the second of step 4; step 3 has a held-out loss."""
     # batch normalization updates its averages in every pass: those of an incomplete step must be restored
     changes = ("model.normalization=batch", "accumulation=4", "log_every=1", "snapshots=none", "steps=5")

@@ -1,33 +1,24 @@
 """Steps as on CUDA, as far as a CPU shows them: fused optimizers, and what crosses devices; optimizers of packages."""
 
-import contextlib
-import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx import randomness
-from ncsnx.config import AnnealedLangevin, Experiment, Optimizer
+from ncsnx.config import Experiment, Optimizer
 from ncsnx.config.discovery import resolve
 from ncsnx.data import TrainingBatches, open_data
 from ncsnx.data.batches import prefetched
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import Network
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runtime import Runtime
-from ncsnx.samplers.building import build_sampler
-from ncsnx.sampling.generation import SeededNoise
-from ncsnx.training import loop, optimizers
-from ncsnx.training.ema import WeightAverage
+from ncsnx.training import loop
 from ncsnx.training.loss import PendingLosses
 from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.training_state import TrainingState
@@ -44,14 +35,6 @@ DRAWN = (
 )
 KINDS = ("optimizer=adam", "optimizer=rmsprop", "optimizer=sgd")
 EVERYTHING = ("clip_norm=1", "accumulation=2", "warmup_steps=5", "data.random_flip=true", "data.dequantization=uniform")
-
-
-@pytest.fixture
-def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has optimizers built as for parameters on CUDA, on torch's meta device too."""
-    monkeypatch.setattr(optimizers, "_execution_of", lambda parameters: {"fused": True})
-    for module in map(importlib.import_module, ("torch.optim.adam", "torch.optim.sgd")):
-        monkeypatch.setattr(module, "_device_dtype_check_for_fused", lambda *_, **__: None, raising=False)
 
 
 def experiment(*changes: str) -> Experiment:
@@ -105,89 +88,10 @@ def test_a_checkpoint_goes_from_cpu_to_cuda_and_back(
     assert set(counts.values()) == (set() if kind == "optimizer=sgd" else {6.0})
 
 
-class _Crossings(TorchDispatchMode):
-    """Records operations with tensors of the CPU. The device is torch's meta device, from which nothing can be read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if any(tensor.device.type == "cpu" for tensor in _tensors((args, kwargs or {}, result))):
-            self.found.append(str(func))
-        return result
-
-
-class _FromPython(TorchFunctionMode):
-    """Records tensors made of Python's data, which a GPU would copy from unpinned memory and wait for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.tensor, torch.as_tensor, torch.from_numpy, torch.asarray):
-            self.found.append(func.__name__)
-        return func(*args, **(kwargs or {}))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _tensors(part)
-
-
-@pytest.fixture
-def without_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch has no autocast for the meta device; in fp32 it does nothing."""
-    monkeypatch.setattr(Network, "autocast", lambda network, x: contextlib.nullcontext())
-
-
-@pytest.mark.usefixtures("as_on_cuda", "without_autocast")
-@pytest.mark.parametrize("kind", ["optimizer=adam", "optimizer=sgd"])
-def test_nothing_crosses_devices_in_a_training_step(kind: str) -> None:
-    config = experiment(kind, *EVERYTHING)
-    state, _ = steps_of_training(config, CPU, 0)
-    state.network.to(META)
-    state.average = WeightAverage(state.network, 0.9)  # from the weights that are now there
-    step = TrainingStep(state, (0, 16))
-    pixels = torch.empty(config.batch_size, *config.data.shape, dtype=torch.uint8, device=META)
-    positions = torch.empty(config.batch_size, dtype=torch.int64, device=META)
-    step(pixels, positions, positions, lambda: False)  # makes what is kept: optimizer state, constants of the generator
-    with _Crossings() as crossings, _FromPython() as made:
-        assert step(pixels, positions, positions, lambda: False) is not None
-    assert (crossings.found, made.found) == ([], [])
-    with _Crossings() as crossings:  # as a step would, if its learning rate were on the CPU
-        torch.zeros(3, device=META) * torch.tensor(0.1)
-    assert crossings.found != []
-
-
-@pytest.mark.usefixtures("without_autocast")
-def test_nothing_crosses_devices_in_a_langevin_step() -> None:
-    config = experiment()
-    network = state_of(config, Runtime(device=CPU, threads=1)).evaluation_network().to(META)
-    indices = torch.empty(3, dtype=torch.int64, device=META)
-    noise = SeededNoise(0, indices, config.data.shape)
-    sampler = build_sampler(AnnealedLangevin(step_size=1e-5, steps_per_level=3, denoise=True))
-    x = torch.empty(3, *config.data.shape, device=META)
-    states = sampler(network.scaled_score, x, network.noise_levels, noise=noise)
-    next(states), next(states)
-    with _Crossings() as crossings, _FromPython() as made:
-        next(states)
-    assert (crossings.found, made.found) == ([], [])
-
-
 @pytest.mark.parametrize(
     ("changes", "calls"), [(("data.random_flip=true",), 1), (DRAWN, 2)], ids=["flips", "dropout and augmentation"]
 )
-def test_the_inputs_of_a_step_are_drawn_together(
-    changes: tuple[str, ...], calls: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_steps_inputs_are_drawn_once(changes: tuple[str, ...], calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     config = experiment(*changes)
     state, data = steps_of_training(config, CPU, 0)[0], open_data(config.data, Path()).train
     positions, counted = torch.arange(config.batch_size), list[None]()
