@@ -32,6 +32,7 @@ from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import ScaledScore, State
 from ncsnx.sampling.generation import TrainingImages, generate, interpolated, other_ends, sampler_draws
 from ncsnx.schedules.levels import sigmas
+from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import _execution_of
 from ncsnx.training.training_step import TrainingStep, require_equal_gradient
 from tests.meta_device import CPU, META, Watch
@@ -174,7 +175,8 @@ EVERYTHING = ("clip_norm=1", "accumulation=2", "warmup_steps=5", "data.random_fl
 def test_a_training_step_waits_for_nothing(watch: Watch, changes: tuple[str, ...]) -> None:
     config = experiment("ema=none", *changes)
     state = state_of(config, Runtime(device=CPU, threads=1))
-    state.network.to(META)
+    state.average = WeightAverage(state.network.to(META), 0.9)
+    assert all(isinstance(group["lr"], float) for group in state.optimizer.param_groups), "a tensor would be copied"
     step = TrainingStep(state, (0, 16))
     pixels = torch.empty(config.batch_size, *SHAPE, dtype=torch.uint8, device=META)
     positions = torch.empty(config.batch_size, dtype=torch.int64, device=META)

@@ -142,13 +142,15 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     def spec_of(self, source: "HasSampler", changes: "Sequence[Override]", work: "Work") -> "ModelSpec":
         """The model with the sampler of restorations, unless another one is chosen."""
+        from ncsnx.inverse.operators import Masking
         from ncsnx.sampling.sampler_choice import restoring_sampler
 
         rule = self.rule if self.task is None else self.task.rule
         if self.denoise is not None and rule in (None, "auto"):
             rule = "reverse"
-        spec, task = source.spec(), self.given() if self.task is None else (self.task.name,)
-        fills = _is_of_patches(spec) and ("inpaint" in task or "outpaint" in task)
+        spec, given, task = source.spec(), self.given(), self.task
+        has_holes = "inpaint" in given or "outpaint" in given if task is None else isinstance(task.operator, Masking)
+        fills = has_holes and _is_of_patches(spec)
         sampler = work.ranks.first(
             lambda: restoring_sampler(work, source, changes, self.sampler, rule, quick=self.quick, fills=fills)
         )

@@ -8,8 +8,8 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Panel, option
-from ncsnx.errors import NcsnxError, UsageError, quoted
-from ncsnx.spelling import parameter
+from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
+from ncsnx.spelling import argument, parameter
 
 if TYPE_CHECKING:
     from ncsnx.inverse.task import Task
@@ -131,7 +131,8 @@ class Tasks:
             raise UsageError(f"{parameter(stray[0])} goes with {parameter(task)}, which is not given")
         for other in _NEEDED[chosen[0]]:
             if other not in given:
-                raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given")
+                hints = [Hint("estimate it", adds=argument("noise", "auto"))] if other == "noise" else []
+                raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given", *hints)
 
     def build(self, space: "Space", made: Path) -> "Task":
         """The task for images in this space. Raises UsageError, NcsnxError.
@@ -145,22 +146,22 @@ class Tasks:
         pictures = {name: as_file(name, given[name], made, space) for name in _PICTURES if name in given}
         task = self._task(pictures, space, made)
         if self.denoise is None and self.noise is not None:
-            task = attrs.evolve(task, noise=self._known_noise / space.span)
+            task = attrs.evolve(task, noise=self._known_noise(space))
         if self.rule is not None:
             task = attrs.evolve(task, rule=self.rule)
         truth = pictures.pop("truth", None)
         inputs = next(iter(pictures.values()), None) or Path(str(self.measure or self.input))
         return with_truth(task, truth, space, inputs, fit=self._fits)
 
-    @property
-    def _known_noise(self) -> float:
-        """The noise as a number. Raises UsageError."""
+    def _known_noise(self, space: "Space") -> float:
+        """The noise, where black is 0 and white 1. Raises UsageError."""
         if not isinstance(self.noise, int | float):
-            expected = (
-                f"a number; {parameter('denoise')} can estimate it" if self.noise == "auto" else "a number or 'auto'"
-            )
-            raise UsageError(f"{parameter('noise')} {quoted(self.noise)}: expected {expected}")
-        return self.noise
+            expected = f"expected a number, or 'auto' with {parameter('denoise')}"
+            raise UsageError(f"{parameter('noise')} {quoted(self.noise)}: {expected}")
+        if self.noise > 1 and space.bounded and self.measure is None and self.operator is None:
+            of_255 = Hint(f"for {self.noise:g} of 255", adds=argument("noise", f"{self.noise / 255:.3g}"))
+            raise UsageError(f"{parameter('noise')} {self.noise:g}: expected at most 1: black is 0 and white 1", of_255)
+        return self.noise / space.span
 
     def own_size(self, made: Path, space: "Space") -> tuple[int, int] | None:
         """Height and width of the restored pictures, by the given ones; None for a task of another kind.
@@ -193,7 +194,7 @@ class Tasks:
 
         match pictures:
             case {"denoise": picture}:
-                noise = None if self.noise == "auto" else self._known_noise / space.span
+                noise = None if self.noise == "auto" else self._known_noise(space)
                 return tasks_from_files.denoise(picture, noise, space)
             case {"inpaint": picture}:
                 mask = (

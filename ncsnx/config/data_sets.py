@@ -6,13 +6,7 @@ from typing import Literal
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.image_sizes import (
-    ImageSize,
-    as_image_size,
-    height_and_width,
-    is_image_size,
-    size_as_words,
-)
+from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, is_image_size, size_as_words
 from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config, variant
 
 Dequantization = Literal["none", "uniform", "gaussian"]

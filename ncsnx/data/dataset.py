@@ -13,7 +13,7 @@ from ncsnx.quantities import counted
 
 NO_LABEL = -1
 MOST_CLASSES = 1_000
-"""Labels from there on are numbers of another kind, such as years; a network isn't conditional on more classes."""
+"""Labels from there on are numbers of another kind, such as years; `new` proposes no network of more classes."""
 
 
 @attrs.frozen(eq=False)

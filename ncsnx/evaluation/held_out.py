@@ -178,6 +178,8 @@ def loss_facts(experiment: Experiment, space: Space) -> dict[str, Any]:
         facts["scale"] = space.span
     if loss.uses_sigma_data:
         facts["sigma_data"] = space.sigma_data
+    if experiment.model.classes:
+        facts["classes"] = experiment.model.classes
     return facts
 
 

@@ -126,6 +126,7 @@ class Likelihood(Measure):
 
     def facts(self) -> dict[str, Any]:
         sigma_min, sigma_max = self.ends
+        given = {"classes": self.spec.model.classes} if self.spec.model is not None and self.spec.model.classes else {}
         return {
             "version": _VERSION,
             "n": self.count,
@@ -139,6 +140,7 @@ class Likelihood(Measure):
             "gray_levels": self.gray_levels,
             "transform": self.source.data.transform,
             "split": "held-out",
+            **given,
             **self.source.facts,
         }
 
@@ -146,7 +148,7 @@ class Likelihood(Measure):
         sigma_min, sigma_max = self.ends
         probes = f"Hutchinson's estimator, {counted(self.probes, 'probe')}"
         divergence = "exact divergence" if self.estimator == "exact" else probes
-        given = " given their classes" if self.spec.model is not None and self.spec.model.classes else ""
+        given = " given their classes" if "classes" in self.facts() else ""
         return {
             "": (
                 f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "

@@ -18,7 +18,7 @@ from torch.nn import functional
 from ncsnx.data.decoding import CODEC_NOISE
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.measurement_map import sha256_of_values
-from ncsnx.inverse.operators import Averaging, Blurring, Graying, Identity, Masking
+from ncsnx.inverse.operators import LUMA, Averaging, Blurring, Graying, Identity, Masking
 from ncsnx.inverse.rules import AUTO
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, mask_space, read_pictures
@@ -96,7 +96,7 @@ def _hole_of(mask: Path, space: Space, fit: bool | None) -> Tensor:
     if fit:
         hole = (hole > 0.5).double()
     if bool(((hole != 0) & (hole != 1)).any()):
-        raise NcsnxError(f"{mask}: expected black (known) and white (to be filled in) only, found other values")
+        raise NcsnxError(f"{mask}: expected black (known) and white (to be filled in) only: a PNG without soft edges")
     if bool((hole == hole[0, 0]).all()):
         raise NcsnxError(f"{mask}: the mask is all {'white' if hole[0, 0] else 'black'}")
     return hole
@@ -192,7 +192,7 @@ def denoise(path: Path, noise: float | None, space: Space) -> Task:
             Hint("denoise and color it at once", adds=argument("colorize", path)),
         )
     found = estimated_noise(y) if noise is None else noise
-    if not found > 0:  # NaN too, as of a flat picture
+    if not found > 1e-9:  # NaN too, and rounding errors, as of a flat picture
         raise UsageError(f"{parameter('denoise')} {path}: expected noise above 0, found {found:g}")
     y = y.float()  # half the memory
     operator = Identity(space.shape)
@@ -209,8 +209,12 @@ def denoise(path: Path, noise: float | None, space: Space) -> Task:
 def estimated_noise(pictures: Tensor) -> float:
     """Standard deviation of white noise in pictures (P, C, H, W), the mean of all: the median of the finest wavelets.
 
+    Of colors by their brightness alone: JPEGs smooth the rest, which makes the noise of all seem a third smaller.
     Raises UsageError without scikit-image and PyWavelets.
     """
+    if pictures.shape[1] == 3:
+        luma = torch.tensor(LUMA, dtype=pictures.dtype)
+        pictures = torch.einsum("pchw,c->phw", pictures, luma / luma.norm()).unsqueeze(1)
     what = argument("noise", AUTO)
     required("pywt", "science", what)
     estimate = required("skimage.restoration", "science", what).estimate_sigma

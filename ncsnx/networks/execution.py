@@ -17,12 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ncsnx.config.experiment import Precision
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.networks.blocks import (
-    ChainedResidualPooling,
-    MultiScaleFusion,
-    ResidualBlock,
-    ResidualConvolutionUnits,
-)
+from ncsnx.networks.blocks import ChainedResidualPooling, MultiScaleFusion, ResidualBlock, ResidualConvolutionUnits
 from ncsnx.networks.contract import Network
 from ncsnx.networks.fused_normalization import (
     FusedActivation,

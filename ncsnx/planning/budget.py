@@ -16,13 +16,7 @@ from ncsnx.config.data_sets import Images, OwnData
 from ncsnx.config.image_sizes import ImageSize, size_in_words, size_of_sides
 from ncsnx.errors import Hint, UsageError, shortened
 from ncsnx.networks.layouts import NCSNV2
-from ncsnx.planning.experiment_proposal import (
-    SNAPSHOT_SHARE,
-    Scale,
-    long_side,
-    usual_scale,
-    usual_steps,
-)
+from ncsnx.planning.experiment_proposal import SNAPSHOT_SHARE, Scale, long_side, usual_scale, usual_steps
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import counted, duration
 from ncsnx.spelling import argument, parameter

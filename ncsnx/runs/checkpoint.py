@@ -15,14 +15,7 @@ from torch.optim import Optimizer
 
 from ncsnx.errors import NcsnxError, shortened
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import (
-    STATE,
-    UnsoundError,
-    read_manifest,
-    read_state,
-    read_verified,
-    write_checkpoint,
-)
+from ncsnx.runs.manifest import STATE, UnsoundError, read_manifest, read_state, read_verified, write_checkpoint
 from ncsnx.runs.names import part_file
 from ncsnx.storage import atomic
 

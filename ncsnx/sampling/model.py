@@ -14,13 +14,7 @@ from torch import Tensor, nn
 from ncsnx.config.codec import identity
 from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment, Precision
-from ncsnx.config.image_sizes import (
-    ImageSize,
-    height_and_width,
-    is_image_size,
-    size_as_words,
-    size_in_words,
-)
+from ncsnx.config.image_sizes import ImageSize, height_and_width, is_image_size, size_as_words, size_in_words
 from ncsnx.config.overrides import as_words
 from ncsnx.config.pretrained import Declared, require_trained
 from ncsnx.config.sampler import Heun, Sampler

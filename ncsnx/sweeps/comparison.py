@@ -73,7 +73,8 @@ class ComparedSettings(Result):
             lines += dict.fromkeys(filter(None, (one.errors_in_words() for one in self.tables)))
             facts = [dict(flatten(dict(one.protocol))) for one in self.tables]
             differing = {path for path in {*chain(*facts)} if len({str(one.get(path)) for one in facts}) > 1}
-            paths = sorted({path.partition(".")[2] for path in differing})  # without the key of the measure
+            # without the key of the measure, and runs' own identities
+            paths = sorted({path.partition(".")[2] for path in differing} - {"identity"})
             lines.append(
                 f"{counted(len(self.tables), 'protocol')}, not ranked together: they differ in {', '.join(paths)}"
             )

@@ -117,6 +117,21 @@ def test_a_run_without_an_average_passes_its_raw_weights_on_and_says_so(tmp_path
     assert "raw weights (no EMA)" in (tmp_path / "model/README.md").read_text()
 
 
+def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(scored, tmp_path / "work"))
+    result = export(folder, "--ckpt", "best", "--grid", "2", "--precision", "bf16", "--json", out="new/place")
+    found = json.loads(result.out)
+    config = Export(folder / "new/place").config()
+    assert (found["folder"], found["run"], found["step"]) == ("new/place", "digits", config.step)
+    assert (found["model_sha256"], found["license"], found["grid"]) == (config.model_sha256, "unknown", 2)
+    assert "drawn by the sampler below, in bf16." in (folder / "new/place/README.md").read_text()
+    row = best_row(folder)
+    (score,) = [score for score in found["scores"] if score["protocol"]["measure"] == "fid"]
+    metric = f"FD (digits classifier {score['protocol']['features']['sha256'][:8]})"
+    assert score["measured"][metric] == {"value": row["score"], "error": row["error"]}
+    assert "license: unknown" in result.err
+
+
 def test_a_folder_that_exists_is_refused_before_minutes_of_work_and_left_alone(workplace: Path) -> None:
     before = files(workplace)
     result = export(workplace, out="runs")

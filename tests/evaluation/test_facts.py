@@ -99,11 +99,15 @@ def is_in_loss(path: str, experiment: Experiment) -> bool:
     part, _, name = path.partition(".")
     if path == "data.sigma_data":
         return experiment.loss.weighting == "edm"
-    return part in ("schedule", "loss") or (part == "data" and name not in ELSEWHERE | PICTURES | NOT_COMPARED)
+    return (
+        part in ("schedule", "loss")
+        or path == "model.classes"
+        or (part == "data" and name not in ELSEWHERE | PICTURES | NOT_COMPARED)
+    )
 
 
 def is_in_likelihood(path: str, experiment: Experiment) -> bool:
-    if path in ("schedule.sigma_min", "schedule.sigma_max"):
+    if path in ("schedule.sigma_min", "schedule.sigma_max", "model.classes"):
         return True
     # dequantization is uniform for a density, and unbounded data has none
     others = ("data.sigma_data", "data.dequantization", "data.scale")

@@ -3,6 +3,7 @@ import math
 import torch
 
 from ncsnx.config import AnnealedLangevin
+from ncsnx.randomness import Purpose
 from ncsnx.sampling.generation import SeededNoise, interpolated, interpolated_noise, other_ends, seeded_draws
 from tests.samplers.toy import SHAPE
 from tests.spaces import unit_space
@@ -34,3 +35,5 @@ def test_all_columns_of_a_row_start_from_the_plain_samples_x() -> None:
     assert draws.columns == 4
     for column in range(4):
         assert torch.equal(start[:, column], plain.initial(rows))
+    last = draws.noise(rows)(1).view(2, 4, *SHAPE)[:, -1]
+    torch.testing.assert_close(last, SeededNoise(5, rows, SHAPE, Purpose.INTERPOLATION_NOISE)(1))

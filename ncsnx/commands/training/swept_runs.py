@@ -254,8 +254,9 @@ class SweptRuns:
             state = states[point.run]
             if state is not None and is_finished(point, state) and state.held_out is not None:
                 run, most = self._run(point), point.experiment.batch_size
+                given = " given their classes" if point.experiment.model.classes else ""
                 how = (
-                    f"on one batch of at most {counted(most, 'image')}, at the last evaluation of the training, "
+                    f"on one batch of at most {counted(most, 'image')}{given}, at the last evaluation of the training, "
                     f"{point.experiment.loss.in_words}"
                 )
                 source = DataSource.of_run(run, self.sweep.data_folder())

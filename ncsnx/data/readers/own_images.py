@@ -21,15 +21,7 @@ from torch import Tensor
 from ncsnx.config.data_sets import Images as OwnImages
 from ncsnx.config.image_sizes import size_in_words, size_of_sides
 from ncsnx.data.dataset import NO_LABEL, Splits, held_out_by_hash, require_training_images
-from ncsnx.data.decoding import (
-    GIF_SUFFIXES,
-    HEIC_EXTRA,
-    HEIC_SUFFIXES,
-    SUFFIXES,
-    decodes_heic,
-    fitted_pixels,
-    rgb,
-)
+from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic, fitted_pixels, rgb
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.patches import Patches, decoded_pictures
 from ncsnx.data.places import existing_path
