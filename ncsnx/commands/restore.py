@@ -142,14 +142,17 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     def spec_of(self, source: "HasSampler", changes: "Sequence[Override]", work: "Work") -> "ModelSpec":
         """The model with the sampler of restorations, unless another one is chosen."""
-        from ncsnx.inverse.operators import Masking
         from ncsnx.sampling.sampler_choice import restoring_sampler
 
         rule = self.rule if self.task is None else self.task.rule
         if self.denoise is not None and rule in (None, "auto"):
             rule = "reverse"
-        spec, given, task = source.spec(), self.given(), self.task
-        has_holes = "inpaint" in given or "outpaint" in given if task is None else isinstance(task.operator, Masking)
+        spec, given = source.spec(), self.given()
+        has_holes = "inpaint" in given or "outpaint" in given
+        if self.task is not None:
+            from ncsnx.inverse.operators import Masking  # torch, which a mistyped checkpoint needn't wait for
+
+            has_holes = isinstance(self.task.operator, Masking)
         fills = has_holes and _is_of_patches(spec)
         sampler = work.ranks.first(
             lambda: restoring_sampler(work, source, changes, self.sampler, rule, quick=self.quick, fills=fills)
