@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import ncsnx
+from ncsnx.inverse import Task
+from ncsnx.inverse.operators import Masking
 from ncsnx.networks.tiling import TiledNetwork
 from ncsnx.runs import selection
 from ncsnx.sampling.sample_folder import samples_in
@@ -82,6 +84,16 @@ def test_holes_are_filled_with_fresh_noise_in_each_step(made: Path, task: list[s
     Image.fromarray(np.tri(17, 60, dtype=np.uint8) * 255).save(made / "hole.png")
     images(made, *task, "--n", "1", "sampler.steps=40")
     assert json.loads((made / "out" / "protocol.json").read_text())["sampler"]["eta"] == eta
+
+
+def test_a_task_in_python_has_holes_by_what_it_measures(made: Path) -> None:
+    known = torch.ones(3, 8, 8, dtype=torch.bool)
+    known[:, 2:5] = False
+    operator = Masking(known)
+    task = Task(name="scratches", operator=operator, values=operator.coefficients(torch.full((1, 3, 8, 8), 0.5)))
+    model = ncsnx.load(made / "runs/photos")
+    ncsnx.restore(model, "sampler.steps=40", task=task, n=1, out=made / "python", progress=False)
+    assert json.loads((made / "python" / "protocol.json").read_text())["sampler"]["eta"] == 1
 
 
 def test_tiles_give_the_whole_picture_and_are_in_the_protocol(made: Path) -> None:
