@@ -148,7 +148,7 @@ class Likelihood(Measure):
         sigma_min, sigma_max = self.ends
         probes = f"Hutchinson's estimator, {counted(self.probes, 'probe')}"
         divergence = "exact divergence" if self.estimator == "exact" else probes
-        given = " given their classes" if "classes" in self.facts() else ""
+        given = " given their classes" if self.spec.model is not None and self.spec.model.classes else ""
         return {
             "": (
                 f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "

@@ -18,7 +18,7 @@ from torch.nn import functional
 from ncsnx.data.decoding import CODEC_NOISE
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.measurement_map import sha256_of_values
-from ncsnx.inverse.operators import LUMA, Averaging, Blurring, Graying, Identity, Masking
+from ncsnx.inverse.operators import Averaging, Blurring, Graying, Identity, Masking
 from ncsnx.inverse.rules import AUTO
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, mask_space, read_pictures
@@ -212,9 +212,9 @@ def estimated_noise(pictures: Tensor) -> float:
     Of colors by their brightness alone: JPEGs smooth the rest, which makes the noise of all seem a third smaller.
     Raises UsageError without scikit-image and PyWavelets.
     """
-    if pictures.shape[1] == 3:
-        luma = torch.tensor(LUMA, dtype=pictures.dtype)
-        pictures = torch.einsum("pchw,c->phw", pictures, luma / luma.norm()).unsqueeze(1)
+    count, channels, height, width = pictures.shape
+    if channels == 3:
+        pictures = Graying((3, height, width)).coefficients(pictures).view(count, 1, height, width)
     what = argument("noise", AUTO)
     required("pywt", "science", what)
     estimate = required("skimage.restoration", "science", what).estimate_sigma
