@@ -16,6 +16,7 @@ from ncsnx.commands.training.job import TrainedRun
 from ncsnx.console.python_call import python_call
 from ncsnx.errors import Stopped
 from ncsnx.runs.folder import Run, read_origins
+from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from tests.training.tiny import PATIENCE_S, command, overrides, saved, steps_of, training
 
@@ -53,6 +54,19 @@ def test_an_experiment_that_python_made_trains_and_resumes(run: Run, capfd: pyte
     assert "finished at step 14/14" in run.log_path.read_text()
     ncsnx.train(run, device="cpu", threads=1, progress=True)
     assert "complete: nothing to train" in capfd.readouterr().err
+
+
+def test_a_held_out_loss_that_rose_names_the_checkpoint_before(trained: TrainedRun, run: Run) -> None:
+    newest, log = checkpoints(run)[-1], MetricsLog(run)
+    log.append({"step": 4, "held_out": 1.0})
+    log.append({"step": newest, "held_out": 1.04})
+    assert "--ckpt latest" in attrs.evolve(trained, run=run).closing()[-1]
+    log.append({"step": newest, "held_out": 1.06})
+
+    assert attrs.evolve(trained, run=run).closing()[-2:] == [
+        "held-out loss: 1.000 at step 4, its lowest, and 1.060 at the end",
+        f"next: ncsnx sample {run.cli_path} --ckpt 4 --n 64",
+    ]
 
 
 def test_ctrl_c_raises_keyboard_interrupt_after_a_checkpoint(here: Path, interrupts: Any) -> None:

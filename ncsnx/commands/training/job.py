@@ -15,6 +15,7 @@ from ncsnx.ranks.joining import require_same
 from ncsnx.results import Result
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import checkpoints
+from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import runs_folder
 from ncsnx.runs.selection import Source
 from ncsnx.runs.writer_lock import writer_lock
@@ -93,7 +94,12 @@ class TrainedRun(Result):
         lines += [f"checkpoints: {len(steps):,}, the newest at step {steps[-1]:,}" if steps else "no checkpoint"]
         lines += [f"report: {run.report_path}"] if run.report_path.is_file() else []
         name = shlex.quote(run.name) if run.path.parent == runs_folder() else run.cli_path
-        return [*lines, f"next: ncsnx sample {name} --ckpt latest --n 64"]
+        chosen: int | str = "latest"
+        if steps and (rise := rise_of_held_out_loss(run)) is not None:
+            before, loss, last = rise
+            lines.append(f"held-out loss: {number(loss)} at step {before:,}, its lowest, and {number(last)} at the end")
+            chosen = min(steps, key=lambda step: abs(step - before))
+        return [*lines, f"next: ncsnx sample {name} --ckpt {chosen} --n 64"]
 
     def to_json(self) -> object:
         return {"run": str(self.run.path), "start_step": self.start_step, "step": self.step, "loss": self.loss}
@@ -105,3 +111,18 @@ class TrainedRun(Result):
         since = f" (from {self.start_step:,})" if self.start_step else ""
         loss = "no loss logged" if self.loss is None else f"loss {number(self.loss)}"
         return [f"{counted(self.step, 'step')}{since}, {loss}; files in {self.run.path}"]
+
+
+def rise_of_held_out_loss(run: Run) -> tuple[int, float, float] | None:
+    """(step of the lowest held-out loss, that loss, the last one) if the last one is over 5 % higher, else None.
+
+    The loss is that of one batch with the same noise at each step. Raises NcsnxError for metrics that can't be read.
+    """
+    found = [(one["held_out"], one["step"]) for one in MetricsLog(run).read() if one.get("held_out") is not None]
+    if not found:
+        return None
+    (lowest, step), (last, _) = min(found), found[-1]
+    return (step, lowest, last) if last - lowest > _MOST_RISE * abs(lowest) else None
+
+
+_MOST_RISE = 0.05
