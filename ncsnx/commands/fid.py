@@ -133,7 +133,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
             **others,
         )
         _refuse(job, requested)
-        return job
+        return job.with_perfect_classes(work)
 
 
 def _metrics(tags: str | Sequence[str]) -> "Sequence[str] | None":

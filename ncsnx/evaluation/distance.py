@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import attrs
 import safetensors.torch
@@ -31,7 +31,7 @@ from ncsnx.config.converter import structure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import DivergedError, NcsnxError, UsageError, printable
 from ncsnx.evaluation.measure import Measure, drawn_pixels, mean_score, writing
-from ncsnx.evaluation.reference import LEAST_IMAGES, PerfectModel, Reference
+from ncsnx.evaluation.reference import LEAST_IMAGES, PerfectModel, Reference, measure_perfect_model
 from ncsnx.features.feature_network import INCEPTION, FeatureNetwork, name_with, unnamed
 from ncsnx.features.moments import Moments
 from ncsnx.features.real_images import RealImages
@@ -77,6 +77,8 @@ class Distance(Measure):
     """Score of a perfect model, the noise floor; None if unknown."""
     by_class: bool = False
     """Whether the images of each class are also compared with the real ones of their class."""
+    perfect_by_class: tuple[float, ...] = ()
+    """Scores of a perfect model, in the order of the asked classes; () if unknown."""
 
     def __attrs_post_init__(self) -> None:
         if not self.by_class:
@@ -132,7 +134,9 @@ class Distance(Measure):
         """The distances of the classes, in the order of the asked classes."""
         names = self.spec.space.class_names
         for place, one in enumerate(self.spec.classes if self.by_class else ()):
-            yield Quantity("by_class", printable(names[one]) if one < len(names) else str(one), place=place)
+            title = printable(names[one]) if one < len(names) else str(one)
+            perfect = self.perfect_by_class[place] if self.perfect_by_class else None
+            yield Quantity("by_class", title, place=place, perfect=perfect)
 
     def _named(self, quantity: Quantity) -> Quantity:
         features, title, named = self.features.name, quantity.title, quantity.of_inception
@@ -240,14 +244,31 @@ class Distance(Measure):
 
     def _by_class(self, features: Tensor) -> list[float]:
         """The Fréchet distance of the images of each class to the real images of the class in the sample."""
-        sample, classes, found = self.reference.sample, self.spec.classes, list[float]()
-        assert sample is not None
-        for place, one in enumerate(classes):
-            real = Moments.empty(sample.shape[1])
-            real.add(sample[self._real_labels == one])
-            drawn = features[place :: len(classes)]
-            found.append(frechet_distance_of_images(drawn, real.mean, real.covariance))
-        return found
+        count = len(self.spec.classes)
+        return [
+            frechet_distance_of_images(features[place::count], moments.mean, moments.covariance)
+            for place, (_, moments) in enumerate(self._real_classes())
+        ]
+
+    def _real_classes(self) -> Iterator[tuple[Tensor, Moments]]:
+        """Features in the reference's sample, and their moments, of each asked class."""
+        assert self.reference.sample is not None
+        for one in self.spec.classes:
+            real = self.reference.sample[self._real_labels == one]
+            moments = Moments.empty(real.shape[1])
+            moments.add(real)
+            yield real, moments
+
+    def with_perfect_classes(self, work: Work) -> Self:
+        """With the scores of a perfect model of each asked class, which are measured here, on rank 0 alone."""
+        if not self.by_class or not work.ranks.is_first:
+            return self
+        n = self.n // len(self.spec.classes)
+        scores = [
+            measure_perfect_model(n, len(real), moments.mean, moments.covariance, real, work).score
+            for real, moments in self._real_classes()
+        ]
+        return attrs.evolve(self, perfect_by_class=tuple(scores))
 
     # --------------------------------------------------------------------------------------------- missing numbers
 

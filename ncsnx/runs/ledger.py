@@ -80,7 +80,7 @@ class Quantity:
     decimals: int | None = attrs.field(default=None, metadata=OMITTED)
     """Number of decimals shown; None to follow the error, or use four significant digits."""
     perfect: float | None = attrs.field(default=None, metadata=OMITTED)
-    """Expected value for a perfect model with any number of images; None if it isn't a constant."""
+    """Expected value for a perfect model; None if it isn't known."""
     is_share: bool = attrs.field(default=False, metadata=OMITTED)
     """Whether it is shown as a percentage."""
     place: int | None = attrs.field(default=None, metadata=OMITTED)

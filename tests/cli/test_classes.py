@@ -17,6 +17,7 @@ from ncsnx.errors import UsageError
 from ncsnx.evaluation.comparison_candidates import comparison_candidates
 from ncsnx.networks.unet import UNetNetwork
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.sampler_choice import of_any_class
 from ncsnx.training.training_step import TrainingStep
@@ -100,6 +101,9 @@ def test_a_score_tells_of_asked_classes_and_of_each_class(place: Path) -> None:
     (row,) = json.loads(scored.out)["rows"]
     assert 0 <= row["class_accuracy"] <= 1
     assert len(row["by_class"]) == 10
+    *_, series = Ledger.read(Run(place / "runs" / "digits_edm")).series("fid")
+    perfect = [column.perfect for column in series.protocol.columns if column.key == "by_class"]
+    assert all(0 < score < distance for score, distance in zip(perfect, row["by_class"], strict=True))
     assert "6 images each" in scored.err.replace("\n", " ")
     few = run("fid", "digits_edm", "--range", "latest", "--n", "30", "--classes", *JUDGE)
     assert few.code == 2
