@@ -263,11 +263,15 @@ class Distance(Measure):
         """With the scores of a perfect model of each asked class, which are measured here, on rank 0 alone."""
         if not self.by_class or not work.ranks.is_first:
             return self
-        n = self.n // len(self.spec.classes)
-        scores = [
-            measure_perfect_model(n, len(real), moments.mean, moments.covariance, real, work).score
-            for real, moments in self._real_classes()
-        ]
+        count, scores = len(self.spec.classes), list[float]()
+        quiet = attrs.evolve(work, progress=SILENT.progress)
+        with work.progress("perfect model of each class", total=count, unit="classes") as advance:
+            for real, moments in self._real_classes():
+                perfect = measure_perfect_model(
+                    self.n // count, len(real), moments.mean, moments.covariance, real, quiet
+                )
+                scores.append(perfect.score)
+                advance()
         return attrs.evolve(self, perfect_by_class=tuple(scores))
 
     # --------------------------------------------------------------------------------------------- missing numbers
