@@ -64,24 +64,21 @@ class TiledNetwork(Network):
         return self.side + 2 * self.margin
 
     def _of_tiles(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        rows = []
-        for seen, used in self._tiles(x.shape[-2]):
-            part = x[..., seen, :]
-            tiles = [
-                self.network.scaled_score(part[..., columns], sigma, cond)[..., used, wanted]
-                for columns, wanted in self._tiles(x.shape[-1])
-            ]
-            rows.append(torch.cat(tiles, dim=3))
-        return torch.cat(rows, dim=2)
+        whole = torch.empty_like(x)  # as parts to be joined, small tensors would keep the memory of the tiles apart
+        for seen_rows, used_rows, rows in self._tiles(x.shape[-2]):
+            for seen, used, columns in self._tiles(x.shape[-1]):
+                tile = self.network.scaled_score(x[..., seen_rows, seen], sigma, cond)
+                whole[..., rows, columns] = tile[..., used_rows, used]
+        return whole
 
-    def _tiles(self, size: int) -> Iterator[tuple[slice, slice]]:
-        """(what a tile sees of a side, the part of that which is used) along a side of so many pixels."""
+    def _tiles(self, size: int) -> Iterator[tuple[slice, slice, slice]]:
+        """(what a tile sees of a side, the part of that which is used, its place) along a side of so many pixels."""
         if size <= self.most:
-            yield slice(0, size), slice(0, size)
+            yield slice(0, size), slice(0, size), slice(0, size)
             return
         for begin in range(0, size, self.side):
             first, end = max(0, begin - self.margin), min(size, begin + self.side)
-            yield slice(first, min(size, end + self.margin)), slice(begin - first, end - first)
+            yield slice(first, min(size, end + self.margin)), slice(begin - first, end - first), slice(begin, end)
 
 
 def mirrored(size: int, unit: int, device: torch.device | None = None) -> Tensor:
