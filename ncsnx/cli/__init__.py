@@ -124,9 +124,9 @@ def _keep_freed_memory() -> None:
     """Has glibc keep freed memory for the next step, unless the user has set the variables that decide it.
 
     By default it returns large blocks to the system, which clears every page again that it gives. That took 1 to 7 % of
-    an evaluation or a training step (width 128, 32 px, batches of 8). Blocks above 128 MiB, such as a picture of 12 megapixels, are still returned; older
-    versions of glibc accept at most 32 MiB. Where neither is accepted, nothing changes: a higher trim threshold alone
-    would slow down large blocks many times.
+    an evaluation or a training step (width 128, 32 px, batches of 8). Blocks above 128 MiB, such as a picture of 12
+    megapixels, are still returned; older versions of glibc accept at most 32 MiB. Where neither is accepted, nothing
+    changes: a higher trim threshold alone would slow down large blocks many times.
     """
     if sys.platform != "linux" or not {
         "GLIBC_TUNABLES",
