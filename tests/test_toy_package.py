@@ -128,6 +128,7 @@ def test_its_data_set_is_planned_for_and_its_held_out_images_are_measured(toy: P
     assert row["score"] > 0
 
 
+@pytest.mark.slow
 def test_its_schedule_has_the_levels_that_losses_are_measured_at(toy: Path, place: Path) -> None:
     shown = ncsnx(toy, place, "loss", "straight", "--range", "latest", *CPU)
     assert re.findall(r"at σ=([\d.]+)", shown)[:5] == ["5", "2.08", "0.764", "0.0582", "0.01"]  # (1.26 − 0.148 k)⁷
@@ -144,6 +145,7 @@ def test_its_metric_is_in_the_table_and_the_rows_of_fid(toy: Path, place: Path) 
     assert 0 < float(row["mean_shift"]) < float(row["score"])
 
 
+@pytest.mark.slow
 def test_its_source_makes_a_run_of_a_folder(toy: Path, place: Path) -> None:
     model = UNet(width=8, multipliers=(1, 2), blocks=1, attention=())
     space = attrs.evolve(Space.with_ends((1, 8, 8), (-1.0, 1.0)), sigma_data=0.5)
@@ -157,6 +159,7 @@ def test_its_source_makes_a_run_of_a_folder(toy: Path, place: Path) -> None:
     assert (place / "of-lab/images/00001.png").exists()
 
 
+@pytest.mark.slow
 def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:
     sums = torch.arange(16.0).view(2, 1, 8) / 4 + 1  # of eight pixels, from 1 to 4.75
     np.save(place / "sums.npy", sums.numpy())

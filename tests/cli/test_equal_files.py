@@ -13,6 +13,8 @@ import pytest
 from tests.forked import REPOSITORY
 from tests.training.tiny import CPU, command, training
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = [
     training("steps=4", "optimizer=sgd", "optimizer.momentum=0.8"),
     ["sample", "digits", "--out", "runs/digits/samples/drawn", "--n", "2", "--frames", "2", *CPU],

@@ -372,6 +372,7 @@ assert not {{"sklearn", "torch._dynamo", "torch._inductor", "matplotlib"}} & set
 """
 
 
+@pytest.mark.slow
 def test_training_and_sampling_import_no_compiler_and_no_scikit_learn(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
     finished = subprocess.run(
