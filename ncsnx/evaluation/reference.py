@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ncsnx.bounded_reads import sha256_of
 from ncsnx.config.codec import digest
+from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import VERSION
 from ncsnx.data import data_set_of
 from ncsnx.data.dataset import Split
@@ -43,7 +44,7 @@ from ncsnx.quantities import counted, number, with_error
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
 from ncsnx.storage.array_files import ExpectedArray, read_arrays
-from ncsnx.storage.documents import document, document_values, find_document, write_document
+from ncsnx.storage.documents import document, find_document, write_document
 from ncsnx.work import SILENT, Work
 
 SUFFIX = ".npz"
@@ -97,7 +98,7 @@ class PerfectModel:
 
     def to_json(self) -> dict[str, Any]:
         """The numbers and how they were measured, as JSON."""
-        return {**document_values(self), "words": self.words}
+        return {**unstructure(self), "words": self.words}
 
 
 def images_to_draw(n: int, reference_images: int, kept: int) -> int:

@@ -38,7 +38,7 @@ from ncsnx.networks.layers import Convolution
 from ncsnx.quantities import counted, percent
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
-from ncsnx.storage.documents import document, document_values
+from ncsnx.storage.documents import document
 from ncsnx.work import Work
 
 SCHEMA_VERSION = 1
@@ -285,7 +285,7 @@ class ClassifierFeatures:
             "type": "classifier",
             "dimensions": self.dimensions,
             "images": AS_THEY_ARE,
-            **{key: value for key, value in document_values(record).items() if key != "schema_version"},
+            **{key: value for key, value in unstructure(record).items() if key != "schema_version"},
             "shape": list(record.shape),  # facts are compared as JSON
         }
 

@@ -7,6 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.config.converter import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
@@ -22,7 +23,6 @@ from ncsnx.sampling.sample_folder import SampledImages
 from ncsnx.sampling.sampler_choice import measurement_warnings
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
-from ncsnx.storage.documents import document_values
 from ncsnx.work import Work
 
 _MOST_MISFIT = 0.05
@@ -133,7 +133,7 @@ class RestoredImages(SampledImages):
         return [Table(columns=columns, rows=calibration_rows(self.calibration))]
 
     def to_json(self) -> object:
-        return {"folder": str(self.folder), **self.protocol, "agreement": document_values(self.record)}
+        return {"folder": str(self.folder), **self.protocol, "agreement": unstructure(self.record)}
 
     def heading(self) -> tuple[str, str]:
         images, pictures = counted(len(self.images), "image"), counted(len(self.pictures), "picture")

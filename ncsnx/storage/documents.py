@@ -69,15 +69,9 @@ def parse_document(content: bytes, cls: type[T], where: Path | str) -> T:
     return document_of(values, cls, where)
 
 
-def document_values(value: Any) -> dict[str, Any]:
-    """A document as JSON values, without a digest."""
-    values: dict[str, Any] = unstructure(value)
-    return values
-
-
 def document_bytes(value: Any) -> bytes:
     """The content of a document's file: readable JSON, sealed if its kind is. Raises ValueError for NaN."""
-    values = document_values(value)
+    values = unstructure(value)
     return sealed_bytes(values) if DOCUMENTS[type(value)].sealed else atomic.json_bytes(values)
 
 
@@ -119,7 +113,7 @@ def read_document_lines(path: Path, cls: type[T]) -> list[T]:
 
 def append_document(path: Path, value: Any) -> None:
     """Appends a document as one line, durably. Raises NcsnxError, and ValueError for NaN."""
-    append_record(path, document_values(value))
+    append_record(path, unstructure(value))
 
 
 def sealed_bytes(content: Mapping[str, Any]) -> bytes:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ncsnx import bounded_reads
 from ncsnx.config.codec import canonical, digest
-from ncsnx.config.converter import NewerVersionError, StructureError, optional_of
+from ncsnx.config.converter import NewerVersionError, StructureError, optional_of, unstructure
 from ncsnx.config.variants import Config, rest_field, version_fields
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.errors import NcsnxError
@@ -24,7 +24,6 @@ from ncsnx.storage.documents import (
     append_document,
     document_bytes,
     document_of,
-    document_values,
     find_document,
     parse_document,
     read_document,
@@ -112,8 +111,8 @@ def test_a_document_is_read_and_written_again_byte_for_byte(cls: type, content: 
     assert parse_document(document_bytes(found), cls, "file.json") == found
     assert content in (
         document_bytes(found),
-        json.dumps(document_values(found)).encode(),
-        canonical(document_values(found)),
+        json.dumps(unstructure(found)).encode(),
+        canonical(unstructure(found)),
     )
 
 
