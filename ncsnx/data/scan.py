@@ -18,7 +18,7 @@ import PIL
 from ncsnx.data.decoding import BrokenImageError, decode, further_pages, is_gray
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, printable
 from ncsnx.quantities import counted, them
 from ncsnx.spelling import argument
 from ncsnx.storage.cache import cache_path, cached
@@ -95,15 +95,10 @@ def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip
 
 
 def _broken(files: ImageFiles, scan: Scan, most: int) -> str:
-    named = "; ".join(f"{printable_name(name)}: {reason}" for name, reason in list(scan.broken.items())[:most])
+    named = "; ".join(f"{printable(name)}: {reason}" for name, reason in list(scan.broken.items())[:most])
     rest = len(scan.broken) - most
     more = f"; … and {rest:,} more" if rest > 0 else ""
     return f"{files.root}: {len(scan.broken):,} of {counted(len(files), 'picture')} cannot be used: {named}{more}"
-
-
-def printable_name(name: str) -> str:
-    """A file's name as printable text on one line."""
-    return name if name.isprintable() else ascii(name)
 
 
 @attrs.frozen

@@ -140,5 +140,5 @@ def test_a_name_with_a_line_break_is_shown_on_one_line(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a\nb.png").write_bytes(b"")
     files = ImageFiles.open(tmp_path / "x")
-    with pytest.raises(NcsnxError, match=r"'a\\nb.png': is empty"):
+    with pytest.raises(NcsnxError, match=r"a\\nb.png: is empty"):
         sound_files(files, scan_of(files, Work()), "refuse", Work())

@@ -27,8 +27,8 @@ from ncsnx.data.patches import Patches, decoded_pictures
 from ncsnx.data.places import existing_path
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.registry import data_set
-from ncsnx.data.scan import Scan, printable_name, scan_of, scan_path, sound_files
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.data.scan import Scan, scan_of, scan_path, sound_files
+from ncsnx.errors import Hint, NcsnxError, printable
 from ncsnx.quantities import counted
 from ncsnx.work import Work
 
@@ -117,7 +117,7 @@ def unread_files(files: ImageFiles) -> dict[str, int]:
     """Numbers of files that aren't read by suffix, the most frequent first, without those of operating systems."""
     paths = [PurePosixPath(name) for name in files.others]
     suffixes = (path.suffix.lower() for path in paths if path.name.lower() not in _BY_SYSTEMS)
-    return dict(Counter(printable_name(suffix[:_LONGEST_SUFFIX]) for suffix in suffixes).most_common())
+    return dict(Counter(printable(suffix[:_LONGEST_SUFFIX]) for suffix in suffixes).most_common())
 
 
 def unread_in_words(files: ImageFiles, further_pages: int = 0) -> str:
