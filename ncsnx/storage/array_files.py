@@ -7,13 +7,12 @@ the file refers to.
 """
 
 import importlib.util
-import io
 import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -28,7 +27,6 @@ from ncsnx.storage.process import SHARE, available_memory, in_utf8
 REAL, COMPLEX = "buif", "c"
 """NumPy's type kinds: real numbers (including booleans), and complex ones."""
 _MATLAB_BLOCK = 512
-_HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
 _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
 _LARGEST_RATIO = 1_032  # of what deflate unpacks
@@ -315,24 +313,7 @@ class _Converted:
         return self.convert(self.values[key]).T
 
 
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], "np.dtype[Any]", int]:
-    """Shape, type and header bytes of a `.npy`. Little is read: `np.load` takes a header of any declared length."""
-    head = io.BytesIO(stream.read(_HEADER_BYTES))
-    version = np.lib.format.read_magic(head)
-    # version 3 only adds field names in UTF-8, and numbers have no fields
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(head)
-    return shape, dtype, head.tell()
-
-
 def _map_npy(path: Path, _: str) -> Any:
-    with opened(path) as file:
-        shape, dtype, header = _npy_header(file)
-        declared, held = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size - header
-    if dtype.hasobject:
-        raise NcsnxError(f"{in_utf8(path)}: holds Python objects, which are never unpickled; save it as numbers")
-    if declared > held:
-        raise ValueError(f"declares {counted(declared, 'byte')}, but holds {held:,}")
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
@@ -340,7 +321,10 @@ def _map_npz(path: Path, name: str) -> _Unpacked:
     with opened(path) as file, open_zip(file, FEW_MEMBERS) as archive:
         member = archive.getinfo(f"{name}.npy")
         with archive.open(member) as stream:
-            shape, dtype, _ = _npy_header(stream)
+            version = np.lib.format.read_magic(stream)
+            # version 3 only adds field names in UTF-8, and numbers have no fields
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
         if (declared := math.prod(shape) * dtype.itemsize) > member.file_size:
             raise ValueError(f"declares {counted(declared, 'byte')}, but holds {member.file_size:,}")
 
@@ -368,8 +352,6 @@ def _map_hdf5(path: Path, name: str) -> _Converted:
     dataset: Any = h5py.File(path, "r", locking=False)[name]
     if dataset.is_virtual or dataset.external:
         raise ValueError("its values are in other files, which are not read")
-    if math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize > available_memory() // SHARE:
-        raise MemoryError
     return _Converted(dataset, dataset.shape, cast("Any", _number_type(dataset.dtype)), _joined)
 
 
