@@ -58,13 +58,6 @@ def distance_name(features: str) -> str:
     return name_with(features, "FD", "FID")
 
 
-def features_of(distance: str) -> str:
-    """The features in a name made by `distance_name`; any other name unchanged."""
-    if distance.startswith("FD (") and distance.endswith(")"):
-        return distance[len("FD (") : -1]
-    return INCEPTION if distance == "FID" else distance
-
-
 def unnamed(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Facts without the name, which may contain a path: a protocol must not change when a folder is moved."""
     return {key: value for key, value in facts.items() if key != "name"}

@@ -57,13 +57,7 @@ _CLEARLY = 9.0
 """Ratio of energies that images don't have the wrong way round."""
 
 
-def reconstruct(
-    path: Path,
-    space: Space,
-    *,
-    maps: str | None = None,
-    centered: bool | None = None,
-) -> Task:
+def reconstruct(path: Path, space: Space, *, maps: str | None = None, centered: bool | None = None) -> Task:
     """The task of a file's measurement of images in this space.
 
     maps: file of coil maps, or 'estimate'; None: in the file. centered: whether frequency 0 of kspace is in the middle;

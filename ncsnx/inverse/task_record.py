@@ -1,13 +1,6 @@
 """task.json and grid.png, beside the samples of a task: misfit to the measurement, and distances to the truth.
 
-    {"schema_version": 1, "task": "inpaint", "misfit": 1e-8, "samples_sha256": "…", "posterior_sha256": "…",
-     "calibration": {…}, "pictures": [
-        {"picture": "a.png", "images": [0, 4], "range": 1.0, "psnr_of_mean": 21.5, "psnr_of_one": 18.9,
-         "ssim_of_mean": 0.81, "ssim_of_one": 0.75, "nmse_of_mean": 0.03, "nmse_of_one": 0.05}, …]}
-
-`images` is the half-open range of a picture's images. What compares with the truth (see
-`ncsnx.inverse.image_quality` and `calibration`) exists if it is known. PSNRs are in dB; null means equal.
-`of_one` is the mean over single images.
+What compares with the truth (see `ncsnx.inverse.image_quality` and `calibration`) exists if it is known.
 
 grid.png shows the measurement, its alternatives, their mean and spread, and the truth, in the window of the data;
 complex values as magnitude, in gray, beside the phase, in colors.

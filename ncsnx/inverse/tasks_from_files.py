@@ -74,13 +74,7 @@ def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> 
     return [stems.index(name) for name in wanted]
 
 
-def inpaint(
-    path: Path,
-    mask: Path | Rectangle,
-    space: Space,
-    *,
-    fit: bool | None = None,
-) -> Task:
+def inpaint(path: Path, mask: Path | Rectangle, space: Space, *, fit: bool | None = None) -> Task:
     """Inpainting of the pixels where the mask is white (1 in a .npy), or in a rectangle. fit: as in `read_pictures`."""
     pictures = read_pictures(path, space, fit=fit)
     hole = _hole_of(mask, space, fit) if isinstance(mask, Path) else _rectangular(mask, space.shape)
@@ -144,25 +138,14 @@ def _around(name: str, pictures: Pictures, known: Tensor, space: Space) -> Task:
     )
 
 
-def super_resolve(
-    path: Path,
-    factor: int,
-    space: Space,
-    *,
-    fit: bool | None = None,
-) -> Task:
+def super_resolve(path: Path, factor: int, space: Space, *, fit: bool | None = None) -> Task:
     """Super-resolution of pictures whose pixels are means of blocks. fit: as in `read_pictures`."""
     if factor < 2:
         raise UsageError(f"{parameter('factor')} must be at least 2, not {factor}")
     operator = Averaging(space.shape, factor)
     pictures = read_pictures(path, space.at(operator.small), what=f"a picture to be enlarged by {factor}", fit=fit)
-    return Task.of_measurement(
-        operator,
-        pictures.pixels,
-        name="super-resolve",
-        pictures=pictures.names,
-        facts={"factor": factor},
-    )
+    facts = {"factor": factor}
+    return Task.of_measurement(operator, pictures.pixels, name="super-resolve", pictures=pictures.names, facts=facts)
 
 
 def colorize(path: Path, space: Space, *, fit: bool | None = None) -> Task:

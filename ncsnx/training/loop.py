@@ -82,12 +82,7 @@ class _Training:
         self.device = runtime.device
         self.stop, self.end_s = AgreedStop(stop, ranks), end_s
         self.batches = TrainingBatches(data.train, experiment.batch_size, experiment.seed, ranks)
-        self.step = TrainingStep(
-            state,
-            data.train.value_range,
-            compiled=runtime.compile,
-            ranks=ranks,
-        )
+        self.step = TrainingStep(state, data.train.value_range, compiled=runtime.compile, ranks=ranks)
         self.held_out = (
             HeldOutBatch(data.held_out, experiment, state.space, self.device, ranks) if len(data.held_out) else None
         )
