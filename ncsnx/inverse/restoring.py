@@ -52,6 +52,7 @@ def say_before(task: Task, sampler: Sampler, space: Space, work: Work, *, quick:
 def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
     misfit = f"largest difference from the measurement: {misfit_in_words(record.misfit, bounded=space.bounded)}"
+    misfit += f"; {record.misfit / (task.noise * space.span):.1f} times its noise" if task.noise else ""
     if record.misfit > space.span * (_MOST_MISFIT * task.gain + 6 * task.noise):
         is_best = task.is_exact and space.bounded
         best = "no image with values from black to white agrees better\n" if is_best else ""

@@ -108,6 +108,11 @@ def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_di
     drawn = images(made, "--denoise", "given.png", "--noise", "0.1", "--n", "3", "sampler.steps=4")
     model = ncsnx.load(made / "runs" / "photos").in_tiles(256)
     assert isinstance(model.network, TiledNetwork)
+    told = " ".join(
+        restored(made, "--denoise", "given.png", "--noise", "0.1", "--n", "3", "sampler.steps=4").err.split()
+    )
+    misfit = float((samples_in(made / "out").read("samples") - pixels(made / "given.png")).abs().max())
+    assert f"where black is 0 and white 1; {misfit / 0.1:.1f} times its noise" in told
     expected = model.from_network(model.denoise(model.to_network(pixels(made / "given.png")[None]), 0.2))
     mean = load_file(made / "out" / "posterior.safetensors")["mean"]
     assert mean.dtype == torch.float32
