@@ -141,6 +141,8 @@ def test_a_checkpoint_that_cannot_be_loaded_is_not_called_removed_unless_it_is(w
     elsewhere = attrs.evolve(job, runtime=attrs.evolve(runtime, precision="tf32"))
     with pytest.raises(UsageError, match="runs on CUDA only"):
         elsewhere.load(subjects[0])
+    with pytest.raises(UnsoundError, match="replaced in the meantime"):
+        job.load(attrs.evolve(subjects[0], weights_sha256="0" * 64))
     shutil.rmtree(run.checkpoints / "step-00000008")
     with pytest.raises(UnsoundError, match="removed in the meantime"):
         job.load(subjects[0])
