@@ -107,7 +107,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "ncsnx.space.Space",
     ),
     "Data sets": (
-        "ncsnx.data.DataSet",
+        "ncsnx.data.RegisteredDataSet",
         "ncsnx.data.Splits",
         "ncsnx.data.Dataset",
         "ncsnx.data.InMemory",

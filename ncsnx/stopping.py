@@ -53,7 +53,7 @@ class StopRequest:
             raise Stopped(f"stopped by {signal_name(self.signal_number)}", self.signal_number)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """Within the block a signal raises Stopped at once, not only in `check`.
 
         For long work that doesn't call `check` and can be interrupted anywhere, since our writes are atomic. Signals
@@ -108,7 +108,7 @@ def signals_raise() -> Iterator[None]:
 
     Without it SIGTERM would end the process silently and without leaving its blocks, as while torch is imported.
     """
-    with StopRequest(ends_process=False) as stop, stop.at_once():
+    with StopRequest(ends_process=False) as stop, stop.interruptible():
         yield
 
 

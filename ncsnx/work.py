@@ -57,7 +57,7 @@ class Work:
     """Opens a `ncsnx.console.progress.RowsView`, given titles, and the numbers of rows (total) and units of work."""
     check_stop: Callable[[], None] = lambda: None
     """Called between the pieces of a job; raises to end it."""
-    at_once: Callable[[], AbstractContextManager[None]] = nullcontext
+    interruptible: Callable[[], AbstractContextManager[None]] = nullcontext
     """Surrounds long work without calls of `check_stop` that can be interrupted anywhere without loss."""
     info: Callable[[str], None] = ignore_message
     warning: Callable[[str], None] = ignore_message

@@ -1,9 +1,10 @@
 """Calibration of restorations of patches that were held out of the training of `photographs`.
 
-    python docs/images/held_out_photographs.py FOLDER [TASK …]     # of examples/photographs.py; all tasks
+    python docs/images/held_out_photographs.py FOLDER [TASK …] [sampler.FIELD=VALUE …]
 
 draws 39 alternatives of 24 patches, 48×48, and prints how many of the true values lie within the central 50, 80 and
-95 % of them, with standard errors from the differences between patches. About ten minutes on a core for each task.
+95 % of them, with standard errors from the differences between patches. FOLDER is that of examples/photographs.py. Each
+task takes 5 to 25 minutes on a core; without TASK, all are done.
 """
 
 import sys
@@ -66,14 +67,22 @@ def held_out(folder: str) -> Pictures:
     return pixels.permute(0, 2, 3, 1).double().numpy() / 255
 
 
-def main(folder: str, *chosen: str) -> None:
+def main(folder: str, *arguments: str) -> None:
     truth = held_out(folder)
-    for name in chosen or TASKS:
+    changes = [one for one in arguments if "=" in one]
+    for name in [one for one in arguments if "=" not in one] or TASKS:
         given = TASKS[name](truth, np.random.default_rng(SEED + 1))
-        changes = "" if name in DEFAULT_STEPS else f"sampler.steps={STEPS}"
+        steps = [] if name in DEFAULT_STEPS else [f"sampler.steps={STEPS}"]
         with tempfile.TemporaryDirectory() as out:
             made = ncsnx.restore(
-                "photographs", changes, truth=truth, n=ALTERNATIVES, out=Path(out) / "out", progress=False, **given
+                "photographs",
+                *steps,
+                *changes,
+                truth=truth,
+                n=ALTERNATIVES,
+                out=Path(out) / "out",
+                progress=False,
+                **given,
             )
             assert made.calibration is not None
             shares = [f"{one.central:.0%}: {one.share:.1%} ± {one.error:.1%}" for one in made.calibration.intervals]

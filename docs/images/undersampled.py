@@ -23,7 +23,7 @@ from ncsnx.data.dataset import Dataset
 from ncsnx.images import complex_parts
 from ncsnx.inverse.coils import Sense, simulated_maps
 from ncsnx.inverse.image_quality import image_distances
-from ncsnx.inverse.rules import solved
+from ncsnx.inverse.rules import conjugate_gradients
 
 EXPERIMENT, FOLDER = "phantom64x48", Path("given", "phantoms")
 COILS, FASTER, CENTER, NOISE, SEED = 4, 4, 6, 0.01, 0
@@ -47,7 +47,7 @@ def main() -> None:
     known = some_of(splits.train, TUNED_ON)
     y_known = measured(sense, known, seed=2)
     row("zero-filled", sense.adjoint, y, truth)
-    for title, method in (("SENSE", conjugate_gradients), ("total variation", total_variation)):
+    for title, method in (("SENSE", least_squares), ("total variation", total_variation)):
         scores = {value: distances(method(sense, y_known, value), known)[0] for value in STRENGTHS}
         best = max(scores, key=lambda value: scores[value])
         row(f"{title}, strength {best:g}", partial(method, sense, strength=best), y, truth)
@@ -74,10 +74,10 @@ def measured(sense: Sense, images: Tensor, seed: int) -> Tensor:
     return sense.apply(images) + NOISE * sense.mask * torch.view_as_complex(noise)
 
 
-def conjugate_gradients(sense: Sense, y: Tensor, strength: float) -> Tensor:
+def least_squares(sense: Sense, y: Tensor, strength: float) -> Tensor:
     """argmin ½‖Ax − y‖² + ½ λ ‖x‖²."""
     ridge = torch.full((len(y), 1, 1, 1), strength)
-    return solved(sense.normal, ridge, sense.adjoint(y), iterations=50, tolerance=1e-6)
+    return conjugate_gradients(sense.normal, ridge, sense.adjoint(y), iterations=50, tolerance=1e-6)
 
 
 def total_variation(sense: Sense, y: Tensor, strength: float) -> Tensor:

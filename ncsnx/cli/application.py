@@ -185,7 +185,7 @@ class CommonOptions(InRuns, InData, InCache, Execution, BatchSize, Noted, Comman
     """
 
 
-CommonOptions.registered = Registration("options", panel=Panel.RUNS, place=0, then="", is_shared=True)
+CommonOptions.registered = Registration("options", panel=Panel.RUNS, order=0, then="", is_shared=True)
 
 
 def common_options(kind: type[Command[Any]]) -> str | None:

@@ -217,7 +217,7 @@ class Registration:
     name: str = attrs.field(kw_only=False)
     """Words that are typed: 'fid', 'data pack'."""
     panel: str = Panel.PACKAGES
-    place: int = LAST
+    order: int = LAST
     """Orders the help, ascending; a panel stands where its first command does."""
     then: str = FROM_THE_START
     """Clause on the same command after a stop by a signal, unless the work itself says it more precisely."""
@@ -242,7 +242,7 @@ _commands: dict[str, Registration] = {}
 def built_in_commands() -> tuple[Registration, ...]:
     """The commands of ncsnx, in the order of the help."""
     import_modules_of("ncsnx.commands")
-    return tuple(sorted(_commands.values(), key=lambda one: (one.place, one.name)))
+    return tuple(sorted(_commands.values(), key=lambda one: (one.order, one.name)))
 
 
 def built_in_command(word: str) -> list[Registration]:
@@ -263,7 +263,7 @@ def plugin_commands() -> tuple[list[Registration], list[str]]:
     built_in = built_in_commands()
     errors = plugin_errors(PLUGINS)
     found = [one for one in _commands.values() if one not in built_in]
-    return sorted(found, key=lambda one: (one.place, one.name)), errors
+    return sorted(found, key=lambda one: (one.order, one.name)), errors
 
 
 def as_function(kind: Callable[P, Command[R]]) -> Callable[P, R]:

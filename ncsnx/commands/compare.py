@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("compare", panel=Panel.EVALUATE, place=70, then=BATCHES, is_shared=True)
+@command("compare", panel=Panel.EVALUATE, order=70, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measurements"]):
     """Compare samplers by quality, evaluations and time.
@@ -63,7 +63,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
     """Evaluations per image that each sampler is tried with (ode takes as many as it needs)."""
 
     def carry_out(self, work: "Work") -> "Measurements":
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
 
             run = self.opened()

@@ -114,7 +114,7 @@ class Opened(InSource):
         return processors() if is_worth_it and processors() > 1 else 0
 
 
-@command("data pack", panel=Panel.DATA, place=100)
+@command("data pack", panel=Panel.DATA, order=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class DataPack(ReadFully, Opened, Command[Lines]):
     """Decode every image once, into a folder for training.
@@ -130,7 +130,7 @@ class DataPack(ReadFully, Opened, Command[Lines]):
     """Replace another packed data set."""
 
     def carry_out(self, work: "Work") -> Lines:
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.data.readers.packed import pack, settings_of
 
             data = self.data_set(work, needs_size=True)
@@ -185,7 +185,7 @@ def _overrides(packed: "PackedFolder", data: "Data") -> list[str]:
     return ["data=packed", *(f"data.{name}={value}" for name, value in fields.items())]
 
 
-@command("data check", panel=Panel.DATA, place=100)
+@command("data check", panel=Panel.DATA, order=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class DataCheck(Opened, Command[Lines]):
     """Read a whole data set and report damage.
@@ -194,7 +194,7 @@ class DataCheck(Opened, Command[Lines]):
     """
 
     def carry_out(self, work: "Work") -> Lines:
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.config.data_sets import Packed
 
             data = self.data_set(work)
@@ -235,7 +235,7 @@ def _check_by_reading(splits: "Splits", processes: int, work: "Work") -> int:
     return count
 
 
-@command("data show", panel=Panel.DATA, place=100)
+@command("data show", panel=Panel.DATA, order=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class DataShow(ReadFully, Opened, Command["DataFacts"]):
     """Show statistics of a data set, and write a contact sheet.
@@ -251,7 +251,7 @@ class DataShow(ReadFully, Opened, Command["DataFacts"]):
     """The contact sheet."""
 
     def carry_out(self, work: "Work") -> "DataFacts":
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.data.scan import scan_of
             from ncsnx.data.summary import contact_sheet, summarize
             from ncsnx.images import save_png
@@ -333,7 +333,7 @@ class DataFacts(Result):
         return {"name": self.data.name, "data": data, **summary, "files": facts, "contact_sheet": str(self.sheet)}
 
 
-@command("data download", panel=Panel.DATA, place=100)
+@command("data download", panel=Panel.DATA, order=100)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class DataDownload(InData, Command[Lines]):
     """Download the data set of an experiment.
@@ -349,7 +349,7 @@ class DataDownload(InData, Command[Lines]):
     """Changes to its data set."""
 
     def carry_out(self, work: "Work") -> Lines:
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.config.discovery import resolve
             from ncsnx.config.variants import load_plugins
             from ncsnx.data.registry import download_data

@@ -22,7 +22,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """Keys of the configurations in the JSON, in their order."""
 
 
-@command("diff", panel=Panel.RUNS, place=150)
+@command("diff", panel=Panel.RUNS, order=150)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Diff(InRuns, Command[Lines]):
     """Show what differs between experiments or runs.
@@ -41,7 +41,7 @@ class Diff(InRuns, Command[Lines]):
     """More experiments or runs; FIELD=VALUE changes the one before it."""
 
     def carry_out(self, work: "Work") -> Lines:
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.config.codec import ABSENT, differing, shown
             from ncsnx.runs.targets import find_target
 

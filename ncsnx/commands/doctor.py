@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("doctor", panel=Panel.RUNS, place=160)
+@command("doctor", panel=Panel.RUNS, order=160)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Doctor(OfRun, Command["ExaminedRun"]):
     """Verify every hash of a run, and report damage.
@@ -28,7 +28,7 @@ class Doctor(OfRun, Command["ExaminedRun"]):
     needs_config: ClassVar = False
 
     def carry_out(self, work: "Work") -> "ExaminedRun":
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.reporting import doctor
             from ncsnx.runs.writer_lock import writer_of
 

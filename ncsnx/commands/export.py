@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("export", panel=Panel.RUNS, place=180)
+@command("export", panel=Panel.RUNS, order=180)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
     """Export a checkpoint as a self-contained folder.
@@ -45,7 +45,7 @@ class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
     """Samples in the picture; 0 leaves it out."""
 
     def carry_out(self, work: "Work") -> "ExportedModel":
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
             from ncsnx.runs.exported import check_target
 

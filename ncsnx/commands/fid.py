@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("fid", panel=Panel.EVALUATE, place=40, then=BATCHES, is_shared=True)
+@command("fid", panel=Panel.EVALUATE, order=40, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurements"]):
     """Score checkpoints by FID and KID, and find the best.
@@ -67,7 +67,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
     def carry_out(self, work: "Work") -> "Measurements":
         if is_model(self.run):
             return self._of_model(self.run, work)
-        with work.at_once():
+        with work.interruptible():
             run = self.opened()
             settings, spec, batch_size = self._drawn(run, work)
             steps = self.selected(run, work)

@@ -179,7 +179,7 @@ class OfRun(InRuns):
     def renew_report(self, run: "Run", work: "Work") -> None:
         """Writes the page of the run again if it has one that is older than its measurements."""
         with suppress(FileNotFoundError):
-            if run.report_path.stat().st_mtime_ns <= run.ledger.stat().st_mtime_ns:
+            if run.report_path.stat().st_mtime_ns <= run.ledger_path.stat().st_mtime_ns:
                 from ncsnx.reporting.page import write_report
 
                 try:

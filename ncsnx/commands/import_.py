@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @command(
     "import",
     panel=Panel.RUNS,
-    place=170,
+    order=170,
     then="imported checkpoints are kept, and the same command imports the others",
 )
 @attrs.frozen(slots=False, kw_only=True, eq=False)
@@ -51,7 +51,7 @@ class ImportModel(InRuns, Noted, Command["ImportedRun"]):
     """Name of the run."""
 
     def carry_out(self, work: "Work") -> "ImportedRun":
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.config.discovery import resolve
             from ncsnx.runs.names import check_run_name
 

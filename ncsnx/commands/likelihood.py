@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("likelihood", panel=Panel.EVALUATE, place=60, then=BATCHES, is_shared=True)
+@command("likelihood", panel=Panel.EVALUATE, order=60, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
     """Measure bits per dimension of held-out images.
@@ -44,7 +44,7 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
     def carry_out(self, work: "Work") -> "Measurements":
         if is_model(self.run):
             return self._of_model(self.run, work)
-        with work.at_once():
+        with work.interruptible():
             run = self.opened()
             spec, steps = run.spec(), self.selected(run, work)
 

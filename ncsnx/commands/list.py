@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("list", panel=Panel.RUNS, place=130)
+@command("list", panel=Panel.RUNS, order=130)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class List(InRuns, Command["Listed"]):
     """List experiments and runs.
@@ -33,7 +33,7 @@ class List(InRuns, Command["Listed"]):
     """Order runs by a column, scores within each protocol; -COLUMN from the largest."""
 
     def carry_out(self, work: "Work") -> "Listed":
-        with work.at_once():
+        with work.interruptible():
             runs = _runs(self.runs_folder(), self.sort)
             return Listed(runs=runs, sort=self.sort, find=partial(_experiments, work))
 
@@ -103,7 +103,7 @@ def _text(value: object) -> str:
 
 
 def _experiments(work: "Work") -> list[dict[str, Any]]:
-    from ncsnx.config.discovery import RANKS, discover, known_names
+    from ncsnx.config.discovery import SEARCH_ORDER, discover, known_names
     from ncsnx.config.image_sizes import size_of_sides
     from ncsnx.config.loading import relative
     from ncsnx.config.variants import tag_of
@@ -121,7 +121,7 @@ def _experiments(work: "Work") -> list[dict[str, Any]]:
                 "levels": experiment.schedule.levels,
                 "batch_size": experiment.batch_size,
                 "steps": experiment.steps,
-                "where": RANKS[known.rank] if known.rank == 2 else where,
+                "where": SEARCH_ORDER[known.rank] if known.rank == 2 else where,
                 "error": known.error,
             }
         )

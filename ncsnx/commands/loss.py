@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("loss", panel=Panel.EVALUATE, place=50, then=BATCHES, is_shared=True)
+@command("loss", panel=Panel.EVALUATE, order=50, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Loss(Checkpoints, InData, Execution, Noted, Command["Measurements"]):
     """Measure the held-out loss of checkpoints at each noise level.
@@ -33,7 +33,7 @@ class Loss(Checkpoints, InData, Execution, Noted, Command["Measurements"]):
     """Images at once; changes the loss by rounding at most."""
 
     def carry_out(self, work: "Work") -> "Measurements":
-        with work.at_once():
+        with work.interruptible():
             run = self.opened()
             spec, steps = run.spec(), self.selected(run, work)
 

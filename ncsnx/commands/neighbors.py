@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NO_FEATURES = "none"
 
 
-@command("neighbors", panel=Panel.EVALUATE, place=80, then=BATCHES, is_shared=True)
+@command("neighbors", panel=Panel.EVALUATE, order=80, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestTrainingImages"]):
     """Find the training images nearest to samples; detect copies.
@@ -44,7 +44,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
     """Held-out images to compare the samples with, at most."""
 
     def carry_out(self, work: "Work") -> "NearestTrainingImages":
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.sampling.request import SampleRequest
 
             run = self.opened()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("new", panel=Panel.DATA, place=120)
+@command("new", panel=Panel.DATA, order=120)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class New(Planned, InData, Command["NewExperiment"]):
     """Write an experiment for your own images.
@@ -62,7 +62,7 @@ class New(Planned, InData, Command["NewExperiment"]):
     """Folder of the file."""
 
     def carry_out(self, work: "Work") -> "NewExperiment":
-        with work.at_once():
+        with work.interruptible():
             self.check()
 
             from ncsnx.planning.budget import parse_budget
@@ -77,7 +77,7 @@ class New(Planned, InData, Command["NewExperiment"]):
             fit = self._fitted(data_for(self._images(), reading_of(self), work), budget_s, work)
             network = self.model or preferred_network(fit.data)
         found = self.surveyed(draft(self.name, fit.data, network), self.data_folder(), work)
-        with work.at_once():
+        with work.interruptible():
             assert found.distances is not None
             data, images = found.experiment.data, found.distances.images
             experiment = propose(self.name, data, found.plan, images, fit.scale, network, found.classes)

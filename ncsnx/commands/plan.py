@@ -63,7 +63,7 @@ class Planned(ReadSimply, Device):
         )
 
 
-@command("plan", panel=Panel.DATA, place=110)
+@command("plan", panel=Panel.DATA, order=110)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Plan(Planned, InSource, Command["PlannedTraining"]):
     """Plan noise levels and sampler from the data.
@@ -82,7 +82,7 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
     """Changes to the experiment, such as model.width=64."""
 
     def carry_out(self, work: "Work") -> "PlannedTraining":
-        with work.at_once():
+        with work.interruptible():
             self.check()
 
             from ncsnx.config.variants import load_plugins
@@ -98,7 +98,7 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
                 refuse_reading(self.source, named.data, reading)
                 experiment = named
         found = self.surveyed(experiment, folder, work)
-        with work.at_once():
+        with work.interruptible():
             if isinstance(named, Path):
                 assert found.distances is not None
                 data, images = found.experiment.data, found.distances.images

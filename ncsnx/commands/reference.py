@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("reference", panel=Panel.EVALUATE, place=90, then="the same command measures the images again", is_shared=True)
+@command("reference", panel=Panel.EVALUATE, order=90, then="the same command measures the images again", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class ShowReference(InRuns, Compared, Device, Command[Lines]):
     """Show or build the reference statistics that scores use.
@@ -36,7 +36,7 @@ class ShowReference(InRuns, Compared, Device, Command[Lines]):
     """Images per score, for the score of a perfect model."""
 
     def carry_out(self, work: "Work") -> Lines:
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.evaluation.reference import check_reference, open_reference
             from ncsnx.features.feature_network import distance_name
 
@@ -48,7 +48,7 @@ class ShowReference(InRuns, Compared, Device, Command[Lines]):
         network = self.open_features(source, chosen, runtime, work)
         reference = open_reference(wanted, source, network, self.cache_folder(), work)
         work.ranks.end_others()
-        with work.at_once():
+        with work.interruptible():
             perfect = reference.perfect_model(self.n, work)
         score = reference.why_unknown if perfect is None else f"{distance_name(network.name)} {perfect}"
         rows = [

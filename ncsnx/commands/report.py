@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("report", panel=Panel.RUNS, place=155)
+@command("report", panel=Panel.RUNS, order=155)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Report(OfRun, Command["WrittenReport"]):
     """Write one page about a run.
@@ -41,7 +41,7 @@ class Report(OfRun, Command["WrittenReport"]):
     """Open the page in the browser."""
 
     def carry_out(self, work: "Work") -> "WrittenReport":
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.reporting.page import report_page
             from ncsnx.storage.atomic import write_bytes
 

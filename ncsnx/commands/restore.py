@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("restore", panel=Panel.TRAIN, place=30, then=BATCHES, is_shared=True)
+@command("restore", panel=Panel.TRAIN, order=30, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Restore(Tasks, Drawn, Command["RestoredImages"]):
     """Denoise, inpaint, enlarge, deblur or reconstruct pictures.
@@ -66,7 +66,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         from ncsnx.sampling.request import SampleRequest, shape_at
 
         with TemporaryDirectory(prefix="ncsnx-") as made:
-            with work.at_once():
+            with work.interruptible():
                 source = self.opened(work)
                 self._require_task()
                 spec = self.spec_of(source, overrides_of(self.changes), work)

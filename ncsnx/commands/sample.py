@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ROWS_PANEL = "Rows between images"
 
 
-@command("sample", panel=Panel.TRAIN, place=20, then=BATCHES, is_shared=True)
+@command("sample", panel=Panel.TRAIN, order=20, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Sample(Drawn, Command["SampledImages"]):
     """Draw images from a run or an exported model.
@@ -40,7 +40,7 @@ class Sample(Drawn, Command["SampledImages"]):
     """Seed of the images at the other ends of the rows."""
 
     def carry_out(self, work: "Work") -> "SampledImages":
-        with work.at_once():
+        with work.interruptible():
             source = self.opened(work)
             spec = self.spec_of(source, overrides_of(self.changes), work)
             request = self._request(spec, work)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("show", panel=Panel.RUNS, place=140)
+@command("show", panel=Panel.RUNS, order=140)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Show(InRuns, Command[Lines]):
     """Show a configuration with every default.
@@ -34,7 +34,7 @@ class Show(InRuns, Command[Lines]):
     """Show where each value comes from."""
 
     def carry_out(self, work: "Work") -> Lines:
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.config.codec import flatten, identifying_paths, identity, shown, to_json
             from ncsnx.config.converter import unstructure
             from ncsnx.config.loading import relative

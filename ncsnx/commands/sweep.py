@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SWEEP_PANEL = "Sweep"
 
 
-@command("sweep", panel=Panel.TRAIN, place=15, then="no step was trained; repeat the command to train", is_shared=True)
+@command("sweep", panel=Panel.TRAIN, order=15, then="no step was trained; repeat the command to train", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Sweep(OfTraining, TrainedAndScored, Command["ComparedSettings"]):
     """Train a run for each combination of values, and compare them.
@@ -53,7 +53,7 @@ class Sweep(OfTraining, TrainedAndScored, Command["ComparedSettings"]):
     """Show the runs and how far they are, and train, score and write nothing."""
 
     def carry_out(self, work: "Work") -> "ComparedSettings":
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.commands.training.swept_runs import SweptRuns
             from ncsnx.config.codec import identity
             from ncsnx.ranks.joining import require_same

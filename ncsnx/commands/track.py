@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("track", panel=Panel.RUNS, place=156, then="the same command sends the rest")
+@command("track", panel=Panel.RUNS, order=156, then="the same command sends the rest")
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Track(OfRun, Command["SentRun"]):
     """Send a run to experiment trackers.
@@ -32,7 +32,7 @@ class Track(OfRun, Command["SentRun"]):
     """Trackers: wandb, trackio, mlflow."""
 
     def carry_out(self, work: "Work") -> "SentRun":
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.config.user_code import error_in_words
             from ncsnx.tracking.sending import send_run
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("train", panel=Panel.TRAIN, place=10, then="no step was trained; repeat the command to train", is_shared=True)
+@command("train", panel=Panel.TRAIN, order=10, then="no step was trained; repeat the command to train", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
     """Train an experiment; an existing run resumes.
@@ -43,7 +43,7 @@ class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
     checkpoint is written, the exit code is 0, and the same command resumes."""
 
     def carry_out(self, work: "Work") -> "TrainedRun":
-        with work.at_once():
+        with work.interruptible():
             from ncsnx.commands.training.job import TrainingJob, require_free
             from ncsnx.planning.budget import parse_time
             from ncsnx.runs.selection import open_source

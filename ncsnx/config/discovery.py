@@ -22,7 +22,7 @@ from ncsnx.paths import exists
 from ncsnx.quantities import counted
 from ncsnx.registering import entry_points_of
 
-RANKS = ("./experiments", "installed packages", "built in")
+SEARCH_ORDER = ("./experiments", "installed packages", "built in")
 
 
 class UnknownExperimentError(UsageError):
@@ -35,7 +35,7 @@ class DiscoveredFile:
 
     path: Path
     rank: int
-    """Index into RANKS."""
+    """Index into SEARCH_ORDER."""
     file: ExperimentFile | None
     """The executed file; None if it failed."""
     error: str | None
@@ -44,12 +44,12 @@ class DiscoveredFile:
 
 @attrs.frozen
 class Known:
-    """An experiment that is found by its name, in the first of RANKS that has the name."""
+    """An experiment that is found by its name, in the first of SEARCH_ORDER that has the name."""
 
     registered: Registered
     file: ExperimentFile
     rank: int
-    """Index into RANKS."""
+    """Index into SEARCH_ORDER."""
     error: str | None
     """Why the name can't be used: two files of one rank have it. None: it can."""
 
@@ -95,7 +95,7 @@ def discover(name: str | None = None) -> list[DiscoveredFile]:
 
 def _is_first(path: Path, rank: int, name: str) -> bool:
     """Whether the experiment `name` is looked for in this file before the others."""
-    return RANKS[rank] == "installed packages" or path.stem == name
+    return SEARCH_ORDER[rank] == "installed packages" or path.stem == name
 
 
 def known_names(sources: Iterable[DiscoveredFile]) -> list[Known]:
@@ -208,7 +208,7 @@ def _by_name(name: str) -> tuple[Registered, ExperimentFile]:
 
 def _contradiction(name: str, rank: int, found: list[Registered]) -> str:
     places = " and ".join(relative(registered.where) for registered in found)
-    return printable(f"{name!r} is registered twice in {RANKS[rank]}, at {places}; name one as FILE.py:{name}")
+    return printable(f"{name!r} is registered twice in {SEARCH_ORDER[rank]}, at {places}; name one as FILE.py:{name}")
 
 
 def _not_found(name: str, sources: list[DiscoveredFile]) -> UsageError:

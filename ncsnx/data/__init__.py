@@ -8,7 +8,7 @@ from ncsnx.data.dataset import StoredImages as StoredImages
 from ncsnx.data.memory_cache import cache_in_memory as cache_in_memory
 from ncsnx.data.places import DataMissingError as DataMissingError
 from ncsnx.data.places import data_folder as data_folder
-from ncsnx.data.registry import DataSet as DataSet
+from ncsnx.data.registry import RegisteredDataSet as RegisteredDataSet
 from ncsnx.data.registry import data_set as data_set
 from ncsnx.data.registry import data_set_of as data_set_of
 from ncsnx.data.registry import data_sets as data_sets

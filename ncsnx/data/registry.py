@@ -29,7 +29,7 @@ T = TypeVar("T", bound=Reader)
 
 
 @attrs.define(eq=False, kw_only=True)
-class DataSet:
+class RegisteredDataSet:
     """Reader, download and defaults of a data set. It is the decorator `data_set`, which registers the reader.
 
     The decorator raises ValueError if the configuration already has another reader.
@@ -53,17 +53,17 @@ class DataSet:
         return read
 
 
-data_set = DataSet
-_data_sets: dict[type[Data], DataSet] = {}
+data_set = RegisteredDataSet
+_data_sets: dict[type[Data], RegisteredDataSet] = {}
 
 
-def data_sets() -> dict[type[Data], DataSet]:
+def data_sets() -> dict[type[Data], RegisteredDataSet]:
     """All registered data sets by configuration class."""
     import_modules_of("ncsnx.data.readers")
     return dict(_data_sets)
 
 
-def data_set_of(data: Data) -> DataSet:
+def data_set_of(data: Data) -> RegisteredDataSet:
     """The data set of a configuration. Raises NcsnxError if no reader is registered for it."""
     found = data_sets().get(type(data))
     if found is None:

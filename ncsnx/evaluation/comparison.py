@@ -69,7 +69,7 @@ def compare_samplers(
         reason=found.reason,
         marks_best=False,
     )
-    with work.at_once():
+    with work.interruptible():
         atomic.write_bytes(atomic.make_folder(trials.place) / "scores.csv", result.csv())
         _draw(trials, found)
         _tell(trials, found, work)

@@ -217,7 +217,7 @@ class Distance(Measure):
         return self.batches * state_count(self.sampler(subject), len(self.spec.levels))
 
     def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Tensors]:
-        with work.at_once():
+        with work.interruptible():
             models = self.load(subject)
         request = SampleRequest(n=self.n, seed=subject.seed or 0, batch_size=self.batch_size)
         drawing = Drawing(model=models[0], request=request, data=self.data)
@@ -281,7 +281,7 @@ class Distance(Measure):
             subject, lacking = entry.subject, self._lacking(entry)
             if not lacking or (tensors := load_features(self._kept(subject))) is None:
                 continue
-            with writing(self, attrs.evolve(work, ranks=ALONE)), work.at_once():
+            with writing(self, attrs.evolve(work, ranks=ALONE)), work.interruptible():
                 row = measured_by(lacking, self._sets(subject, tensors))
                 entry = self.entry(subject) or entry  # another process may have completed it too
                 versions = entry.values.get(VERSIONS, {}) | row[VERSIONS]

@@ -337,7 +337,7 @@ def _row(job: Measure, subject: Subject, failure: NcsnxError | None, work: Work)
         wait_for_file(
             parts.folder, "all ranks", work.ranks, work.check_stop, is_seen=lambda: not parts.missing(job.count)
         )
-        with work.at_once():  # distances of 10,000 images take minutes
+        with work.interruptible():  # distances of 10,000 images take minutes
             return job.row(subject, parts.assembled(job.count), work)
     except DivergedError as error:
         if (row := job.failed(subject, error)) is None:

@@ -82,7 +82,7 @@ class Rule(Constrain, ABC):
         return attrs.evolve(self, map=self.map.of(places), given=self.given[rows])
 
 
-def solved(
+def conjugate_gradients(
     normal: Callable[[Tensor], Tensor],
     ridge: Tensor,
     right: Tensor,
@@ -90,10 +90,10 @@ def solved(
     iterations: int,
     tolerance: float,
 ) -> Tensor:
-    """x from 0 after at most `iterations` steps: (B, C, H, W), the shape of b.
+    """x with (Aᴴ A + λ) x = b, (B, C, H, W), approximated in at most `iterations` steps from 0.
 
-    normal: Aᴴ A. ridge: λ >= 0 of each image, (B, 1, 1, 1). right: b. An image stops on its own, once its residual is
-    at most `tolerance` times b, so that it doesn't depend on its batch.
+    normal: Aᴴ A. ridge: λ >= 0 of each image, (B, 1, 1, 1). right: b, (B, C, H, W). An image stops on its own, once
+    its residual is at most `tolerance` times b, so that it doesn't depend on its batch.
     """
     x, residual = torch.zeros_like(right), right
     direction, square = right, _square(right)
@@ -151,7 +151,7 @@ class LinearRule(Rule):
     def corrected(self, x: Tensor, variance: Tensor) -> Tensor:
         """argmin_d ‖A (x + d) − y‖²/γ² + ‖d‖²/r² with the variances r², (B, 1, 1, 1), by conjugate gradients."""
         ridge = self._ridge(variance)
-        return solved(self.map.normal, ridge, self.back(x), iterations=_ITERATIONS, tolerance=_TOLERANCE)
+        return conjugate_gradients(self.map.normal, ridge, self.back(x), iterations=_ITERATIONS, tolerance=_TOLERANCE)
 
     def _ridge(self, variance: Tensor) -> Tensor:
         """γ²/r², bounded from below."""
@@ -169,7 +169,9 @@ class LinearRule(Rule):
         u, ridge = (x - self.black) / scale, self._ridge(x.new_ones(len(x), 1, 1, 1))
         for _ in range(_TURNS if self.bounded else 1):
             u = u.clamp(0, 1) if self.bounded else u
-            change = solved(self.map.normal, ridge, self.back(u), iterations=_LAST_ITERATIONS, tolerance=_TOLERANCE)
+            change = conjugate_gradients(
+                self.map.normal, ridge, self.back(u), iterations=_LAST_ITERATIONS, tolerance=_TOLERANCE
+            )
             u = u + change
         return self.black + scale * u
 

@@ -59,7 +59,9 @@ def read_pictures(
     stacks: list[Tensor] = []
     for file in _files(path):
         pixels = wanted.read(file)
-        wanted = attrs.evolve(wanted, shape=tuple(pixels.shape[1:]), smaller=False)  # all have the size of the first
+        wanted = attrs.evolve(
+            wanted, what=f"{what} as large as the first,", shape=tuple(pixels.shape[1:]), smaller=False
+        )
         name = in_utf8(Path(file.name))
         names += [name] if len(pixels) == 1 else [f"{name}[{number}]" for number in range(len(pixels))]
         stacks.append(pixels)

@@ -64,7 +64,8 @@ class TiledNetwork(Network):
         return self.side + 2 * self.margin
 
     def _of_tiles(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        whole = torch.empty_like(x)  # as parts to be joined, small tensors would keep the memory of the tiles apart
+        # not joined from parts, which keep the freed memory of tiles in pieces
+        whole = torch.empty_like(x, memory_format=torch.contiguous_format)
         for seen_rows, used_rows, rows in self._tiles(x.shape[-2]):
             for seen, used, columns in self._tiles(x.shape[-1]):
                 tile = self.network.scaled_score(x[..., seen_rows, seen], sigma, cond)

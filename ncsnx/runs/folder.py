@@ -100,7 +100,7 @@ class Run:
     """Grids of samples drawn while training."""
     samples = RunEntry("samples")
     """Samples of `ncsnx sample`."""
-    ledger = RunEntry("measurements.jsonl")
+    ledger_path = RunEntry("measurements.jsonl")
     """All measurements: see `ncsnx.runs.ledger`."""
     fid = RunEntry("fid")
     """Tables, plots and features of `ncsnx fid`."""

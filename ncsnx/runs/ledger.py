@@ -253,7 +253,7 @@ class Measured(HasCheckpoints, Interface):
     @property
     def cli_name(self) -> str: ...
     @property
-    def ledger(self) -> Path: ...
+    def ledger_path(self) -> Path: ...
     def declared(self) -> Declared: ...
 
 
@@ -366,7 +366,7 @@ class Ledger:
             self._take(record)
         for name, subject in self._entries:
             if name not in self.protocols and not measures:
-                missing = f"{self.run.ledger}: the protocol {name} of step {subject.step:,} is missing"
+                missing = f"{self.run.ledger_path}: the protocol {name} of step {subject.step:,} is missing"
                 self.damaged.append(AdvisedError(missing, "repeat the command that measured it"))
 
     def require_sound(self) -> None:
@@ -404,7 +404,7 @@ class Ledger:
             self.reload()
 
     def _append(self, *records: Protocol | Entry) -> None:
-        path = self.run.ledger
+        path = self.run.ledger_path
         with atomic.reporting(path), FileLock(path.with_name(f".{path.name}.lock")):  # several commands may add
             for record in records:
                 append_document(path, record)
@@ -452,7 +452,7 @@ def lines(run: Measured, measures: Sequence[str] = ()) -> Iterator[Protocol | En
     measures: lines of other ones are left out; none for all lines. Raises NcsnxError for a file that can't be read.
     """
     known, entries = set[bytes](), list[tuple[bytes, int, bytes]]()
-    for place, line in enumerate(complete_lines(run.ledger), start=1):
+    for place, line in enumerate(complete_lines(run.ledger_path), start=1):
         if measures and (begin := _BEGIN.match(line)) is not None:  # else a person wrote it
             key, name = begin.groups()
             if key == b"protocol":  # which may stand below
@@ -468,7 +468,7 @@ def lines(run: Measured, measures: Sequence[str] = ()) -> Iterator[Protocol | En
 
 
 def _record(run: Measured, place: int, line: bytes) -> Protocol | Entry | NcsnxError:
-    where = f"{run.ledger}, line {place}"
+    where = f"{run.ledger_path}, line {place}"
     try:
         values = record_in(line, where)
         return document_of(values, Protocol, where) if "facts" in values else document_of(values, Entry, where)

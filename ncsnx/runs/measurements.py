@@ -11,7 +11,7 @@ import attrs
 from ncsnx.config.converter import structure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
-from ncsnx.quantities import with_error
+from ncsnx.quantities import number, with_error
 from ncsnx.results import Column, Result, Table
 from ncsnx.runs.ledger import Entry, Protocol, Quantity, Row, Series, Subject, value
 
@@ -155,7 +155,7 @@ class Measurements(Result):
         lines = [attrs.evolve(one, remark="best") if one is best else one for one in self._lines]
         cells = [[*one.names, *(self._cell(column, one) for column in self.columns), one.remark] for one in lines]
         if (perfect := self.perfect_model) is not None:
-            others = ("" if one.perfect is None else f"{one.perfect:.4g}" for one in self.columns[1:])
+            others = ("" if one.perfect is None else number(one.perfect) for one in self.columns[1:])
             cells.append(["perfect model", with_error(perfect["score"], perfect["spread"]), *others, ""])
         names = [Column(title, "right" if self.names == ("step",) else "left") for title in self.names]
         columns = [*names, *(Column(one.title, "right") for one in self.columns), Column("")]

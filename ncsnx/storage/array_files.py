@@ -7,6 +7,7 @@ the file refers to.
 """
 
 import importlib.util
+import io
 import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -29,6 +30,7 @@ REAL, COMPLEX = "buif", "c"
 _MATLAB_BLOCK = 512
 _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
+_LONGEST_HEADER = 2**16  # of a .npy
 _LARGEST_RATIO = 1_032  # of what deflate unpacks
 _MOST_NAMED = 8
 
@@ -320,7 +322,8 @@ def _map_npy(path: Path, _: str) -> Any:
 def _map_npz(path: Path, name: str) -> _Unpacked:
     with opened(path) as file, open_zip(file, FEW_MEMBERS) as archive:
         member = archive.getinfo(f"{name}.npy")
-        with archive.open(member) as stream:
+        with archive.open(member) as content:
+            stream = io.BytesIO(content.read(_LONGEST_HEADER))  # which may declare gigabytes
             version = np.lib.format.read_magic(stream)
             # version 3 only adds field names in UTF-8, and numbers have no fields
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -51,7 +51,7 @@ def train_steps(
     current step. Raises NcsnxError if a loss or weight becomes NaN or infinite, which is never saved, and if writing
     fails.
     """
-    with AgreedStop(stop, ranks).at_once():
+    with AgreedStop(stop, ranks).interruptible():
         training = _Training(state, data, run, observer, stop, ranks, end_s)
     try:
         with training.files, suppress(_TimeIsUp):
@@ -121,7 +121,7 @@ class _Training:
         if not self.state.runtime.compile or self.stop.requested:
             return
         self.observer.phase(COMPILING)
-        with self.stop.at_once():  # compilation takes a minute
+        with self.stop.interruptible():  # compilation takes a minute
             batch = self.batches.at(self.state.step)
             pixels, positions, labels = (
                 tensor.to(self.device).tensor_split(self.experiment.accumulation)[0]
@@ -138,7 +138,7 @@ class _Training:
         while True:
             batch, error = None, None
             try:
-                with self.stop.at_once():  # a slow disk must not delay a stop
+                with self.stop.interruptible():  # a slow disk must not delay a stop
                     batch = next(batches, None)
             except Stopped:
                 return  # handled at the end of the loop
@@ -307,10 +307,10 @@ class AgreedStop:
         return _TIME_IS_UP if time.monotonic() >= self.end_s else _NOTHING
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Does with one rank what `StopRequest.at_once` does; several must not stop at different places."""
+    def interruptible(self) -> Iterator[None]:
+        """Does with one rank what `StopRequest.interruptible` does; several must not stop at different places."""
         if self._ranks.world > 1:
             yield
             return
-        with self._stop.at_once():
+        with self._stop.interruptible():
             yield

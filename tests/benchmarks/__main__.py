@@ -82,7 +82,7 @@ def ledgers() -> None:
         runs = [Run.create(Path(folder), f"run-{place}", SMALL, {}, None, "f" * 64, space) for place in range(50)]
         fill(runs[0])
         for run in runs[1:]:
-            shutil.copy(runs[0].ledger, run.ledger)
+            shutil.copy(runs[0].ledger_path, run.ledger_path)
 
         def listing(name: str) -> None:
             command = [sys.executable, "-m", "ncsnx", "list", "--runs", name]
@@ -93,7 +93,7 @@ def ledgers() -> None:
             path.unlink()
         report(
             "reading a ledger / its JSON alone",
-            alternate(partial(Ledger.read, runs[0]), partial(read_records, runs[0].ledger), rounds=15),
+            alternate(partial(Ledger.read, runs[0]), partial(read_records, runs[0].ledger_path), rounds=15),
         )
         report(
             "ncsnx list with / without ledgers",

@@ -105,13 +105,13 @@ def test_tiles_give_the_whole_picture_and_are_in_the_protocol(made: Path) -> Non
 
 
 def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_differ(made: Path) -> None:
-    drawn = images(made, "--denoise", "given.png", "--noise", "0.1", "--n", "3", "sampler.steps=4")
-    model = ncsnx.load(made / "runs" / "photos").in_tiles(256)
-    assert isinstance(model.network, TiledNetwork)
     told = " ".join(
         restored(made, "--denoise", "given.png", "--noise", "0.1", "--n", "3", "sampler.steps=4").err.split()
     )
-    misfit = float((samples_in(made / "out").read("samples") - pixels(made / "given.png")).abs().max())
+    drawn = samples_in(made / "out").read("samples")
+    model = ncsnx.load(made / "runs" / "photos").in_tiles(256)
+    assert isinstance(model.network, TiledNetwork)
+    misfit = float((drawn - pixels(made / "given.png")).abs().max())
     assert f"where black is 0 and white 1; {misfit / 0.1:.1f} times its noise" in told
     expected = model.from_network(model.denoise(model.to_network(pixels(made / "given.png")[None]), 0.2))
     mean = load_file(made / "out" / "posterior.safetensors")["mean"]

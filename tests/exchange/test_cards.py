@@ -268,7 +268,7 @@ def test_the_numbers_of_every_series_of_these_weights_are_found_those_of_the_mos
 
 def test_a_ledger_that_cannot_be_read_is_named(run: Run) -> None:
     add(run, "fid", "FID", {})
-    run.ledger.write_text("{\n")
+    run.ledger_path.write_text("{\n")
     found = recorded_scores(run, minimal(), 10, OWN)
     assert len(found.scores) == 0
     (line,) = found.unreadable

@@ -9,7 +9,7 @@ from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Averaging, LinearMap, Masking, MeasurementMap, Task
-from ncsnx.inverse.rules import RULES, SPREAD, DataConsistency, Rule, chosen_rule, solved
+from ncsnx.inverse.rules import RULES, SPREAD, DataConsistency, Rule, chosen_rule, conjugate_gradients
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import Noise
@@ -136,13 +136,13 @@ def test_conjugate_gradients_solve_for_each_image_alone() -> None:
     matrix = torch.randn(6, 12, generator=generator, dtype=torch.float64)
     of, b = MatrixMap((1, 3, 4), matrix), torch.randn(3, 1, 3, 4, generator=generator, dtype=torch.float64)
     ridge = torch.tensor([0.1, 1.0, 10.0]).double().view(-1, 1, 1, 1)
-    found = solved(of.normal, ridge, b, iterations=50, tolerance=1e-10)
+    found = conjugate_gradients(of.normal, ridge, b, iterations=50, tolerance=1e-10)
     torch.testing.assert_close(of.normal(found) + ridge * found, b)
-    loose = solved(of.normal, ridge, b, iterations=50, tolerance=1e-2)
+    loose = conjugate_gradients(of.normal, ridge, b, iterations=50, tolerance=1e-2)
     each = [(ridge[place : place + 1], b[place : place + 1]) for place in range(3)]
-    alone = [solved(of.normal, one, y, iterations=50, tolerance=1e-2) for one, y in each]
+    alone = [conjugate_gradients(of.normal, one, y, iterations=50, tolerance=1e-2) for one, y in each]
     torch.testing.assert_close(loose, torch.cat(alone))
-    assert torch.equal(solved(of.normal, ridge, 0 * b, iterations=3, tolerance=1e-2), 0 * b)
+    assert torch.equal(conjugate_gradients(of.normal, ridge, 0 * b, iterations=3, tolerance=1e-2), 0 * b)
 
 
 def test_the_units_of_a_measurement_do_not_matter() -> None:

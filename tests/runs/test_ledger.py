@@ -33,7 +33,7 @@ def test_entries_are_there_again_when_the_ledger_is_read_again(run: Run) -> None
     (series,) = Ledger.read(run).series("fid")
     assert [(one.step, one.score) for one in series.entries] == [(10, 7.0), (20, 5.0)]
     assert (series.protocol, series.facts["seed"], series.facts["n"]) == (fid(), 0, 100)
-    assert len(run.ledger.read_text().splitlines()) == 3, "the protocol once, and two entries"
+    assert len(run.ledger_path.read_text().splitlines()) == 3, "the protocol once, and two entries"
 
 
 def test_an_entry_belongs_to_its_weights_and_the_newest_of_a_step_counts(run: Run) -> None:
@@ -106,7 +106,7 @@ DAMAGED = ("{", "[]", "", '{"step": "10"}', '{"facts": {}, "measure": 3}', '{"pr
 @pytest.mark.parametrize("line", DAMAGED)
 def test_a_damaged_or_newer_line_costs_its_numbers_and_is_named(run: Run, line: str) -> None:
     add(run, 10, 1.0)
-    with run.ledger.open("a") as file:
+    with run.ledger_path.open("a") as file:
         file.write(f"{line}\n")
     add(run, 20, 2.0)
     ledger, said = Ledger.read(run), list[str]()
@@ -124,9 +124,9 @@ def test_a_damaged_or_newer_line_costs_its_numbers_and_is_named(run: Run, line: 
 )
 def test_numbers_that_ncsnx_does_not_write_are_left_out(run: Run, key: str, wrong: object) -> None:
     add(run, 10, 1.0)
-    first, entry = map(json.loads, run.ledger.read_text().splitlines())
+    first, entry = map(json.loads, run.ledger_path.read_text().splitlines())
     entry["subject" if key == "step" else "values"][key] = wrong
-    run.ledger.write_text(f"{json.dumps(first)}\n{json.dumps(entry)}\n")
+    run.ledger_path.write_text(f"{json.dumps(first)}\n{json.dumps(entry)}\n")
     ledger = Ledger.read(run)
     assert not [*ledger.series("fid")]
     with pytest.raises(NcsnxError, match="line 2"):
@@ -135,14 +135,14 @@ def test_numbers_that_ncsnx_does_not_write_are_left_out(run: Run, key: str, wron
 
 def test_entries_whose_protocol_was_removed_count_as_damaged_until_it_is_stored_again(run: Run) -> None:
     add(run, 10, 1.0, checkpoint(run, 10))
-    protocol, entry = run.ledger.read_bytes().splitlines(keepends=True)
-    run.ledger.write_bytes(entry)
+    protocol, entry = run.ledger_path.read_bytes().splitlines(keepends=True)
+    run.ledger_path.write_bytes(entry)
     ledger = Ledger.read(run)
     with pytest.raises(NcsnxError, match=r"the protocol \w{16} of step 10 is missing"):
         ledger.require_sound()
     ledger.restore(fid())
     ledger.require_sound()
-    assert run.ledger.read_bytes() == entry + protocol
+    assert run.ledger_path.read_bytes() == entry + protocol
     assert require_best(Ledger.read(run, ["fid"])).step == 10, "read without the other measures, too"
 
 
@@ -154,7 +154,7 @@ def test_weights_that_were_restored_have_their_score_again(run: Run) -> None:
 
 def test_a_damaged_protocol_costs_its_numbers_until_it_is_measured_again(run: Run) -> None:
     add(run, 10, 1.0)
-    run.ledger.write_bytes(run.ledger.read_bytes().replace(b"{", b"[", 1))
+    run.ledger_path.write_bytes(run.ledger_path.read_bytes().replace(b"{", b"[", 1))
     assert not [*Ledger.read(run).series("fid")]
     add(run, 20, 2.0)
     (series,) = Ledger.read(run).series("fid")
@@ -174,8 +174,8 @@ def test_of_some_measures_alone_their_lines_are_read(run: Run) -> None:
 
 def test_lines_that_a_person_wrote_again_are_read_whichever_measures_are_asked_for(run: Run) -> None:
     add(run, 10, 1.0)
-    records = [json.loads(line) for line in run.ledger.read_text().splitlines()]
-    run.ledger.write_text("".join(f"{json.dumps(record, sort_keys=True)}\n" for record in records))
+    records = [json.loads(line) for line in run.ledger_path.read_text().splitlines()]
+    run.ledger_path.write_text("".join(f"{json.dumps(record, sort_keys=True)}\n" for record in records))
     for measures in ([], ["fid"]):
         (series,) = Ledger.read(run, measures).series("fid")
         assert [one.score for one in series.entries] == [1.0]
@@ -183,8 +183,8 @@ def test_lines_that_a_person_wrote_again_are_read_whichever_measures_are_asked_f
 
 def test_a_line_that_a_killed_process_left_torn_is_no_entry(run: Run) -> None:
     add(run, 10, 1.0)
-    whole = run.ledger.read_bytes()
-    run.ledger.write_bytes(whole + whole[-30:-1])
+    whole = run.ledger_path.read_bytes()
+    run.ledger_path.write_bytes(whole + whole[-30:-1])
     add(run, 20, 2.0)
     (series,) = Ledger.read(run).series("fid")
     assert [one.step for one in series.entries] == [10, 20]

@@ -124,7 +124,7 @@ def test_without_rules_nothing_is_read_or_removed(run: Run) -> None:
 def test_scores_that_cant_be_read_leave_everything_and_are_said_once(run: Run) -> None:
     write(run, 10, 20, 30)
     score(run, {10: 1.0})
-    run.ledger.write_text("{\n")
+    run.ledger_path.write_text("{\n")
     pruner = CheckpointPruner(run, with_rules(run, keep_last=1))
     _, (line,) = pruner.apply()
     assert line.startswith("retention removes nothing for now: ")

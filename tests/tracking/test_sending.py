@@ -103,9 +103,9 @@ def test_a_score_of_an_earlier_checkpoint_is_sent_with_its_protocol(run: Run, st
     assert opened[0].config[name].endswith("seed 0; 40 images; reference: folder scans")
     assert "/home/ada" not in str(opened[0].config)
     add(10, score=9.0)
-    run.ledger.write_bytes(run.ledger.read_bytes() + b"{\n")
+    run.ledger_path.write_bytes(run.ledger_path.read_bytes() + b"{\n")
     send_run(run, "kept")
-    run.ledger.write_bytes(run.ledger.read_bytes().replace(b"{\n", b"", 1))  # as the doctor advises
+    run.ledger_path.write_bytes(run.ledger_path.read_bytes().replace(b"{\n", b"", 1))  # as the doctor advises
     add(20, recall=0.5)
     send_run(run, "kept")
     assert stored[1:] == [

@@ -54,11 +54,11 @@ def test_what_asks_nobody_is_left_at_once_where_it_is_allowed() -> None:
         done.append("went on")
 
     with StopRequest() as stop:
-        with pytest.raises(Stopped), stop.at_once():
+        with pytest.raises(Stopped), stop.interruptible():
             work()
         assert done == []
     with StopRequest():
-        work()  # outside `at_once`, signals wait until they are checked
+        work()  # outside `interruptible`, signals wait until they are checked
     assert done == ["went on"]
 
 
@@ -79,7 +79,7 @@ def test_a_signal_before_the_request_is_raised_and_not_forgotten(number: signal.
 
 @contextlib.contextmanager
 def request_at_once() -> Iterator[None]:
-    with StopRequest() as stop, stop.at_once():
+    with StopRequest() as stop, stop.interruptible():
         yield
 
 

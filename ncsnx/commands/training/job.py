@@ -1,5 +1,6 @@
 """A training as a job: what is trained, how and where, and its result. Imports no torch."""
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,8 +98,8 @@ class TrainedRun(Result):
         chosen: int | str = "latest"
         if steps and (rise := rise_of_held_out_loss(run)) is not None:
             before, loss, last = rise
-            lines.append(f"held-out loss: {number(loss)} at step {before:,}, its lowest, and {number(last)} at the end")
-            chosen = min(steps, key=lambda step: abs(step - before))
+            lines.append(f"held-out loss: lowest at step {before:,} ({number(loss)}), {number(last)} at the end")
+            chosen = max((step for step in steps if step <= before), default="latest")
         return [*lines, f"next: ncsnx sample {name} --ckpt {chosen} --n 64"]
 
     def to_json(self) -> object:
@@ -118,7 +119,9 @@ def rise_of_held_out_loss(run: Run) -> tuple[int, float, float] | None:
 
     The loss is that of one batch with the same noise at each step. Raises NcsnxError for metrics that can't be read.
     """
-    found = [(one["held_out"], one["step"]) for one in MetricsLog(run).read() if one.get("held_out") is not None]
+    # JSON has no NaN or infinity, so that a loss that diverged is None
+    measured = [one for one in MetricsLog(run).read() if "held_out" in one]
+    found = [(math.inf if one["held_out"] is None else one["held_out"], one["step"]) for one in measured]
     if not found:
         return None
     (lowest, step), (last, _) = min(found), found[-1]

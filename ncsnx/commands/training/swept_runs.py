@@ -172,7 +172,7 @@ class SweptRuns:
             data=self.sweep.data_folder(),
             options=attrs.evolve(self.sweep, device=self._device()),
         )
-        with work.at_once():
+        with work.interruptible():
             job = require_free(job, work)
         train_run(job, work)
 

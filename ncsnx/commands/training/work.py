@@ -58,7 +58,7 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
     """
     load_plugins("ncsnx.runtime")
     end_s = time.monotonic() + (math.inf if job.budget_s is None else job.budget_s)
-    with work.at_once():
+    with work.interruptible():
         runtime = _runtime(job, work.ranks)
         job, initial = _started(job)
         meta_network(job.experiment)  # refuses early what it can't take
@@ -214,7 +214,7 @@ class _Training:
         changes = work.ranks.first(lambda: require_same_identity(run, state.experiment, fingerprint))
         work.attach(run.log_path)
         source = Path.cwd() if job.file is None else job.file.parent
-        with AgreedStop(work.stop, work.ranks).at_once():
+        with AgreedStop(work.stop, work.ranks).interruptible():
             warnings = load_newest(run, state, work.ranks)
             if state.step == 0 and state.experiment.initial_weights is not None:
                 self._start_from()
