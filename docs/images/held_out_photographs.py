@@ -76,8 +76,7 @@ def main(folder: str, *arguments: str) -> None:
         with tempfile.TemporaryDirectory() as out:
             made = ncsnx.restore(
                 "photographs",
-                *steps,
-                *changes,
+                [*steps, *changes],
                 truth=truth,
                 n=ALTERNATIVES,
                 out=Path(out) / "out",
