@@ -20,7 +20,7 @@ from ncsnx.paths import checked_name_or_path, exists
 from ncsnx.ranks.rank_group import RANK_LOGS
 from ncsnx.runs.exported import is_export
 from ncsnx.runs.fast_sampler import require_fast
-from ncsnx.runs.hub import is_hub_address, parse_hub_address
+from ncsnx.runs.hub import hub_address
 from ncsnx.runs.ledger import Best, Ledger, require_best
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.names import (
@@ -282,6 +282,9 @@ def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool 
     needs_config: False also accepts a folder with checkpoints but no config.json. Raises UsageError with near matches
     for an unknown name, UsageError for a file and NcsnxError for a folder that isn't a run.
     """
+    if (address := hub_address(str(name_or_path))) is not None:
+        hint = Hint("draw images from it", f"ncsnx sample {address}")
+        raise UsageError(f"{address} is an exported model, not a run", hint)
     path = locate(runs_folder, name_or_path, needs_config=needs_config)
     if is_export(path):
         hint = Hint("draw images from it", f"ncsnx sample {as_typed(path)}")
@@ -299,10 +302,6 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     needs_config as in `open_run`. Raises UsageError with near matches for an unknown name, UsageError for a file and
     NcsnxError for a folder that is neither.
     """
-    if is_hub_address(str(name_or_path)):
-        address = parse_hub_address(str(name_or_path))
-        hint = Hint("draw images from it", f"ncsnx sample {address}")
-        raise UsageError(f"{address} is an exported model, not a run", hint)
     typed = checked_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
     for path in candidates:

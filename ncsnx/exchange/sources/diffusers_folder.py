@@ -25,7 +25,7 @@ from ncsnx.networks.diffusers_unet import completed, require_modest
 from ncsnx.networks.optional_packages import required
 from ncsnx.quantities import byte_size
 from ncsnx.runs.checkpoint import Tensors
-from ncsnx.runs.hub import HubAddress, fetch_files, is_hub_address, parse_hub_address
+from ncsnx.runs.hub import HubAddress, fetch_files, hub_address
 from ncsnx.work import Work
 
 INDEX, CONFIG, WEIGHTS, SCHEDULER = (
@@ -57,17 +57,17 @@ class DiffusersFolder(ModelSource):
     def recognizes(self, address: str) -> bool:
         folder = Path(address)
         is_network = (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
-        return is_hub_address(address) or is_network or any(place.is_file() for place in _marks(folder))
+        return hub_address(address) is not None or is_network or any(place.is_file() for place in _marks(folder))
 
     def read(self, address: str, experiment: Experiment | None, work: Work) -> FoundModel:
-        folder, name = Path(address), Path(address).resolve().name
-        if is_hub_address(address):
-            hub = parse_hub_address(address)
+        folder = Path(address)
+        if (hub := hub_address(address)) is not None:
             folder, commit = fetch_files(hub, partial(_small, hub), work)
             _require_unconditional(folder, _place(folder))  # before gigabytes are downloaded
             folder, _ = fetch_files(hub.at(commit), _weights, work)
-            address, name = f"hf://{hub.repository}@{commit}", hub.name
-        return read_folder(folder, plain_name(name), address if is_hub_address(address) else folder.resolve().name)
+            return read_folder(folder, plain_name(hub.name), str(hub.at(commit)))
+        name = folder.resolve().name
+        return read_folder(folder, plain_name(name), name)
 
 
 def _marks(folder: Path) -> tuple[Path, ...]:
