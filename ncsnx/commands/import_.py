@@ -10,7 +10,7 @@ from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
 from ncsnx.commands.groups import FieldChanges, InRuns, Noted, Place, changed_words
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, listed
 from ncsnx.results import Result
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ class _Import:
 def _refused(rows: Sequence[dict[str, Any]]) -> str:
     """Sentence about files that were refused."""
     refused = [Path(row["file"]).name for row in rows if "step" not in row]
-    names = ", ".join(refused[:8]) + (", …" if len(refused) > 8 else "")
-    return f"{len(refused):,} of {counted(len(rows), 'file')} were not imported, for the reasons above: {names}"
+    ratio = f"{len(refused):,} of {counted(len(rows), 'file')}"
+    return f"{ratio} were not imported, for the reasons above: {listed(refused, 8)}"
 
 
 @attrs.frozen(kw_only=True, repr=False)

@@ -21,7 +21,7 @@ from ncsnx import bounded_reads
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.exchange.model_source import MOST_BYTES
-from ncsnx.quantities import byte_size
+from ncsnx.quantities import byte_size, listed
 
 PREFIX = "module."
 """Prefix that torch's DataParallel adds to each name."""
@@ -59,8 +59,7 @@ def published_files(place: Path) -> list[Path]:
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {str(place)!a}: {error}") from error
     if not found and others:
-        shown = ", ".join(others[:4]) + (", …" if len(others) > 4 else "")
-        raise UsageError(f"{place} holds no checkpoint_*.pth, but {shown}; give one of these files")
+        raise UsageError(f"{place} holds no checkpoint_*.pth, but {listed(others, 4)}; give one of these files")
     if not found:
         raise UsageError(f"{place} holds no checkpoint_*.pth; give a file, or the folder of the files")
     return found

@@ -14,7 +14,7 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import architectures, deepinv_denoiser, diffusers_unet, unet  # noqa: F401  register the networks
 from ncsnx.networks.contract import Network, NetworkSpec, construct
 from ncsnx.networks.initialization import initialize
-from ncsnx.quantities import byte_size
+from ncsnx.quantities import byte_size, listed
 from ncsnx.schedules.levels import sigmas
 from ncsnx.space import Space
 
@@ -83,8 +83,7 @@ def load_weights(network: Network, tensors: Mapping[str, Tensor], source: str) -
         if (tuple(found.shape), found.dtype) != (shape, dtype):
             problems.append(f"{name} should be {shape} of {dtype}, but is {tuple(found.shape)} of {found.dtype}")
     if problems:
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise NcsnxError(f"{source} does not fit the experiment's network: {'; '.join(problems[:3])}{more}")
+        raise NcsnxError(f"{source} does not fit the experiment's network: {listed(problems, 3, '; ')}")
     network.load_state_dict(dict(tensors))
 
 
