@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ncsnx.errors import Hint, NcsnxError, UsageError, printable, shortened
+from ncsnx.errors import Hint, NcsnxError, UsageError, install_hint, printable, shortened
 from ncsnx.quantities import byte_size
 from ncsnx.runs.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, Export, ExportConfig, is_export
 from ncsnx.storage.cache import cache_folder
@@ -94,10 +94,7 @@ def hub_address(text: str) -> HubAddress | None:
 def hub_api() -> "HfApi":
     """The client for the endpoint in HF_ENDPOINT, by default https://huggingface.co. Raises UsageError without it."""
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise UsageError(
-            "models on the Hugging Face Hub need the extra hub",
-            Hint("install it, in a clone of ncsnx", "pip install '.[hub]'"),
-        )
+        raise UsageError("models on the Hugging Face Hub need the extra hub", install_hint("hub"))
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars
 

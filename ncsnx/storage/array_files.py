@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from ncsnx.bounded_reads import FEW_MEMBERS, ZIP_MAGIC, open_zip, opened, require_whole
-from ncsnx.errors import Hint, NcsnxError, shortened
+from ncsnx.errors import NcsnxError, install_hint, shortened
 from ncsnx.quantities import counted, listed
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
 
@@ -435,10 +435,7 @@ def _map_nifti(path: Path, _: str) -> Any:
 
 def _require_extra(path: Path, module: str, format_name: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise NcsnxError(
-            f"{path}: {format_name} needs an extra that is not installed",
-            Hint("install it, in a clone of ncsnx", "pip install '.[science]'"),
-        )
+        raise NcsnxError(f"{path}: {format_name} needs an extra that is not installed", install_hint("science"))
 
 
 def _array_name(name: str) -> str:
