@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ncsnx.config import Experiment
 from ncsnx.config.pretrained import Declared, Pretrained
-from ncsnx.config.user_code import error_in_words
+from ncsnx.config.user_code import foreign_errors
 from ncsnx.data.augmentation import LABELS
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import architectures, deepinv_denoiser, diffusers_unet, unet  # noqa: F401  register the networks
@@ -50,16 +50,9 @@ def meta_network(declared: Declared, space: Space | None = None) -> Network:
         assert declared.data is not None
         space = Space.unmeasured(declared.data)
     spec = _spec(declared, space)
-    try:
-        with torch.device("meta"):
-            return construct(declared.model, spec)
-    except NcsnxError:
-        raise
-    except Exception as error:
-        raise NcsnxError(
-            f"the network of {type(declared.model).__name__} cannot be constructed on torch's meta device, where "
-            f"tensors have shapes but no values: {error_in_words(error)}"
-        ) from error
+    what = f"the network of {type(declared.model).__name__} cannot be constructed on torch's meta device, where tensors"
+    with foreign_errors(f"{what} have shapes but no values"), torch.device("meta"):
+        return construct(declared.model, spec)
 
 
 def _spec(declared: Declared, space: Space) -> NetworkSpec:

@@ -18,7 +18,7 @@ from safetensors.torch import load as parse_tensors
 
 from ncsnx import bounded_reads
 from ncsnx.config import Diffusers, Experiment, Heun, Karras, Listed, Pretrained, Provenance
-from ncsnx.config.user_code import message_of
+from ncsnx.config.user_code import foreign_errors
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted, shortened
 from ncsnx.exchange.model_source import MOST_BYTES, FoundModel, ModelSource, plain_name, read_json_object, source
 from ncsnx.networks.diffusers_unet import completed, require_modest
@@ -158,11 +158,9 @@ def _sigmas(folder: Path, scheduler: Mapping[str, Any]) -> tuple[float, ...]:
     fields = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
     asked = {name: scheduler[name] for name in (*fields, "rescale_betas_zero_snr") if name in scheduler}
     require_modest(asked, "its scheduler", most=_MOST_STEPS)
-    try:
+    with foreign_errors(f"{folder}: diffusers refuses its scheduler"):
         made = required("diffusers", "diffusers", "this model").DDPMScheduler.from_config(asked)
         kept = made.alphas_cumprod.double().flatten()
-    except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
-        raise NcsnxError(f"{folder}: diffusers refuses its scheduler: {message_of(error)}") from error
     kept = kept[:-1] if kept[-1] == 0 else kept
     sigmas = tuple(((1 - kept) / kept).sqrt().flip(0).tolist())
     if len(sigmas) < 2 or not all(_MOST_SIGMA > before > after > 0 for before, after in pairwise(sigmas)):
