@@ -150,7 +150,7 @@ class ModelSource(ABC):
 
     @abstractmethod
     def recognizes(self, address: str) -> bool:
-        """Whether a path or address looks like one of its own. Reads little, and raises nothing."""
+        """Whether a path or address looks like one of its own. Reads little. Raises UsageError for an invalid one."""
 
     def files(self, address: str) -> Sequence[str]:
         """The checkpoints at an address. Raises UsageError."""
