@@ -115,18 +115,13 @@ def find_training(
             f"{source.path} is an exported model, which holds nothing to resume training from",
             Hint("train a new run from its weights", f"ncsnx train EXPERIMENT --from {source.path}"),
         )
-    run = None if run_name is None else find_target(name, folder).run
-    if run is not None and run_name is not None and folder / run_name != _whole_path(run):
-        return _derived(run, overrides or []), folder, check_run_name(run_name)
     target = find_target(name, folder, overrides)
     if target.run is None:
         return target, folder, check_run_name(target.experiment.name if run_name is None else run_name)
-    path = _whole_path(target.run)
+    path = target.run.path if target.run.path.name not in ("", "..") else target.run.path.resolve()
+    if run_name is not None and folder / run_name != path:
+        return _derived(target.run, overrides or []), folder, check_run_name(run_name)
     return target, path.parent, path.name
-
-
-def _whole_path(run: Run) -> Path:
-    return run.path if run.path.name not in ("", "..") else run.path.resolve()
 
 
 def _derived(run: Run, overrides: list[str]) -> Target:
