@@ -77,17 +77,14 @@ def read_published(path: Path) -> PublishedCheckpoint:
     Links are followed. Tensors of a file in torch's zip format are memory-mapped. Raises NcsnxError for any other
     structure than the published one, for a damaged file, and for a file that asks for code.
     """
-    try:
-        with bounded_reads.opened(path) as file:
-            size = file.seek(0, 2)
-            if size > MOST_BYTES:
-                raise NcsnxError(f"{path} has {byte_size(size)}, and at most {byte_size(MOST_BYTES)} are read")
-            file.seek(0)
-            content = _unpickled(path, file, size)
-            file.seek(0)
-            return _checked(path, bounded_reads.sha256(file), size, content)
-    except OSError as error:
-        raise NcsnxError(f"cannot read {path}: {error.strerror or error}") from error
+    with bounded_reads.reading(path), bounded_reads.opened(path) as file:
+        size = file.seek(0, 2)
+        if size > MOST_BYTES:
+            raise NcsnxError(f"{path} has {byte_size(size)}, and at most {byte_size(MOST_BYTES)} are read")
+        file.seek(0)
+        content = _unpickled(path, file, size)
+        file.seek(0)
+        return _checked(path, bounded_reads.sha256(file), size, content)
 
 
 def _unpickled(path: Path, file: BufferedReader, size: int) -> Any:

@@ -7,6 +7,7 @@ from typing import Self
 
 import attrs
 
+from ncsnx.bounded_reads import reading
 from ncsnx.config import codec
 from ncsnx.config.data_sets import Data
 from ncsnx.config.discovery import built_in_folder
@@ -263,11 +264,9 @@ class Run:
         write_document(self.config_path, attrs.evolve(self._config(), data_fingerprint=fingerprint))
 
     def _config(self) -> RunConfig:
-        try:
+        with reading(self.config_path):
             status = self.config_path.stat()
             return _read_config(self.config_path, (status.st_ino, status.st_mtime_ns, status.st_size))
-        except OSError as error:
-            raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
 
 
 @lru_cache(maxsize=64)

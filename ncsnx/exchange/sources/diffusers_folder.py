@@ -23,7 +23,6 @@ from ncsnx.errors import Hint, NcsnxError, UsageError, quoted, shortened
 from ncsnx.exchange.model_source import MOST_BYTES, FoundModel, ModelSource, plain_name, read_json_object, source
 from ncsnx.networks.diffusers_unet import completed, require_modest
 from ncsnx.networks.optional_packages import required
-from ncsnx.quantities import byte_size
 from ncsnx.runs.checkpoint import Tensors
 from ncsnx.runs.hub import HubAddress, fetch_files, hub_address
 from ncsnx.work import Work
@@ -193,12 +192,8 @@ def _read_weights(place: Path) -> tuple[bytes, str]:
         others = sorted(one.name for one in place.glob("*.bin"))
         also = f" (it has {', '.join(others)}, pickles, which are not read)" if others else ""
         raise NcsnxError(f"{path} is missing{also}", Hint("get the folder with its safetensors file"))
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise NcsnxError(f"{path} has {byte_size(size)}, and at most {byte_size(MOST_BYTES)} are read")
-    try:
-        content = bounded_reads.read_bytes(path)
-    except OSError as error:
-        raise NcsnxError(f"cannot read {path}: {error.strerror}") from error
+    with bounded_reads.reading(path):
+        content = bounded_reads.read_bytes(path, MOST_BYTES)
     return content, hashlib.sha256(content).hexdigest()
 
 
