@@ -302,27 +302,25 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     NcsnxError for a folder that is neither.
     """
     typed = checked_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
-    candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
+    is_path, listing = "/" in typed or typed in ("", ".", ".."), Hint("list the runs", "ncsnx list")
+    candidates = [Path(typed)] if is_path else [runs_folder / typed, Path(typed)]
     for path in candidates:
-        if exists(path / "config.json") or is_export(path):
-            return path
-        if not needs_config and exists(Run(path).checkpoints):
+        if exists(path / "config.json") or is_export(path) or (not needs_config and exists(Run(path).checkpoints)):
             return path
         if path.parent.name == "checkpoints" and (step := step_of(path.name)) is not None:
             raise UsageError(
                 f"{path} is a checkpoint; name the run {path.parent.parent}, with {argument('ckpt', step)}"
             )
-    for path in candidates:
-        if exists(path):
-            kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake
-            hints = [Hint("list the runs", "ncsnx list"), *([pictures_hint(path)] if path.is_dir() else [])]
-            raise kind(f"{path} is not a run: it has no config.json", *hints)
-    if candidates == [Path(typed)]:
-        hint = Hint("list the runs", "ncsnx list")
-        if exists(file := Path(f"{typed}.py")):
-            hint = Hint("train the experiment", f"ncsnx train {as_typed(file)}")
-        raise UsageError(f"there is no run at {shortened(typed)!a}", hint)
-    check_file_name(typed, "a run", Hint("list the runs", "ncsnx list"))
+    for path in filter(exists, candidates):
+        complaint = f"{path} is not a run: it has no config.json"
+        if path.is_dir():  # which may have been a run; a file is a mistake
+            raise NcsnxError(complaint, listing, pictures_hint(path))
+        raise UsageError(complaint, listing)
+    if is_path:
+        file = Path(f"{typed}.py")
+        train = Hint("train the experiment", f"ncsnx train {as_typed(file)}")
+        raise UsageError(f"there is no run at {shortened(typed)!a}", train if exists(file) else listing)
+    check_file_name(typed, "a run", listing)
     raise _no_run(typed, runs_folder)
 
 
