@@ -1,6 +1,7 @@
 """The folder of a run: its layout, how it is created and how it is found."""
 
 import shlex
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -343,13 +344,10 @@ def _no_run(name: str, runs_folder: Path) -> UsageError:
 
 def run_names(runs_folder: Path) -> list[str]:
     """Names of the runs and exported models in the folder. Raises NcsnxError if it can't be read."""
-    try:
+    with reading(runs_folder), suppress(FileNotFoundError):
         folders = [path for path in runs_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         return sorted(path.name for path in folders if not is_sweep_folder(path))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise NcsnxError(f"cannot read the runs folder {runs_folder}: {error.strerror}") from error
+    return []
 
 
 @document("the origins of a run's values", advice="fix it or remove it")
