@@ -7,7 +7,8 @@ import os
 import stat
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,15 @@ _PIECE_BYTES = 4 * 2**20  # hashed at once
 
 Watch = Callable[[int], object]
 """Called with the number of bytes just read; may raise to stop reading."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block into an NcsnxError with the path and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise NcsnxError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
 
 
 def opened(path: Path) -> BufferedReader:

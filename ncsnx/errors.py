@@ -32,6 +32,11 @@ class Hint:
         return f"{self.label}: {text}" if text else self.label
 
 
+def install_hint(extra: str) -> Hint:
+    """The suggestion to install an extra."""
+    return Hint("install it, in a clone of ncsnx", f"pip install '.[{extra}]'")
+
+
 class NcsnxError(Exception):
     """A user-facing error.
 

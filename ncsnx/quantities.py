@@ -19,13 +19,10 @@ def counted(count: float, noun: str) -> str:
     return f"{count:,.0f} {plural(noun)}"
 
 
-_MOST_NAMED = 20
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names with commas between them: the first 20, and the number of the others."""
-    more = [f"… and {len(names) - _MOST_NAMED:,} more"] if len(names) > _MOST_NAMED else []
-    return ", ".join([*names[:_MOST_NAMED], *more])
+def listed(names: Sequence[str], most: int = 20, separator: str = ", ") -> str:
+    """The first `most` names, and the number of the others: 'a, b, and 3 more'."""
+    more = [f"and {len(names) - most:,} more"] if len(names) > most else []
+    return separator.join([*names[:most], *more])
 
 
 def plural(noun: str) -> str:

@@ -196,7 +196,7 @@ def common_options(kind: type[Command[Any]]) -> str | None:
 
 def print_common_options(cls: type[Any]) -> None:
     """Prints the options that commands have in common, with their meaning. cls: class of the command."""
-    app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+    app = typer.Typer(add_completion=False, context_settings=_HELP_OPTIONS)
     app.command("options", cls=cls)(typed_command(CommonOptions))
     built: Any = typer.main.get_command(app)
     context = built.context_class(built, info_name="ncsnx COMMAND")

@@ -1,6 +1,7 @@
 """`ncsnx import`: makes a run of a model that was trained elsewhere."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +11,13 @@ from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
 from ncsnx.commands.groups import FieldChanges, InRuns, Noted, Place, changed_words
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, listed
 from ncsnx.results import Result
 
 if TYPE_CHECKING:
     from ncsnx.config.discovery import Resolved
-    from ncsnx.exchange.importing import ImportTarget
     from ncsnx.exchange.model_source import FoundModel, ModelSource
+    from ncsnx.runs.folder import Run
     from ncsnx.work import Work
 
 
@@ -78,20 +79,18 @@ class _Import:
     changes: list[str]
     imported_as: str = ""
     """Name of the model or experiment."""
-    target: "ImportTarget | None" = None
+    run: "Run | None" = None
+    """The run, from the first model on."""
+    opened: ExitStack = attrs.field(factory=ExitStack)
+    """The run's lock."""
 
     def carry_out(self, addresses: Sequence[str]) -> "ImportedRun":
-        try:
+        with self.opened:
             rows = [self.one(addresses[0])] if len(addresses) == 1 else list(self.all(addresses))
-        finally:
-            if self.target is not None:
-                self.target.close()
-        if self.target is None:
+        if self.run is None:
             raise NcsnxError(_refused(rows))
-        path = self.target.path
-        return ImportedRun(
-            path=path, experiment=self.imported_as, checkpoints=rows, runs_option=self.command.runs_option()
-        )
+        runs_option = self.command.runs_option()
+        return ImportedRun(path=self.run.path, experiment=self.imported_as, checkpoints=rows, runs_option=runs_option)
 
     def all(self, addresses: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Imports every file of a folder, and names those that can't be imported."""
@@ -106,6 +105,8 @@ class _Import:
 
     def one(self, address: str) -> dict[str, Any]:
         """Imports a checkpoint and gives its row. Raises NcsnxError."""
+        from ncsnx.exchange import importing
+
         work = self.work
         work.check_stop()
         work.detail(f"reading {address}")
@@ -117,14 +118,8 @@ class _Import:
                 Hint("leave it out"),
             )
         found = found.compared_with(None if self.named is None else self.named.experiment)
-        target, self.imported_as = self._target(found), found.declared.name
-        imported = target.add(found, work.check_stop)
-        for change in target.kept:
-            work.info(f"the run keeps its {change.path}: {change.first} (not {change.second})")
-        target.kept = []
-        if target.run is not None:
-            work.attach(target.run.log_path)
-        record = found.record
+        run, record, self.imported_as = self._run(found), found.record, found.declared.name
+        imported = importing.import_checkpoint(run, found, self.command.note, work.check_stop)
         work.info(f"{found.step_in_words} from {record.file}: {imported.outcome}{found.weights_in_words}")
         for line in found.remarks:
             work.info(line)
@@ -139,23 +134,26 @@ class _Import:
             "folder": str(imported.folder),
         }
 
-    def _target(self, found: "FoundModel") -> "ImportTarget":
-        from ncsnx.exchange.importing import ImportTarget
+    def _run(self, found: "FoundModel") -> "Run":
+        """The run, made or opened for the first model."""
+        from ncsnx.exchange import importing
 
-        if self.target is None:
-            command, named = self.command, self.named
-            path = command.runs_folder() / (command.name or found.declared.name)
-            origins = found.origins if named is None or found.is_pretrained else named.origins
-            text = None if named is None or found.is_pretrained else named.source
-            self.target = ImportTarget(path, origins, text, command.note)
-        return self.target
+        if self.run is None:
+            named = None if found.is_pretrained else self.named
+            path = self.command.runs_folder() / (self.command.name or found.declared.name)
+            origins, text = (found.origins, None) if named is None else (named.origins, named.source)
+            self.run, kept = self.opened.enter_context(importing.import_target(path, found, origins, text))
+            for change in kept:
+                self.work.info(f"the run keeps its {change.path}: {change.first} (not {change.second})")
+            self.work.attach(self.run.log_path)
+        return self.run
 
 
 def _refused(rows: Sequence[dict[str, Any]]) -> str:
     """Sentence about files that were refused."""
     refused = [Path(row["file"]).name for row in rows if "step" not in row]
-    names = ", ".join(refused[:8]) + (", …" if len(refused) > 8 else "")
-    return f"{len(refused):,} of {counted(len(rows), 'file')} were not imported, for the reasons above: {names}"
+    ratio = f"{len(refused):,} of {counted(len(rows), 'file')}"
+    return f"{ratio} were not imported, for the reasons above: {listed(refused, 8)}"
 
 
 @attrs.frozen(kw_only=True, repr=False)

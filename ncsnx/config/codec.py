@@ -14,21 +14,13 @@ from ncsnx.config.converter import StructureError, structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.origins import is_default
 from ncsnx.config.pretrained import Declared
-from ncsnx.config.variants import TAG, VERSION, Config, tag_of
+from ncsnx.config.variants import TAG, Config, tag_of
 
 CONFIG_VERSION = 1
 
 
 ConfigError = StructureError
 """An invalid configuration, with every problem as (path, complaint) in `problems`."""
-
-
-@attrs.frozen(kw_only=True)
-class SavedExperiment:
-    """The saved form of an experiment."""
-
-    schema_version: int = attrs.field(default=CONFIG_VERSION, metadata=VERSION)
-    experiment: Experiment
 
 
 def to_json(declared: Declared) -> dict[str, Any]:

@@ -192,14 +192,10 @@ def _one_of(text: str, accepted: list[str], path: str, missing: str = "") -> str
 # ------------------------------------------------------------------------------------------- finding the field
 
 
-def _field(cls: type, name: str) -> "attrs.Attribute[Any] | None":
-    return next((field for field in attrs.fields(cls) if field.name == name), None)
-
-
 def _apply(override: Override, root: type[Config], values: dict[str, Any]) -> None:
     cls, parts, known = root, override.parts, [path for path, _ in flatten(values)]
     for depth, part in enumerate(parts, start=1):
-        field = _field(cls, part)
+        field = attrs.fields_dict(cls).get(part)
         if field is None:
             fields = [".".join([*parts[: depth - 1], one.name]) for one in attrs.fields(cls)]
             raise unknown_field(override.path, [*known, *fields], f" in {tag_of(cls) or cls.__name__}")
@@ -262,7 +258,7 @@ def _swapped(family: type[Config], tag: str, before: dict[str, Any] | None) -> d
         field.name: before[field.name]
         for field in attrs.fields(new)
         if (field.default is attrs.NOTHING or "omitted" in field.metadata)
-        and (same := _field(old, field.name))
+        and (same := attrs.fields_dict(old).get(field.name))
         and same.type == field.type
         and field.name in before
     }

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from ncsnx.errors import Stopped, printable, shortened
+from ncsnx.errors import NcsnxError, Stopped, printable, shortened
 from ncsnx.quantities import counted
 
 _LONGEST_MESSAGE = 400  # characters: a line or two; longer than any of our own messages
@@ -31,6 +31,18 @@ def foreign_code() -> Iterator[None]:
         raise
     except BaseException as error:
         raise ForeignError(error) from error
+
+
+@contextlib.contextmanager
+def foreign_errors(what: str) -> Iterator[None]:
+    """Like `foreign_code`, with a NcsnxError of `what` and the exception in words; a NcsnxError stays what it is."""
+    try:
+        with foreign_code():
+            yield
+    except ForeignError as raised:
+        if isinstance(raised.error, NcsnxError):
+            raise raised.error from None
+        raise NcsnxError(f"{what}: {error_in_words(raised.error)}") from raised.error
 
 
 def message_of(error: BaseException) -> str:

@@ -161,9 +161,9 @@ def progress(messages: Messages, name: str, *, total: int, unit: str = "") -> It
 
 
 @contextmanager
-def rows_view(messages: Messages, *, columns: Sequence[Column], total: int, units: int) -> Iterator[RowsView]:
+def rows_view(messages: Messages, titles: Sequence[str], *, total: int, units: int) -> Iterator[RowsView]:
     """Shows a table that fills row by row; the caller prints the final one. Without bars each row is a line."""
-    view = RowsView(messages, columns, total, units)
+    view = RowsView(messages, [Column(title, "right") for title in titles], total, units)
     with displayed(messages, view):
         yield view
 

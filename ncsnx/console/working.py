@@ -1,13 +1,11 @@
 """Joins a long job to the console: its progress, messages, log and stop."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 from ncsnx.console.messages import Messages
-from ncsnx.console.progress import RowsView, progress, rows_view
-from ncsnx.results import Column
+from ncsnx.console.progress import progress, rows_view
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
 
@@ -16,9 +14,6 @@ def work_of(messages: Messages, stop: StopRequest | None = None) -> Work:
     """The Work of a long job: progress and messages on the console, and its stop."""
     stop = StopRequest() if stop is None else stop
 
-    def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowsView]:
-        return rows_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
-
     def view_training(**facts: Any) -> AbstractContextManager[Any]:
         from ncsnx.console.training import TrainingView
 
@@ -26,7 +21,7 @@ def work_of(messages: Messages, stop: StopRequest | None = None) -> Work:
 
     return Work(
         progress=partial(progress, messages),
-        rows=rows,
+        rows=partial(rows_view, messages),
         check_stop=stop.check,
         interruptible=stop.interruptible,
         info=messages.info,

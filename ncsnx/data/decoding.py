@@ -29,8 +29,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 GIF_SUFFIXES, HEIC_SUFFIXES = (".gif",), (".heic", ".heif", ".hif")
 """File suffixes that a data set reads if its configuration says so. These formats are decoded only under these names: a
 GIF named .png has always counted as broken, and the files of a data set must stay the same."""
-HEIC_EXTRA = "pip install '.[heic]'"
-"""Command that installs the HEIC decoder."""
 LONGEST = 20
 """Longest side of a picture, relative to the part of it that is used: longer ones are cropped before resizing."""
 

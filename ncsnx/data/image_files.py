@@ -10,8 +10,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -55,7 +54,7 @@ class ImageFiles:
 
         what: the files, for messages. Raises NcsnxError if there are none, or for a folder or zip that is refused.
         """
-        with _reporting(path):
+        with bounded_reads.reading(path):
             members = None if path.is_dir() else _members(path, suffixes)
             listed = _names_in_folder(path) if members is None else members
         ordered = sorted(listed, key=lambda name: name.split("/"))
@@ -96,7 +95,7 @@ class ImageFiles:
         """Unpacked size in bytes of each picture's file. Raises NcsnxError if a file is gone."""
         if self._members is not None:
             return [self._members[name].file_size for name in self.names]
-        with _reporting(self.root):
+        with bounded_reads.reading(self.root):
             return [(self.root / name).stat().st_size for name in self.names]
 
     @cached_property
@@ -125,14 +124,6 @@ class ImageFiles:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
-
-
-@contextmanager
-def _reporting(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise NcsnxError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
 
 
 def _names_in_folder(root: Path) -> list[str]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ncsnx.bounded_reads import opened
+from ncsnx.bounded_reads import opened, reading
 from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import DataOnDisk
 from ncsnx.errors import Hint, NcsnxError
@@ -93,13 +93,10 @@ def fingerprint_of_files(root: Path, files: Iterable[Path]) -> str:
 
 
 def _sampled(path: Path) -> tuple[int, str]:
-    try:
-        content = hashlib.sha256()
-        with opened(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            for start in sorted({0, max(0, size // 2), max(0, size - SAMPLED_BYTES)}):
-                file.seek(start)
-                content.update(file.read(SAMPLED_BYTES))
-    except OSError as error:
-        raise NcsnxError(f"{path}: cannot be read: {error.strerror}") from error
+    content = hashlib.sha256()
+    with reading(path), opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        for start in sorted({0, max(0, size // 2), max(0, size - SAMPLED_BYTES)}):
+            file.seek(start)
+            content.update(file.read(SAMPLED_BYTES))
     return size, content.hexdigest()

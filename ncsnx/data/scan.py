@@ -19,7 +19,7 @@ from ncsnx.data.decoding import BrokenImageError, decode, further_pages, is_gray
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError, printable
-from ncsnx.quantities import counted, them
+from ncsnx.quantities import counted, listed, them
 from ncsnx.spelling import argument
 from ncsnx.storage.cache import cache_path, cached
 from ncsnx.storage.documents import document
@@ -95,10 +95,8 @@ def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip
 
 
 def _broken(files: ImageFiles, scan: Scan, most: int) -> str:
-    named = "; ".join(f"{printable(name)}: {reason}" for name, reason in list(scan.broken.items())[:most])
-    rest = len(scan.broken) - most
-    more = f"; … and {rest:,} more" if rest > 0 else ""
-    return f"{files.root}: {len(scan.broken):,} of {counted(len(files), 'picture')} cannot be used: {named}{more}"
+    named = listed([f"{printable(name)}: {reason}" for name, reason in scan.broken.items()], most, "; ")
+    return f"{files.root}: {len(scan.broken):,} of {counted(len(files), 'picture')} cannot be used: {named}"
 
 
 @attrs.frozen

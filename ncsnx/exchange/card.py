@@ -229,13 +229,17 @@ def _scores(scores: Sequence[CardScore], *, half: bool) -> Iterator[str]:
         "number of images, features, reference and sampler."
     )
     for score in scores:
-        rows = [f"| {text(each.name)} | {with_error(each.value, each.error)} |" for each in score.measured]
-        yield "\n".join(["| score | value |", "|---|---|", *rows])
+        yield _table("score", [(text(each.name), with_error(each.value, each.error)) for each in score.measured])
         if score.caption:
             yield f"Protocol: {text(score.caption)}."
         # ASCII, and each line begins with a bracket, a quote or a digit, so that none can end the code block
         protocol = json.dumps(score.protocol, indent=2)
         yield f"<details><summary>Full protocol</summary>\n\n```json\n{protocol}\n```\n\n</details>"
+
+
+def _table(head: str, rows: Sequence[tuple[str, str]]) -> str:
+    """A table of names and values. head: title of the names."""
+    return "\n".join([f"| {head} | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
 def _settings(declared: Declared) -> Iterator[str]:
@@ -248,13 +252,7 @@ def _settings(declared: Declared) -> Iterator[str]:
         yield f"## {title}"
         if "sampler" in fields and (bias := bias_of(declared)):
             yield f"Known bias: {text(bias)}."
-        yield "\n".join(
-            [
-                "| setting | value |",
-                "|---|---|",
-                *(f"| `{path}` | {text(shortened(shown(value)))} |" for path, value in rows),
-            ]
-        )
+        yield _table("setting", [(f"`{path}`", text(shortened(shown(value)))) for path, value in rows])
 
 
 def _origin(config: ExportConfig, imported: "ImportedFrom | None") -> Iterator[str]:
@@ -272,7 +270,7 @@ def _origin(config: ExportConfig, imported: "ImportedFrom | None") -> Iterator[s
         what = "imported from" if imported.step == config.step and not imported.is_start else "trained further from"
         rows.insert(0, (what, text(f"{imported.file}, step {imported.step:,}, sha256 {imported.sha256}")))
     yield "## Provenance"
-    yield "\n".join(["| field | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    yield _table("field", rows)
     if imported is not None and not imported.is_start:
         until = "" if imported.step == config.step else f" up to step {imported.step:,}"
         yield (

@@ -1,7 +1,7 @@
 """Makes runs of models that were trained elsewhere."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -33,47 +33,39 @@ class Imported:
     """Folder of the checkpoint."""
 
 
-class ImportTarget:
-    """The run to import into. It is created, or opened, and locked for the first model."""
+@contextmanager
+def import_target(
+    path: Path, found: FoundModel, origins: dict[str, str], text: str | None
+) -> Iterator[tuple[Run, list[Difference]]]:
+    """The run at `path`, which is created or opened for a model, and locked within the block; and the values that an
+    existing run keeps, although the experiment now differs.
 
-    def __init__(self, path: Path, origins: dict[str, str], text: str | None, note: str = "") -> None:
-        """path: of the run. origins: see `Run.create`. text: of the experiment's file, if one was named."""
-        self.path = path
-        self.run: Run | None = None
-        self.kept: list[Difference] = []
-        """Values that the existing run keeps, although the experiment now differs."""
-        self._origins, self._text, self._note = origins, text, note
-        self._open = ExitStack()
+    origins: see `Run.create`. text: of the experiment's file, if one was named. Raises NcsnxError, also for a run of
+    another model.
+    """
+    if path.exists():
+        run = open_run(path.parent, f"{path.parent}/{path.name}")
+        kept = _kept(run, found)
+    else:
+        run = Run.create(path.parent, path.name, found.declared, origins, text, None, found.space)
+        kept = []
+    with writer_lock(run):
+        remove_debris(run)
+        if isinstance(found.declared, Pretrained) and found.declared.data is not None:
+            run.compare_with(found.declared.data)
+        yield run, kept
 
-    def close(self) -> None:
-        """Unlocks the run."""
-        self._open.close()
 
-    def add(self, found: FoundModel, check_stop: Callable[[], None] = lambda: None) -> Imported:
-        """Adds a checkpoint. Raises NcsnxError as `import_checkpoint` does, and for a run of another model."""
-        if self.run is None:
-            run = self._existing(found) if self.path.exists() else self._created(found)
-            self._open.enter_context(writer_lock(run))
-            remove_debris(run)
-            self.run = run
-            if isinstance(found.declared, Pretrained) and found.declared.data is not None:
-                run.compare_with(found.declared.data)
-        return import_checkpoint(self.run, found, self._note, check_stop)
-
-    def _existing(self, found: FoundModel) -> Run:
-        run = open_run(self.path.parent, f"{self.path.parent}/{self.path.name}")
-        if isinstance(found.declared, Experiment):
-            self.kept = require_same_identity(run, found.declared, None)
-        elif identity(run.declared()) != identity(found.declared):
-            raise NcsnxError(
-                f"{run.path} is of another model than {found.record.file}",
-                Hint("import it into a new run", adds=argument("name", f"{run.name}-2")),
-            )
-        return run
-
-    def _created(self, found: FoundModel) -> Run:
-        folder, name = self.path.parent, self.path.name
-        return Run.create(folder, name, found.declared, self._origins, self._text, None, found.space)
+def _kept(run: Run, found: FoundModel) -> list[Difference]:
+    """The values that an existing run keeps. Raises NcsnxError if it is of another model."""
+    if isinstance(found.declared, Experiment):
+        return require_same_identity(run, found.declared, None)
+    if identity(run.declared()) != identity(found.declared):
+        raise NcsnxError(
+            f"{run.path} is of another model than {found.record.file}",
+            Hint("import it into a new run", adds=argument("name", f"{run.name}-2")),
+        )
+    return []
 
 
 def import_checkpoint(

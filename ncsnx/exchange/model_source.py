@@ -31,6 +31,7 @@ from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError, UsageError, quoted, shortened
 from ncsnx.networks import Network, meta_network
 from ncsnx.paths import exists
+from ncsnx.quantities import listed
 from ncsnx.registering import import_modules_of
 from ncsnx.runs.checkpoint import Tensors
 from ncsnx.runs.segments import ImportRecord
@@ -149,7 +150,7 @@ class ModelSource(ABC):
 
     @abstractmethod
     def recognizes(self, address: str) -> bool:
-        """Whether a path or address looks like one of its own. Reads little, and raises nothing."""
+        """Whether a path or address looks like one of its own. Reads little. Raises UsageError for an invalid one."""
 
     def files(self, address: str) -> Sequence[str]:
         """The checkpoints at an address. Raises UsageError."""
@@ -200,9 +201,8 @@ def require_tensors(network: Network, where: str, tensors: Tensors) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {shortened(name): tuple(tensor.shape) for name, tensor in tensors.items()}
     if wrong := sorted(name for name in shapes | found if shapes.get(name) != found.get(name)):
-        said = [f"{name} is {found.get(name, 'missing')}, not {shapes.get(name, 'there')}" for name in wrong[:3]]
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise NcsnxError(f"{where}: the weights do not fit the network that it describes: {'; '.join(said)}{more}")
+        said = [f"{name} is {found.get(name, 'missing')}, not {shapes.get(name, 'there')}" for name in wrong]
+        raise NcsnxError(f"{where}: the weights do not fit the network that it describes: {listed(said, 3, '; ')}")
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS or not bool(torch.isfinite(tensor).all()):
             raise NcsnxError(f"{where}: {name} holds NaN, infinity or other than floating-point numbers")

@@ -209,17 +209,14 @@ _Reader.dispatch[pickle.ADDITEMS[0]] = lambda reader: reader.pop_mark()  # no se
 
 def read_network_pickle(path: Path) -> NetworkPickle:
     """Reads the averaged network of an untrusted file; nothing in it is executed. Raises NcsnxError."""
-    try:
-        with bounded_reads.opened(path) as file:
-            size = file.seek(0, 2)
-            if not 0 < size <= MOST_BYTES:
-                raise NcsnxError(f"{path} has {byte_size(size)}; expected a network of at most {byte_size(MOST_BYTES)}")
-            with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
-                network = _unpickled(path, content)
-            file.seek(0)
-            sha256 = bounded_reads.sha256(file)
-    except OSError as error:
-        raise NcsnxError(f"cannot read {path}: {error.strerror or error}") from error
+    with bounded_reads.reading(path), bounded_reads.opened(path) as file:
+        size = file.seek(0, 2)
+        if not 0 < size <= MOST_BYTES:
+            raise NcsnxError(f"{path} has {byte_size(size)}; expected a network of at most {byte_size(MOST_BYTES)}")
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
+            network = _unpickled(path, content)
+        file.seek(0)
+        sha256 = bounded_reads.sha256(file)
     network = network.get("ema") if isinstance(network, dict) else None
     if not isinstance(network, _Module) or not isinstance(network.name, str) or not isinstance(network.state, dict):
         raise NcsnxError(f"{path} holds no averaged network; expected a pickled dictionary with 'ema'")

@@ -21,7 +21,7 @@ from ncsnx import bounded_reads
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.exchange.model_source import MOST_BYTES
-from ncsnx.quantities import byte_size
+from ncsnx.quantities import byte_size, listed
 
 PREFIX = "module."
 """Prefix that torch's DataParallel adds to each name."""
@@ -59,8 +59,7 @@ def published_files(place: Path) -> list[Path]:
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {str(place)!a}: {error}") from error
     if not found and others:
-        shown = ", ".join(others[:4]) + (", …" if len(others) > 4 else "")
-        raise UsageError(f"{place} holds no checkpoint_*.pth, but {shown}; give one of these files")
+        raise UsageError(f"{place} holds no checkpoint_*.pth, but {listed(others, 4)}; give one of these files")
     if not found:
         raise UsageError(f"{place} holds no checkpoint_*.pth; give a file, or the folder of the files")
     return found
@@ -78,17 +77,14 @@ def read_published(path: Path) -> PublishedCheckpoint:
     Links are followed. Tensors of a file in torch's zip format are memory-mapped. Raises NcsnxError for any other
     structure than the published one, for a damaged file, and for a file that asks for code.
     """
-    try:
-        with bounded_reads.opened(path) as file:
-            size = file.seek(0, 2)
-            if size > MOST_BYTES:
-                raise NcsnxError(f"{path} has {byte_size(size)}, and at most {byte_size(MOST_BYTES)} are read")
-            file.seek(0)
-            content = _unpickled(path, file, size)
-            file.seek(0)
-            return _checked(path, bounded_reads.sha256(file), size, content)
-    except OSError as error:
-        raise NcsnxError(f"cannot read {path}: {error.strerror or error}") from error
+    with bounded_reads.reading(path), bounded_reads.opened(path) as file:
+        size = file.seek(0, 2)
+        if size > MOST_BYTES:
+            raise NcsnxError(f"{path} has {byte_size(size)}, and at most {byte_size(MOST_BYTES)} are read")
+        file.seek(0)
+        content = _unpickled(path, file, size)
+        file.seek(0)
+        return _checked(path, bounded_reads.sha256(file), size, content)
 
 
 def _unpickled(path: Path, file: BufferedReader, size: int) -> Any:

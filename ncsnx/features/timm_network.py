@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ncsnx.bounded_reads import read_bytes
+from ncsnx.bounded_reads import read_bytes, reading
 from ncsnx.config.feature_networks import Timm
-from ncsnx.config.user_code import message_of
-from ncsnx.errors import Hint, NcsnxError, UsageError, printable, quoted, shortened
+from ncsnx.config.user_code import foreign_errors, message_of
+from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.features.feature_network import Extracted
 from ncsnx.networks.optional_packages import required
 from ncsnx.paths import checked_path
@@ -98,18 +98,13 @@ def open_timm(config: Timm, cache: Path, device: torch.device, work: Work) -> Ti
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Loads a file of timm's weights, safetensors or of torch; nothing in it is executed. Raises NcsnxError."""
-    try:
+    with foreign_errors(f"{path} does not hold the weights of this network"), reading(path):
         state = (
             load_file(path)
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
         module.load_state_dict({name: tensor for name, tensor in state.items() if name in module.state_dict()})
-    except OSError as error:
-        raise NcsnxError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # a damaged file may raise anything
-        why = shortened(printable(" ".join(str(error).split())))
-        raise NcsnxError(f"{path} does not hold the weights of this network: {why}") from error
 
 
 def weights_sha256(module: nn.Module) -> str:

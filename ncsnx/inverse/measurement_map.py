@@ -14,8 +14,7 @@ images are moved and back: use `physics.to(device)` for speed.
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Self
 
@@ -23,6 +22,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.config.user_code import foreign_errors
 from ncsnx.data.transforms import real_parts
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
@@ -148,7 +148,7 @@ def from_deepinv(physics: Any, shape: tuple[int, int, int]) -> MeasurementMap:
     if not callable(getattr(physics, "A", None)):
         raise NcsnxError(f"expected a physics of deepinv, with a method A, found {type(physics).__name__}")
     x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), calling(f"{type(physics).__name__}.A fails on an image of {shape}"):
+    with torch.no_grad(), foreign_errors(f"{type(physics).__name__}.A fails on an image of {shape}"):
         y = physics.A(x.to(_device(physics)))
     if not isinstance(y, Tensor):
         raise NcsnxError(f"{type(physics).__name__}.A gave {type(y).__name__}, expected one tensor")
@@ -200,22 +200,10 @@ def in_single_precision(y: Tensor) -> Tensor:
     return y.to(torch.complex64 if y.is_complex() else torch.float32)
 
 
-@contextmanager
-def calling(what: str) -> Iterator[None]:
-    """Turns an error of a map's code, which may raise anything, into a NcsnxError."""
-    try:
-        yield
-    except NcsnxError:
-        raise
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise NcsnxError(f"{what}: {reason}") from error
-
-
 def _checked(of: MeasurementMap) -> tuple[Tensor, Tensor]:
     """Images of noise and their measurements, checked. Raises NcsnxError."""
     name, x = type(of).__name__, _random(of, 0, uniform=True)
-    with calling(f"{name}.apply fails on images {tuple(x.shape)}"):
+    with foreign_errors(f"{name}.apply fails on images {tuple(x.shape)}"):
         measured = applied_precisely(of, x)
     count = len(x)
     if tuple(measured.shape) != (count, *of.measured_shape):
@@ -237,7 +225,7 @@ def _check_adjoint(of: LinearMap) -> None:
     kind = torch.complex128 if measured.is_complex() else torch.float64
     noise = torch.randn(measured.shape, generator=torch.Generator().manual_seed(2), dtype=kind).to(measured)
     y = measured + noise * (_length(measured) / _length(noise))
-    with calling(f"{name}.adjoint fails on measurements of {tuple(y.shape)}"):
+    with foreign_errors(f"{name}.adjoint fails on measurements of {tuple(y.shape)}"):
         back = of.adjoint(y)
     if back.shape != x.shape or back.is_complex():
         raise NcsnxError(f"{name}.adjoint gave {tuple(back.shape)}, {back.dtype}; expected {tuple(x.shape)}, real")

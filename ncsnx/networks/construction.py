@@ -8,13 +8,13 @@ from torch import Tensor
 
 from ncsnx.config import Experiment
 from ncsnx.config.pretrained import Declared, Pretrained
-from ncsnx.config.user_code import error_in_words
+from ncsnx.config.user_code import foreign_errors
 from ncsnx.data.augmentation import LABELS
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import architectures, deepinv_denoiser, diffusers_unet, unet  # noqa: F401  register the networks
 from ncsnx.networks.contract import Network, NetworkSpec, construct
 from ncsnx.networks.initialization import initialize
-from ncsnx.quantities import byte_size
+from ncsnx.quantities import byte_size, listed
 from ncsnx.schedules.levels import sigmas
 from ncsnx.space import Space
 
@@ -50,16 +50,9 @@ def meta_network(declared: Declared, space: Space | None = None) -> Network:
         assert declared.data is not None
         space = Space.unmeasured(declared.data)
     spec = _spec(declared, space)
-    try:
-        with torch.device("meta"):
-            return construct(declared.model, spec)
-    except NcsnxError:
-        raise
-    except Exception as error:
-        raise NcsnxError(
-            f"the network of {type(declared.model).__name__} cannot be constructed on torch's meta device, where "
-            f"tensors have shapes but no values: {error_in_words(error)}"
-        ) from error
+    what = f"the network of {type(declared.model).__name__} cannot be constructed on torch's meta device, where tensors"
+    with foreign_errors(f"{what} have shapes but no values"), torch.device("meta"):
+        return construct(declared.model, spec)
 
 
 def _spec(declared: Declared, space: Space) -> NetworkSpec:
@@ -83,8 +76,7 @@ def load_weights(network: Network, tensors: Mapping[str, Tensor], source: str) -
         if (tuple(found.shape), found.dtype) != (shape, dtype):
             problems.append(f"{name} should be {shape} of {dtype}, but is {tuple(found.shape)} of {found.dtype}")
     if problems:
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise NcsnxError(f"{source} does not fit the experiment's network: {'; '.join(problems[:3])}{more}")
+        raise NcsnxError(f"{source} does not fit the experiment's network: {listed(problems, 3, '; ')}")
     network.load_state_dict(dict(tensors))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import Diffusers
-from ncsnx.config.user_code import error_in_words
+from ncsnx.config.user_code import foreign_errors
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.contract import Cond, Network, NetworkSpec, network
 from ncsnx.networks.optional_packages import required
@@ -51,10 +51,8 @@ def _built(unet: dict[str, Any], device: torch.device) -> Any:
     verbosity = diffusers.utils.logging.get_verbosity()
     diffusers.utils.logging.set_verbosity_error()
     try:
-        with device:
+        with foreign_errors("diffusers builds no UNet2DModel of this configuration"), device:
             return diffusers.UNet2DModel.from_config(unet)
-    except Exception as error:  # diffusers raises whatever its parts do
-        raise NcsnxError(f"diffusers builds no UNet2DModel of this configuration: {error_in_words(error)}") from error
     finally:
         diffusers.utils.logging.set_verbosity(verbosity)
 

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from ncsnx.errors import Hint, UsageError
+from ncsnx.errors import UsageError, install_hint
 
 
 def required(module: str, extra: str, what: str) -> Any:
@@ -11,5 +11,4 @@ def required(module: str, extra: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        hint = Hint("install it, in a clone of ncsnx", f"pip install '.[{extra}]'")
-        raise UsageError(f"{what} needs the extra {extra} ({error})", hint) from error
+        raise UsageError(f"{what} needs the extra {extra} ({error})", install_hint(extra)) from error

@@ -15,7 +15,7 @@ from ncsnx.networks.contract import Network
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
 from ncsnx.networks.normalization import BatchNorm, PerLevel
 from ncsnx.networks.refinenet import RefineNet
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, listed
 
 SIGMAS = "sigmas"
 """Published name of the noise levels, a buffer of the unconditional networks."""
@@ -130,8 +130,4 @@ def _require_same_levels(network: Network, published: Mapping[str, Tensor]) -> N
 
 
 def _some(names: set[str]) -> str:
-    return (
-        f"{counted(len(names), 'name')} ({', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''})"
-        if names
-        else "none"
-    )
+    return f"{counted(len(names), 'name')} ({listed(sorted(names), 3)})" if names else "none"

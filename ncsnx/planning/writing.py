@@ -10,7 +10,7 @@ from ncsnx.config.data_sets import Volumes
 from ncsnx.config.model import UNet
 from ncsnx.config.overrides import as_words
 from ncsnx.config.schedule import LogNormal
-from ncsnx.data.decoding import HEIC_EXTRA
+from ncsnx.errors import install_hint
 from ncsnx.planning.budget import in_short
 from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, cuts_patches, published_sampler
 from ncsnx.planning.survey import Distances, Survey
@@ -145,7 +145,7 @@ def _about_data(survey: Survey, images: int) -> str:
     if survey.unread:
         text += f"\nIn the folder or zip, {survey.unread}."
     if getattr(data, "heic", False):
-        text += f"\nHEIC needs an extra: {HEIC_EXTRA}"
+        text += f"\nHEIC needs an extra: {install_hint('heic').command}"
     if not data.is_bounded:
         text += "\nThe values have no bounds. scale, which becomes 1, is the 99th percentile of their magnitudes."
     return text

@@ -1,12 +1,14 @@
 """The folder of a run: its layout, how it is created and how it is found."""
 
 import shlex
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
 import attrs
 
+from ncsnx.bounded_reads import reading
 from ncsnx.config import codec
 from ncsnx.config.data_sets import Data
 from ncsnx.config.discovery import built_in_folder
@@ -20,7 +22,7 @@ from ncsnx.paths import checked_name_or_path, exists
 from ncsnx.ranks.rank_group import RANK_LOGS
 from ncsnx.runs.exported import is_export
 from ncsnx.runs.fast_sampler import require_fast
-from ncsnx.runs.hub import is_hub_address, parse_hub_address
+from ncsnx.runs.hub import hub_address
 from ncsnx.runs.ledger import Best, Ledger, require_best
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.names import (
@@ -263,11 +265,9 @@ class Run:
         write_document(self.config_path, attrs.evolve(self._config(), data_fingerprint=fingerprint))
 
     def _config(self) -> RunConfig:
-        try:
+        with reading(self.config_path):
             status = self.config_path.stat()
             return _read_config(self.config_path, (status.st_ino, status.st_mtime_ns, status.st_size))
-        except OSError as error:
-            raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
 
 
 @lru_cache(maxsize=64)
@@ -282,6 +282,9 @@ def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool 
     needs_config: False also accepts a folder with checkpoints but no config.json. Raises UsageError with near matches
     for an unknown name, UsageError for a file and NcsnxError for a folder that isn't a run.
     """
+    if (address := hub_address(str(name_or_path))) is not None:
+        hint = Hint("draw images from it", f"ncsnx sample {address}")
+        raise UsageError(f"{address} is an exported model, not a run", hint)
     path = locate(runs_folder, name_or_path, needs_config=needs_config)
     if is_export(path):
         hint = Hint("draw images from it", f"ncsnx sample {as_typed(path)}")
@@ -299,32 +302,26 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     needs_config as in `open_run`. Raises UsageError with near matches for an unknown name, UsageError for a file and
     NcsnxError for a folder that is neither.
     """
-    if is_hub_address(str(name_or_path)):
-        address = parse_hub_address(str(name_or_path))
-        hint = Hint("draw images from it", f"ncsnx sample {address}")
-        raise UsageError(f"{address} is an exported model, not a run", hint)
     typed = checked_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
-    candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
+    is_path, listing = "/" in typed or typed in ("", ".", ".."), Hint("list the runs", "ncsnx list")
+    candidates = [Path(typed)] if is_path else [runs_folder / typed, Path(typed)]
     for path in candidates:
-        if exists(path / "config.json") or is_export(path):
-            return path
-        if not needs_config and exists(Run(path).checkpoints):
+        if exists(path / "config.json") or is_export(path) or (not needs_config and exists(Run(path).checkpoints)):
             return path
         if path.parent.name == "checkpoints" and (step := step_of(path.name)) is not None:
             raise UsageError(
                 f"{path} is a checkpoint; name the run {path.parent.parent}, with {argument('ckpt', step)}"
             )
-    for path in candidates:
-        if exists(path):
-            kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake
-            hints = [Hint("list the runs", "ncsnx list"), *([pictures_hint(path)] if path.is_dir() else [])]
-            raise kind(f"{path} is not a run: it has no config.json", *hints)
-    if candidates == [Path(typed)]:
-        hint = Hint("list the runs", "ncsnx list")
-        if exists(file := Path(f"{typed}.py")):
-            hint = Hint("train the experiment", f"ncsnx train {as_typed(file)}")
-        raise UsageError(f"there is no run at {shortened(typed)!a}", hint)
-    check_file_name(typed, "a run", Hint("list the runs", "ncsnx list"))
+    for path in filter(exists, candidates):
+        complaint = f"{path} is not a run: it has no config.json"
+        if path.is_dir():  # which may have been a run; a file is a mistake
+            raise NcsnxError(complaint, listing, pictures_hint(path))
+        raise UsageError(complaint, listing)
+    if is_path:
+        file = Path(f"{typed}.py")
+        train = Hint("train the experiment", f"ncsnx train {as_typed(file)}")
+        raise UsageError(f"there is no run at {shortened(typed)!a}", train if exists(file) else listing)
+    check_file_name(typed, "a run", listing)
     raise _no_run(typed, runs_folder)
 
 
@@ -347,13 +344,10 @@ def _no_run(name: str, runs_folder: Path) -> UsageError:
 
 def run_names(runs_folder: Path) -> list[str]:
     """Names of the runs and exported models in the folder. Raises NcsnxError if it can't be read."""
-    try:
+    with reading(runs_folder), suppress(FileNotFoundError):
         folders = [path for path in runs_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         return sorted(path.name for path in folders if not is_sweep_folder(path))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise NcsnxError(f"cannot read the runs folder {runs_folder}: {error.strerror}") from error
+    return []
 
 
 @document("the origins of a run's values", advice="fix it or remove it")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ncsnx.errors import Hint, NcsnxError, UsageError, printable, shortened
+from ncsnx.errors import Hint, NcsnxError, UsageError, install_hint, printable, shortened
 from ncsnx.quantities import byte_size
 from ncsnx.runs.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, Export, ExportConfig, is_export
 from ncsnx.storage.cache import cache_folder
@@ -68,17 +68,16 @@ class HubAddress:
         return f"{_SCHEME}{self.repository}" + ("" if self.revision is None else f"@{self.revision}")
 
 
-def is_hub_address(text: str) -> bool:
-    """Whether the text means a model on the Hub, valid or not. A folder of such a name is written with ./ in front."""
-    return text.startswith("hf:") or _PAGE.match(text) is not None
-
-
-def parse_hub_address(text: str) -> HubAddress:
+def hub_address(text: str) -> HubAddress | None:
     """The address in `hf://USER/MODEL`, `hf://USER/MODEL@REVISION` or the address of the model's page.
 
-    Raises UsageError for anything else.
+    None for text that doesn't begin like one; a folder of such a name is written with ./ in front. Raises UsageError
+    for an invalid address.
     """
-    if (page := _PAGE.match(text)) is not None:
+    page = _PAGE.match(text)
+    if page is None and not text.startswith("hf:"):
+        return None
+    if page is not None:
         text = _SCHEME + text[page.end() :].rstrip("/").replace("/tree/", "@", 1)
     place, is_given, revision = text.removeprefix(_SCHEME).partition("@")
     is_revision = _REVISION.fullmatch(revision) and not any(part in revision for part in ("..", "//", "/.", "./"))
@@ -95,10 +94,7 @@ def parse_hub_address(text: str) -> HubAddress:
 def hub_api() -> "HfApi":
     """The client for the endpoint in HF_ENDPOINT, by default https://huggingface.co. Raises UsageError without it."""
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise UsageError(
-            "models on the Hugging Face Hub need the extra hub",
-            Hint("install it, in a clone of ncsnx", "pip install '.[hub]'"),
-        )
+        raise UsageError("models on the Hugging Face Hub need the extra hub", install_hint("hub"))
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars
 

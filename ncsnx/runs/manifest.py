@@ -186,13 +186,10 @@ class HasCheckpoints(Protocol):
 
 def checkpoints(run: HasCheckpoints) -> list[int]:
     """Steps of the run's complete checkpoints, ascending, sound or not. Raises NcsnxError."""
-    try:
+    with bounded_reads.reading(run.checkpoints), suppress(FileNotFoundError):
         found = [step_of(entry.name) for entry in run.checkpoints.iterdir()]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise NcsnxError(f"cannot read {run.checkpoints}: {error.strerror}") from error
-    return sorted(step for step in found if step is not None)
+        return sorted(step for step in found if step is not None)
+    return []
 
 
 def holds(run: HasCheckpoints, step: int, weights_sha256: str) -> bool:

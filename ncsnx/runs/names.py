@@ -10,7 +10,7 @@ from typing import Literal
 from ncsnx.config.checks import NAME
 from ncsnx.errors import Hint, UsageError, shortened
 from ncsnx.paths import folder_of
-from ncsnx.quantities import counted, parsed_integer
+from ncsnx.quantities import counted, listed, parsed_integer
 from ncsnx.spelling import A_NAME, argument
 
 RUNS_VARIABLE = "NCSNX_RUNS"
@@ -79,8 +79,7 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if near := get_close_matches(name, names, n=3, cutoff=0.5):
         return f"did you mean {' or '.join(near)}?"
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"known: {', '.join(names[:8])}{more}"
+    return f"known: {listed(names, most=8)}"
 
 
 def step_name(step: int) -> str:

@@ -10,7 +10,7 @@ from ncsnx.paths import exists
 from ncsnx.quantities import parsed_integer
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
-from ncsnx.runs.hub import is_hub_address, parse_hub_address
+from ncsnx.runs.hub import fetch_model, hub_address
 from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.names import step_name
 from ncsnx.spelling import argument, parameter
@@ -83,10 +83,8 @@ def open_source(runs: Path, name_or_path: Source | Path | str, work: Work = SILE
     """
     if isinstance(name_or_path, Run | Export):
         return name_or_path
-    if is_hub_address(str(name_or_path)):
-        from ncsnx.runs.hub import fetch_model  # here, since HTTP takes a part of a command's start
-
-        return fetch_model(parse_hub_address(str(name_or_path)), work)
+    if (address := hub_address(str(name_or_path))) is not None:
+        return fetch_model(address, work)
     name = str(name_or_path)
     is_taken = any(exists(place / "config.json") for place in (runs / name, Path(name)))
     if not is_taken and name in (path.name for path in _SHIPPED.glob("*")):

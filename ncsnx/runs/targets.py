@@ -19,7 +19,7 @@ from ncsnx.config.pretrained import Declared, require_trained
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, open_run, pictures_hint, read_origins
-from ncsnx.runs.hub import is_hub_address, parse_hub_address
+from ncsnx.runs.hub import hub_address
 from ncsnx.runs.names import check_run_name, runs_folder
 from ncsnx.runs.selection import Source, open_source
 from ncsnx.work import SILENT, Work
@@ -57,8 +57,8 @@ def find_target(name: str, folder: Path, overrides: list[str] | None = None, wor
     NcsnxError for an invalid configuration.
     """
     changes = overrides or []
-    if is_path(name):
-        return _of_source(_at_path(name, folder, work), changes)
+    if (source := _at_path(name, folder, work)) is not None:
+        return _of_source(source, changes)
     try:
         found = resolve(name, changes)
     except UnknownExperimentError as error:
@@ -108,27 +108,20 @@ def find_training(
     A run is resumed in place; with a `run_name` of another, its configuration starts that one, and the origin of its
     values is 'run NAME'. Raises UsageError and NcsnxError as `find_target` does, and NcsnxError for an exported model.
     """
-    if is_hub_address(name):
-        raise UsageError(f"{parse_hub_address(name)} is an exported model, which holds nothing to resume training from")
-    if is_path(name):
-        source = _at_path(name, folder)
-        if isinstance(source, Export):
-            raise NcsnxError(
-                f"{source.path} is an exported model, which holds nothing to resume training from",
-                Hint("train a new run from its weights", f"ncsnx train EXPERIMENT --from {source.path}"),
-            )
-    run = None if run_name is None else find_target(name, folder).run
-    if run is not None and run_name is not None and folder / run_name != _whole_path(run):
-        return _derived(run, overrides or []), folder, check_run_name(run_name)
+    if (address := hub_address(name)) is not None:
+        raise UsageError(f"{address} is an exported model, which holds nothing to resume training from")
+    if isinstance(source := _at_path(name, folder), Export):
+        raise NcsnxError(
+            f"{source.path} is an exported model, which holds nothing to resume training from",
+            Hint("train a new run from its weights", f"ncsnx train EXPERIMENT --from {source.path}"),
+        )
     target = find_target(name, folder, overrides)
     if target.run is None:
         return target, folder, check_run_name(target.experiment.name if run_name is None else run_name)
-    path = _whole_path(target.run)
+    path = target.run.path if target.run.path.name not in ("", "..") else target.run.path.resolve()
+    if run_name is not None and folder / run_name != path:
+        return _derived(target.run, overrides or []), folder, check_run_name(run_name)
     return target, path.parent, path.name
-
-
-def _whole_path(run: Run) -> Path:
-    return run.path if run.path.name not in ("", "..") else run.path.resolve()
 
 
 def _derived(run: Run, overrides: list[str]) -> Target:
@@ -139,14 +132,13 @@ def _derived(run: Run, overrides: list[str]) -> Target:
     return Target(changed, origins, run.where, run)
 
 
-def is_path(name: str) -> bool:
-    """Whether the name is the path of a run or exported model, of its config.json, or an address on the Hub."""
-    return is_hub_address(name) or (file_and_name(name)[0] is None and ("/" in name or name == _CONFIG))
-
-
-def _at_path(name: str, folder: Path, work: Work = SILENT) -> Source:
-    if is_hub_address(name):
+def _at_path(name: str, folder: Path, work: Work = SILENT) -> Source | None:
+    """The run or exported model at its path, at that of its config.json or at an address on the Hub; None for a name
+    and for an experiment's file."""
+    if hub_address(name) is not None:
         return open_source(folder, name, work)
+    if file_and_name(name)[0] is not None or not ("/" in name or name == _CONFIG):
+        return None
     path = str(Path(name).parent) if Path(name).name == _CONFIG and is_file(Path(name)) else name.rstrip("/") or "/"
     in_runs = path.removeprefix("runs/")
     if path != in_runs and in_runs and "/" not in in_runs:

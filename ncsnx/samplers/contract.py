@@ -25,7 +25,7 @@ s(x, σ). The sampler returns its last x, or (x, σ) if noise of σ is left in i
 
 import inspect
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
 
@@ -33,9 +33,8 @@ import attrs
 from torch import Tensor
 
 from ncsnx.config.sampler import Grid, Sampler
-from ncsnx.config.user_code import ForeignError, error_in_words, foreign_code
+from ncsnx.config.user_code import foreign_errors
 from ncsnx.config.variants import load_plugins, tag_of
-from ncsnx.errors import NcsnxError
 from ncsnx.registering import import_modules_of, unregistered
 
 Reply: TypeAlias = tuple[Tensor, Tensor, Tensor]
@@ -150,18 +149,9 @@ def sampler_name(config: Sampler) -> str:
     return tag_of(type(config)) or type(config).__name__
 
 
-@contextmanager
-def sampler_code(config: type[Sampler]) -> Iterator[None]:
+def sampler_code(config: type[Sampler]) -> AbstractContextManager[None]:
     """Within the block, an exception of the sampler of this class becomes an NcsnxError that names it."""
-    try:
-        with foreign_code():
-            yield
-    except ForeignError as raised:
-        if isinstance(raised.error, NcsnxError):
-            raise raised.error from None
-        raise NcsnxError(
-            f"sampler={tag_of(config) or config.__name__} raised {error_in_words(raised.error)}"
-        ) from raised.error
+    return foreign_errors(f"sampler={tag_of(config) or config.__name__} fails")
 
 
 def append_zero(sigmas: Sequence[float]) -> Iterator[tuple[float, float]]:

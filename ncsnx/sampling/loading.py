@@ -28,7 +28,7 @@ from ncsnx.runs import checkpoint
 from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.exported import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
-from ncsnx.runs.hub import fetch_model, is_hub_address, parse_hub_address
+from ncsnx.runs.hub import hub_address
 from ncsnx.runs.manifest import read_manifest
 from ncsnx.runs.names import runs_folder
 from ncsnx.runs.selection import Source, open_source, reading
@@ -61,7 +61,7 @@ def loader(scheme: str) -> Callable[[L], L]:
 
 @loader("hf")
 def _from_hub(address: str, runtime: Runtime) -> Model:
-    export = fetch_model(parse_hub_address(address))
+    export = open_source(Path(), address)
     return model_of(export, export.checkpoint(), runtime)
 
 
@@ -89,7 +89,7 @@ def load(
     runtime = Runtime.choose() if runtime is None else runtime
     if precision is not None:
         runtime = attrs.evolve(runtime, precision=precision)
-    address = str(parse_hub_address(source)) if isinstance(source, str) and is_hub_address(source) else source
+    address = str(hub_address(source) or source) if isinstance(source, str) else source
     if isinstance(address, str) and (scheme := _SCHEME.match(address)) is not None:
         return _of_address(address, scheme[1], ckpt, runtime)
     place = address if isinstance(address, Run | Export) else open_source(runs_folder(runs), address)

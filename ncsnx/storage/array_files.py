@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from ncsnx.bounded_reads import FEW_MEMBERS, ZIP_MAGIC, open_zip, opened, require_whole
-from ncsnx.errors import Hint, NcsnxError, shortened
-from ncsnx.quantities import counted
+from ncsnx.errors import NcsnxError, install_hint, shortened
+from ncsnx.quantities import counted, listed
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
 
 REAL, COMPLEX = "buif", "c"
@@ -32,7 +32,6 @@ _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
 _LONGEST_HEADER = 2**16  # of a .npy
 _LARGEST_RATIO = 1_032  # of what deflate unpacks
-_MOST_NAMED = 8
 
 
 @attrs.define(eq=False, slots=False)
@@ -134,7 +133,7 @@ class ArrayFile:
     def array(self, name: str | None = None) -> StoredArray:
         """An array, of which shape and type are read. Raises NcsnxError unless it is one that the file can hold."""
         if name is not None and name not in (self.names or ()):
-            raise NcsnxError(f"{self.title(name)}: is not there; the file holds {listed(self.names or ())}")
+            raise NcsnxError(f"{self.title(name)}: is not there; the file holds {_listed(self.names or ())}")
         with _reporting(self.title(name)):
             values = self.mapped(name)
             shape, dtype = tuple(map(int, values.shape)), np.dtype(values.dtype)
@@ -164,13 +163,13 @@ class ArrayFile:
         """
         names = self.names or ()
         if wanted is not None and wanted not in names:
-            held = listed(names) if self.names is not None else "an array without a name"
+            held = _listed(names) if self.names is not None else "an array without a name"
             raise NcsnxError(f"{in_utf8(self.path)}: expected an array {wanted} ({field}), found {held}")
         if wanted is not None or self.names is None:
             return wanted
         candidates = [preferred] if preferred in names else [name for name in names if name != ignored]
         if len(candidates) != 1:
-            held = f"{counted(len(candidates), 'array')}: {listed(candidates)}"
+            held = f"{counted(len(candidates), 'array')}: {_listed(candidates)}"
             raise NcsnxError(f"{in_utf8(self.path)}: expected one array, found {held}; choose one with {others}")
         return candidates[0]
 
@@ -210,10 +209,9 @@ def open_array_file(path: Path) -> ArrayFile:
     )
 
 
-def listed(names: Collection[str]) -> str:
+def _listed(names: Collection[str]) -> str:
     """Names of arrays, for messages."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(map(_array_name, list(names)[:_MOST_NAMED])) + more or "none"
+    return listed([*map(_array_name, names)], most=8) or "none"
 
 
 @attrs.frozen
@@ -263,7 +261,7 @@ def read_arrays(
         raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found one array without a name; {how}")
     unknown = [name for name in file.names if name not in expected and name not in ignored]
     if unknown or any(name not in file.names for name in required):
-        names = f"{listed(file.names)}{f' (not understood: {listed(unknown)})' if unknown else ''}"
+        names = f"{_listed(file.names)}{f' (not understood: {_listed(unknown)})' if unknown else ''}"
         raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found {names}; {how}")
     found = {name: file.array(name) for name in expected if name in file.names}
     for name, array in found.items():
@@ -437,10 +435,7 @@ def _map_nifti(path: Path, _: str) -> Any:
 
 def _require_extra(path: Path, module: str, format_name: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise NcsnxError(
-            f"{path}: {format_name} needs an extra that is not installed",
-            Hint("install it, in a clone of ncsnx", "pip install '.[science]'"),
-        )
+        raise NcsnxError(f"{path}: {format_name} needs an extra that is not installed", install_hint("science"))
 
 
 def _array_name(name: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ncsnx.bounded_reads import reading
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage.atomic import make_folder, reporting, write_bytes
@@ -48,12 +49,11 @@ class BatchFiles:
         end = 0
         for first, path in self.files().items():
             try:
-                with safe_open(path, framework="pt") as file:
+                # an error of the disk or the network is no reason to remove the file, which may be whole
+                with reading(path), safe_open(path, framework="pt") as file:
                     shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
             except SafetensorError:
                 continue
-            except OSError as error:  # it may be whole: an error of the disk or the network is no reason to remove it
-                raise NcsnxError(f"{path}: cannot be read: {error.strerror or error}") from error
             stop = first + min((shape[0] for shape in shapes.values()), default=0)
             if end <= first < stop <= count and self.fits(first, shapes):
                 done[path], end = range(first, stop), stop

@@ -4,12 +4,13 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ncsnx import bounded_reads
 from ncsnx.bounded_reads import parse_json
-from ncsnx.errors import AdvisedError, NcsnxError
+from ncsnx.errors import AdvisedError
 from ncsnx.storage import atomic
 
 TAIL_BYTES = 2**18
@@ -48,12 +49,9 @@ def complete_lines(path: Path) -> list[bytes]:
 
     Raises NcsnxError for a file that can't be read.
     """
-    try:
+    with bounded_reads.reading(path), suppress(FileNotFoundError):
         return bounded_reads.read_bytes(path, bounded_reads.RECORDS_LIMIT).split(b"\n")[:-1]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise NcsnxError(f"cannot read {path}: {error.strerror}") from error
+    return []
 
 
 def record_in(line: bytes, where: str) -> dict[str, Any]:

@@ -77,8 +77,8 @@ TRAIN = ("train", "digits", "--run=other")
 IRREGULAR = "is not a regular file"
 REFUSED = {
     (*INPAINT, "black.png"): "expected a picture of 8×8 pixels (height × width), found 9000×9000; resize",
-    ("data", "show", "pipe.zip"): f"pipe.zip: cannot be read: {IRREGULAR}",
-    ("data", "check", "/dev/zero"): f"/dev/zero: cannot be read: {IRREGULAR}",
+    ("data", "show", "pipe.zip"): f"pipe.zip: {IRREGULAR}",
+    ("data", "check", "/dev/zero"): f"cannot read /dev/zero: {IRREGULAR}",
     (*INPAINT, "zeros.npy"): IRREGULAR,
     ("restore", *SAMPLE, "--measure", "link.npz"): IRREGULAR,
     ("import", "pipe.zip", "digits", "--run=mine"): "'pipe.zip' is no model that can be imported",

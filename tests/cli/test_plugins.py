@@ -93,12 +93,12 @@ def test_a_variant_of_a_plug_in_survives_the_round_trip_and_can_be_typed(here: P
     file = here / "checks.py"
     file.write_text("""
 import json
-from ncsnx.config import register
-from ncsnx.config.codec import SavedExperiment, identity
+from ncsnx.config import Experiment, register
+from ncsnx.config.codec import identity
 from ncsnx.config.converter import structure
 saved = json.load(open("saved.json"))
 digest = saved.pop("identity")
-experiment = structure(saved, SavedExperiment).experiment
+experiment = structure(saved["experiment"], Experiment)
 assert (type(experiment.optimizer).__name__, identity(experiment)) == ("Lion", digest)
 register(experiment)
 """)

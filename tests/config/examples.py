@@ -4,9 +4,12 @@ import json
 from functools import cache
 from pathlib import Path
 
+import attrs
+
 from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2
-from ncsnx.config.codec import SavedExperiment
+from ncsnx.config.codec import CONFIG_VERSION
 from ncsnx.config.converter import structure
+from ncsnx.config.variants import VERSION
 
 FROZEN = json.loads((Path(__file__).parent / "saved" / "v1.json").read_text())
 """Written by the first ncsnx that had each variant. Its content may never change; a new variant or field adds a case, a
@@ -64,6 +67,14 @@ def minimal() -> Experiment:
 def every_variant() -> dict[str, Experiment]:
     """Experiments that together have every built-in variant, and every field at a value other than its default."""
     return {case: from_json(frozen["saved"]) for case, frozen in FROZEN["complete"].items()}
+
+
+@attrs.frozen(kw_only=True)
+class SavedExperiment:
+    """What `to_json` gives for an experiment."""
+
+    schema_version: int = attrs.field(default=CONFIG_VERSION, metadata=VERSION)
+    experiment: Experiment
 
 
 def from_json(saved: object) -> Experiment:

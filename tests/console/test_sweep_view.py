@@ -9,12 +9,10 @@ SWEEP = """
 from pathlib import Path
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.progress import rows_view
-from ncsnx.results import Column
 
 messages = Messages(Verbosity.{verbosity}, Path({log!r}))
-columns = [Column("step", "right"), Column("FD", "right"), Column("±", "right"), Column("note")]
 scores = {scores}
-with rows_view(messages, columns=columns, total=len(scores) + 1, units=10 * (len(scores) + 1)) as view:
+with rows_view(messages, ["step", "FD", "±", "note"], total=len(scores) + 1, units=10 * (len(scores) + 1)) as view:
     for index, score in enumerate(scores):
         view.begin(f"step {{index + 1}},000: sampling")
         view.advance(10)

@@ -70,7 +70,7 @@ def test_entries_named_like_pictures_that_are_not_files_are_broken_and_do_not_bl
     for name in ("pipe.png", "gone.png", "loop.png"):
         with pytest.raises(BrokenImageError, match=f"{name}: cannot be read: "):
             files.read(name)
-    with pytest.raises(NcsnxError, match=r"gone\.png: cannot be read"):
+    with pytest.raises(NcsnxError, match=r"cannot read .*gone\.png: "):
         _ = files.sizes
 
 

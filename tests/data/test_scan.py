@@ -126,7 +126,7 @@ def test_broken_files_can_be_skipped_with_a_warning_that_counts_them(tmp_path: P
     assert "7 of 15 pictures cannot be used: broken00.png" in warning
     assert "broken04.png" in warning
     assert "broken05.png" not in warning
-    assert "… and 2 more" in warning
+    assert "; and 2 more" in warning
 
 
 def test_a_set_without_sound_pictures_is_always_refused(tmp_path: Path) -> None:

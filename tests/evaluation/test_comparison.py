@@ -242,10 +242,10 @@ def failing_beside(*arguments: Any) -> Any:
     ("register", "told"),
     [
         (lambda: None, "no sampler is registered for Faulty"),
-        (lambda: contract.sampler(Faulty)(failing), "sampler=Faulty raised ValueError: no such step"),
+        (lambda: contract.sampler(Faulty)(failing), "sampler=Faulty fails: ValueError: no such step"),
         (
             lambda: contract.sampler(Faulty, evaluations=failing_beside)(failing),
-            "raised ZeroDivisionError: no such count",
+            "fails: ZeroDivisionError: no such count",
         ),
     ],
     ids=["no function", "function", "evaluations"],

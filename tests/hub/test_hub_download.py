@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, open_run
-from ncsnx.runs.hub import HubAddress, fetch_model, is_hub_address, parse_hub_address
+from ncsnx.runs.hub import HubAddress, fetch_model, hub_address
 from ncsnx.runs.selection import open_source
 from tests.exchange.test_diffusers_folder import saved
 from tests.hub.local_hub import TOKEN, LocalHub, Repository
@@ -52,13 +52,15 @@ def cached(cache: Path) -> list[str]:
 
 
 def test_an_address_is_a_repository_and_a_revision() -> None:
-    assert parse_hub_address("hf://ada/digits") == ADDRESS
-    address = parse_hub_address("hf://a-b_c/d.e@refs/pr/1")
+    assert hub_address("hf://ada/digits") == ADDRESS
+    address = hub_address("hf://a-b_c/d.e@refs/pr/1")
+    assert address is not None
     assert (address.repository, address.revision, str(address)) == (
         "a-b_c/d.e",
         "refs/pr/1",
         "hf://a-b_c/d.e@refs/pr/1",
     )
+    assert hub_address("./hf://ada/digits") is None
 
 
 @pytest.mark.parametrize(
@@ -70,9 +72,8 @@ def test_an_address_is_a_repository_and_a_revision() -> None:
     ],
 )
 def test_any_other_address_is_one_line_with_the_form_of_one(text: str) -> None:
-    assert is_hub_address(text)
     with pytest.raises(UsageError, match=r"expected hf://USER/MODEL or hf://USER/MODEL@REVISION") as caught:
-        parse_hub_address(text)
+        hub_address(text)
     assert caught.value.message.isprintable()
 
 
@@ -93,7 +94,7 @@ def test_a_commit_in_the_cache_is_used_without_the_hub_and_a_branch_is_looked_up
     repository.add(exported(**{"README.md": b"# new\n"}))
     assert fetch_model(ADDRESS.at("v1")) == first
     hub.requests.clear()
-    assert fetch_model(parse_hub_address(str(first.hub))) == first
+    assert fetch_model(ADDRESS.at(repository.tags["v1"])) == first
     assert hub.requests == []
     assert fetch_model(ADDRESS) != first
 

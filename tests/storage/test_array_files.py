@@ -292,7 +292,7 @@ def test_a_compressed_array_larger_than_memory_is_refused(tmp_path: Path, monkey
         ({"mask": None, "kspace": None}, "found none; save it so"),
         ({"\x1b[31m": MASK}, r"(not understood: '\x1b[31m')"),
         ({"x" * 200: MASK}, "(202 characters))"),
-        ({f"x{number}": MASK for number in range(20)}, "x7 and 12 more)"),
+        ({f"x{number}": MASK for number in range(20)}, "x7, and 12 more)"),
     ],
 )
 def test_other_arrays_and_other_shapes_are_refused_by_name(tmp_path: Path, arrays: dict[str, Any], told: str) -> None:

@@ -37,6 +37,6 @@ def test_a_file_that_cannot_be_read_now_is_not_removed(tmp_path: Path, monkeypat
     parts = written(tmp_path, range(4))
     with monkeypatch.context() as patch:
         patch.setattr(batch_files, "safe_open", failing)
-        with pytest.raises(NcsnxError, match="cannot be read: Input/output error"):
+        with pytest.raises(NcsnxError, match=r"cannot read .*: Input/output error"):
             parts.prune(4)
     assert parts.missing(4) == []

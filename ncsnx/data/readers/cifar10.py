@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ncsnx.bounded_reads import reading
 from ncsnx.config.data_sets import CIFAR10
 from ncsnx.data.dataset import InMemory, Splits, StoredImages
 from ncsnx.data.download import PublishedFile, download
@@ -82,10 +83,8 @@ def _root(data: CIFAR10, folder: Path) -> Path:
 
 
 def _records(path: Path) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
-    try:
+    with reading(path):
         content = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise NcsnxError(f"{path}: cannot be read: {error.strerror}") from error
     if len(content) == 0 or len(content) % RECORD_BYTES:
         raise NcsnxError(
             f"{path}: expected whole records of {counted(RECORD_BYTES, 'byte')}, found "

@@ -23,7 +23,7 @@ from ncsnx.data.decoding import fitted_pixels, rgb
 from ncsnx.data.places import existing_path, fingerprint_of_files
 from ncsnx.data.readers.encoded_pictures import ArrowPictures, EncodedPictures
 from ncsnx.data.registry import data_set
-from ncsnx.errors import Hint, NcsnxError, printable
+from ncsnx.errors import Hint, NcsnxError, install_hint, printable
 from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Work
 
@@ -36,8 +36,7 @@ def open_hub(data: Hub, folder: Path, work: Work) -> Splits:
     and for splits and columns that aren't there.
     """
     if find_spec("datasets") is None:
-        install = Hint("install it, in a clone of ncsnx", "pip install '.[datasets]'")
-        raise NcsnxError("data=hub needs the extra datasets, which is not installed", install)
+        raise NcsnxError("data=hub needs the extra datasets, which is not installed", install_hint("datasets"))
     title = data.repository or str(data.root)
     root = existing_path(title, folder, field="root") if data.repository is None else _downloaded(data, work)
     files = [path for kind in ("*.parquet", "*.arrow") for path in root.rglob(kind) if "cache-" not in path.name]

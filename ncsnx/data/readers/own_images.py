@@ -21,14 +21,14 @@ from torch import Tensor
 from ncsnx.config.data_sets import Images as OwnImages
 from ncsnx.config.image_sizes import size_in_words, size_of_sides
 from ncsnx.data.dataset import NO_LABEL, Splits, held_out_by_hash, require_training_images
-from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic, fitted_pixels, rgb
+from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_SUFFIXES, SUFFIXES, decodes_heic, fitted_pixels, rgb
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.patches import Patches, decoded_pictures
 from ncsnx.data.places import existing_path
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.registry import data_set
 from ncsnx.data.scan import Scan, scan_of, scan_path, sound_files
-from ncsnx.errors import Hint, NcsnxError, printable
+from ncsnx.errors import Hint, NcsnxError, install_hint, printable
 from ncsnx.quantities import counted
 from ncsnx.work import Work
 
@@ -107,7 +107,7 @@ def picture_files(data: OwnImages, path: Path) -> ImageFiles:
     if count and not decodes_heic():
         raise NcsnxError(
             f"{files.root}: HEIC ({count:,} of {counted(len(files), 'picture')}) needs an extra that is not installed",
-            Hint("install it, in a clone of ncsnx", HEIC_EXTRA),
+            install_hint("heic"),
             Hint("or leave these pictures out", adds="data.heic=false"),
         )
     return files

@@ -18,14 +18,13 @@ from safetensors.torch import load as parse_tensors
 
 from ncsnx import bounded_reads
 from ncsnx.config import Diffusers, Experiment, Heun, Karras, Listed, Pretrained, Provenance
-from ncsnx.config.user_code import message_of
+from ncsnx.config.user_code import foreign_errors
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted, shortened
 from ncsnx.exchange.model_source import MOST_BYTES, FoundModel, ModelSource, plain_name, read_json_object, source
 from ncsnx.networks.diffusers_unet import completed, require_modest
 from ncsnx.networks.optional_packages import required
-from ncsnx.quantities import byte_size
 from ncsnx.runs.checkpoint import Tensors
-from ncsnx.runs.hub import HubAddress, fetch_files, is_hub_address, parse_hub_address
+from ncsnx.runs.hub import HubAddress, fetch_files, hub_address
 from ncsnx.work import Work
 
 INDEX, CONFIG, WEIGHTS, SCHEDULER = (
@@ -57,17 +56,17 @@ class DiffusersFolder(ModelSource):
     def recognizes(self, address: str) -> bool:
         folder = Path(address)
         is_network = (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
-        return is_hub_address(address) or is_network or any(place.is_file() for place in _marks(folder))
+        return hub_address(address) is not None or is_network or any(place.is_file() for place in _marks(folder))
 
     def read(self, address: str, experiment: Experiment | None, work: Work) -> FoundModel:
-        folder, name = Path(address), Path(address).resolve().name
-        if is_hub_address(address):
-            hub = parse_hub_address(address)
+        folder = Path(address)
+        if (hub := hub_address(address)) is not None:
             folder, commit = fetch_files(hub, partial(_small, hub), work)
             _require_unconditional(folder, _place(folder))  # before gigabytes are downloaded
             folder, _ = fetch_files(hub.at(commit), _weights, work)
-            address, name = f"hf://{hub.repository}@{commit}", hub.name
-        return read_folder(folder, plain_name(name), address if is_hub_address(address) else folder.resolve().name)
+            return read_folder(folder, plain_name(hub.name), str(hub.at(commit)))
+        name = folder.resolve().name
+        return read_folder(folder, plain_name(name), name)
 
 
 def _marks(folder: Path) -> tuple[Path, ...]:
@@ -158,11 +157,9 @@ def _sigmas(folder: Path, scheduler: Mapping[str, Any]) -> tuple[float, ...]:
     fields = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
     asked = {name: scheduler[name] for name in (*fields, "rescale_betas_zero_snr") if name in scheduler}
     require_modest(asked, "its scheduler", most=_MOST_STEPS)
-    try:
+    with foreign_errors(f"{folder}: diffusers refuses its scheduler"):
         made = required("diffusers", "diffusers", "this model").DDPMScheduler.from_config(asked)
         kept = made.alphas_cumprod.double().flatten()
-    except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
-        raise NcsnxError(f"{folder}: diffusers refuses its scheduler: {message_of(error)}") from error
     kept = kept[:-1] if kept[-1] == 0 else kept
     sigmas = tuple(((1 - kept) / kept).sqrt().flip(0).tolist())
     if len(sigmas) < 2 or not all(_MOST_SIGMA > before > after > 0 for before, after in pairwise(sigmas)):
@@ -195,12 +192,8 @@ def _read_weights(place: Path) -> tuple[bytes, str]:
         others = sorted(one.name for one in place.glob("*.bin"))
         also = f" (it has {', '.join(others)}, pickles, which are not read)" if others else ""
         raise NcsnxError(f"{path} is missing{also}", Hint("get the folder with its safetensors file"))
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise NcsnxError(f"{path} has {byte_size(size)}, and at most {byte_size(MOST_BYTES)} are read")
-    try:
-        content = bounded_reads.read_bytes(path)
-    except OSError as error:
-        raise NcsnxError(f"cannot read {path}: {error.strerror}") from error
+    with bounded_reads.reading(path):
+        content = bounded_reads.read_bytes(path, MOST_BYTES)
     return content, hashlib.sha256(content).hexdigest()
 
 

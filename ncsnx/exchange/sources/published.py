@@ -18,13 +18,11 @@ from ncsnx.exchange.model_source import FLOATS, FoundModel, ModelSource, source
 from ncsnx.exchange.published_files import PublishedCheckpoint, published_files, read_published
 from ncsnx.networks import Network, from_published, meta_network, published_shapes, to_published
 from ncsnx.networks.published_names import SIGMAS, same_levels
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, listed
 from ncsnx.runs.checkpoint import Tensors
 from ncsnx.runs.segments import ImportRecord
 from ncsnx.space import Space
 from ncsnx.work import Work
-
-_SHOWN = 4  # names shown in a list
 
 
 @source
@@ -132,11 +130,7 @@ def _compared(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple
             if name in expected and expected[name] != shape
         ],
     }
-    return [
-        f"{counted(len(names), what)} {how} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
-        for how, names in lists.items()
-        if names
-    ]
+    return [f"{counted(len(names), what)} {how} ({listed(names, 4)})" for how, names in lists.items() if names]
 
 
 def parts(
