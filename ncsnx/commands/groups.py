@@ -45,6 +45,8 @@ FeatureChanges = Annotated[Changes, _fields("features.FIELD=VALUE", "features")]
 SamplerChanges = Annotated[Changes, _fields("sampler.FIELD=VALUE", "sampler")]
 MeasuringChanges = Annotated[Changes, _fields("FIELD=VALUE", "sampler", "features")]
 """The field `changes` of commands, by what it may change."""
+SCORED = 10, 10_000_000
+"""Fewest and most images of a score: fewer say nothing, and half of them must have a covariance."""
 
 
 def changed_words(changes: Changes) -> list[str]:
@@ -307,7 +309,10 @@ class BatchSize:
     """Images per batch."""
 
     batch_size: Annotated[
-        int | None, option(Panel.EXECUTION, "B", default="64; more below 16 px, at most 256", is_common=True)
+        int | None,
+        option(
+            Panel.EXECUTION, "B", default="64; more below 16 px, at most 256", between=(1, 1_000_000), is_common=True
+        ),
     ] = None
     """Images at once; changes images by rounding at most."""
 

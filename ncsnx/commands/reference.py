@@ -8,7 +8,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, command, option
-from ncsnx.commands.groups import Compared, Device, FeatureChanges, InRuns, overrides_of
+from ncsnx.commands.groups import SCORED, Compared, Device, FeatureChanges, InRuns, overrides_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.paths import exists
 from ncsnx.results import Column, Lines, Table
@@ -32,7 +32,7 @@ class ShowReference(InRuns, Compared, Device, Command[Lines]):
     """An experiment or a run, a folder or zip of images, or a .npz file with the arrays mu and sigma."""
     changes: FeatureChanges = attrs.field(default=(), kw_only=False)
     """Changes to the features."""
-    n: Annotated[int, option(Panel.IMAGES, "N", between=(10, 10_000_000))] = 1000
+    n: Annotated[int, option(Panel.IMAGES, "N", between=SCORED)] = 1000
     """Images per score, for the score of a perfect model."""
 
     def carry_out(self, work: "Work") -> Lines:
