@@ -394,13 +394,12 @@ class Compared(InFeatures):
 
         Raises NcsnxError.
         """
-        from ncsnx.evaluation.reference import check_reference, open_reference
+        from ncsnx.evaluation.reference import open_reference, reference_images
 
-        wanted = self.wanted_reference()
-        check_reference(wanted, source)
+        images = reference_images(self.wanted_reference(), source, work)
         chosen = self.chosen_features(None if source is None else source.data, settings)
         network = self.open_features(source, chosen, runtime, work)
-        return network, open_reference(wanted, source, network, self.cache_folder(), work)
+        return network, open_reference(images, network, self.cache_folder(), work)
 
 
 @attrs.frozen(slots=False, kw_only=True)
