@@ -72,13 +72,12 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
                     "samplers"
                 )
             step = self.checkpoint(run, work)
+            tags, counts, weights = self._tags(), self._counts(), self._weights()  # before torch is imported
 
             from ncsnx.evaluation.comparison import compare_samplers
             from ncsnx.evaluation.comparison_candidates import comparison_candidates
 
-            tried = comparison_candidates(
-                run.declared(), self._tags(), self._counts(), work.warning, guidance=self._weights()
-            )
+            tried = comparison_candidates(run.declared(), tags, counts, work.warning, guidance=weights)
             for one in tried:
                 attrs.evolve(run.spec(), sampler=one).require_classes()
             trials = self._trials(run, step, settings, work)
