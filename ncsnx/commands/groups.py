@@ -383,10 +383,6 @@ class Compared(InFeatures):
     ] = None
     """Real images: train, held-out, a folder or zip of images, or a .npz with mu and sigma."""
 
-    def wanted_reference(self) -> str | None:
-        """The real images as they are typed; None: the default ones."""
-        return None if self.reference is None else str(self.reference)
-
     def open_compared(
         self, source: "DataSource | None", settings: "Sequence[Override]", runtime: "Runtime", work: "Work"
     ) -> "tuple[FeatureNetwork, Reference]":
@@ -396,7 +392,7 @@ class Compared(InFeatures):
         """
         from ncsnx.evaluation.reference import open_reference, reference_images
 
-        images = reference_images(self.wanted_reference(), source, work)
+        images = reference_images(self.reference, source, work)
         chosen = self.chosen_features(None if source is None else source.data, settings)
         network = self.open_features(source, chosen, runtime, work)
         return network, open_reference(images, network, self.cache_folder(), work)

@@ -8,7 +8,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, command, option
-from ncsnx.commands.groups import SCORED, Compared, Device, FeatureChanges, InRuns, overrides_of
+from ncsnx.commands.groups import SCORED, Compared, Device, FeatureChanges, InRuns, Place, overrides_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.paths import exists
 from ncsnx.results import Column, Lines, Table
@@ -67,7 +67,7 @@ class ShowReference(InRuns, Compared, Device, Command[Lines]):
         }
         return Lines([Table(columns=[Column("reference"), Column(reference.name)], rows=rows)], facts)
 
-    def _found(self, work: "Work") -> "tuple[DataSource | None, str | None]":
+    def _found(self, work: "Work") -> "tuple[DataSource | None, Place | None]":
         """The named data set, if any, and the reference. Raises UsageError, NcsnxError."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.features.real_images import DataSource
@@ -89,8 +89,8 @@ class ShowReference(InRuns, Compared, Device, Command[Lines]):
             there = f"ncsnx reference {shlex.quote(f'./{self.name}')}"
             raise UsageError(error.message, Hint("for the folder of images of that name", there)) from error
         if target.run is not None:
-            return DataSource.of_run(target.run, self.data_folder(), work), self.wanted_reference()
-        return DataSource(data=target.experiment.data, folder=self.data_folder(), work=work), self.wanted_reference()
+            return DataSource.of_run(target.run, self.data_folder(), work), self.reference
+        return DataSource(data=target.experiment.data, folder=self.data_folder(), work=work), self.reference
 
 
 def _is_images_or_file(name: str) -> bool:

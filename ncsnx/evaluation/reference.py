@@ -202,13 +202,14 @@ class Reference:
         return f"unknown, since {self.name} holds mean and covariance only"
 
 
-def reference_images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages | Path:
-    """The images of the reference named by `wanted`, which aren't read yet; the path of a statistics file.
+def reference_images(named: str | Path | None, source: DataSource | None, work: Work) -> RealImages | Path:
+    """The images of the reference named by the user, which aren't read yet; the path of a statistics file.
 
-    wanted: 'train' or 'held-out' for a split of `source`, None for its default split; otherwise a folder or zip of
+    named: 'train' or 'held-out' for a split of `source`, None for its default split; otherwise a folder or zip of
     images, or a `.npz` file with mu and sigma. Raises UsageError if it is none of these, NcsnxError for a folder or zip
     that can't be read or has no images.
     """
+    wanted = None if named is None else str(named)
     if wanted is None or wanted in get_args(Split):
         if source is None:
             which = "the reference" if wanted is None else f"the reference {wanted!r}"

@@ -128,7 +128,7 @@ class SweptRuns:
             open_data(data, folder, self.work)
             if self.sweep.fid:
                 self.sweep.chosen_features(data, self.settings)
-                reference_images(self.sweep.wanted_reference(), DataSource(data=data, folder=folder), self.work)
+                reference_images(self.sweep.reference, DataSource(data=data, folder=folder), self.work)
 
     def _own_work(self, work: Work) -> Work:
         """The Work of this rank alone, whose runs no other rank shares."""
