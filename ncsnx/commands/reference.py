@@ -37,16 +37,11 @@ class ShowReference(InRuns, Compared, Device, Command[Lines]):
 
     def carry_out(self, work: "Work") -> Lines:
         with work.interruptible():
-            from ncsnx.evaluation.reference import open_reference, reference_images
             from ncsnx.features.feature_network import distance_name
 
             source, wanted = self._found(work)
-            settings = overrides_of(self.changes)
-            chosen = self.chosen_features(None if source is None else source.data, settings)
-            images = reference_images(wanted, source, work)
-            runtime = self.runtime(work.ranks)
-        network = self.open_features(source, chosen, runtime, work)
-        reference = open_reference(images, network, self.cache_folder(), work)
+            settings, runtime = overrides_of(self.changes), self.runtime(work.ranks)
+        network, reference = attrs.evolve(self, reference=wanted).open_compared(source, settings, runtime, work)
         work.ranks.end_others()
         with work.interruptible():
             perfect = reference.perfect_model(self.n, work)
