@@ -7,7 +7,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
-from ncsnx.commands.groups import BatchSize, Compared, Execution, FeatureChanges, OneCheckpoint, split_changes
+from ncsnx.commands.groups import SCORED, BatchSize, Compared, Execution, FeatureChanges, OneCheckpoint, split_changes
 from ncsnx.errors import UsageError, quoted, require_between
 from ncsnx.spelling import parameter
 
@@ -37,7 +37,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
 
     changes: FeatureChanges = attrs.field(default=(), kw_only=False)
     """Changes to the features."""
-    n: Annotated[int, option(Panel.IMAGES, "N")] = 1000
+    n: Annotated[int, option(Panel.IMAGES, "N", between=SCORED)] = 1000
     """Images per trial."""
     seeds: Annotated[int, option(Panel.IMAGES, "N", between=(1, 100))] = 3
     """Trials per setting, each with a seed of its own."""
@@ -64,8 +64,6 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
 
     def carry_out(self, work: "Work") -> "Measurements":
         with work.interruptible():
-            from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
-
             run = self.opened()
             settings, others = split_changes(self.changes, "features")
             if others:
@@ -73,16 +71,13 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
                     f"{others[0].path}: only features.FIELD=VALUE can change here; {parameter('samplers')} chooses the "
                     "samplers"
                 )
-            require_between("n", self.n, LEAST_SCORED, MOST_IMAGES)  # before torch is imported
-            SampleRequest(n=self.n, batch_size=self.images_at_once(run.space().shape))
             step = self.checkpoint(run, work)
+            tags, counts, weights = self._tags(), self._counts(), self._weights()  # before torch is imported
 
             from ncsnx.evaluation.comparison import compare_samplers
             from ncsnx.evaluation.comparison_candidates import comparison_candidates
 
-            tried = comparison_candidates(
-                run.declared(), self._tags(), self._counts(), work.warning, guidance=self._weights()
-            )
+            tried = comparison_candidates(run.declared(), tags, counts, work.warning, guidance=weights)
             for one in tried:
                 attrs.evolve(run.spec(), sampler=one).require_classes()
             trials = self._trials(run, step, settings, work)

@@ -9,6 +9,7 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import (
+    SCORED,
     Checkpoints,
     Compared,
     Execution,
@@ -50,9 +51,9 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
 
     changes: MeasuringChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
-    n: Annotated[int, option(Panel.IMAGES, "N", between=(10, 10_000_000))] = 1000
+    n: Annotated[int, option(Panel.IMAGES, "N", between=SCORED)] = 1000
     """Images per checkpoint."""
-    seed: Annotated[int, option(Panel.IMAGES, "SEED")] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=(0, 2**32 - 1))] = 0
     """Determines the noise of the images, the same for every checkpoint."""
     ensemble: Annotated[int, option(Panel.MEASUREMENT, "K", between=(1, 1_000))] = 1
     """Average the scores of the last K checkpoints, for runs without EMA."""
@@ -89,12 +90,9 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
 
     def _drawn(self, source: "HasSampler", work: "Work") -> "tuple[list[Override], ModelSpec, int]":
         """Settings of the features, the model with its sampler, and images per batch. Raises UsageError, NcsnxError."""
-        from ncsnx.sampling.request import SampleRequest
-
         settings, changes = split_changes(self.changes, "features")
         spec = self.spec_of(source, changes, work)
         batch_size = work.ranks.batch_size(self.n, self.images_at_once(spec.space.shape))
-        SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)  # checks them before torch is imported
         return settings, spec, batch_size
 
     def _of_model(self, model: "Model", work: "Work") -> "Measurements":

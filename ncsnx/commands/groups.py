@@ -45,6 +45,8 @@ FeatureChanges = Annotated[Changes, _fields("features.FIELD=VALUE", "features")]
 SamplerChanges = Annotated[Changes, _fields("sampler.FIELD=VALUE", "sampler")]
 MeasuringChanges = Annotated[Changes, _fields("FIELD=VALUE", "sampler", "features")]
 """The field `changes` of commands, by what it may change."""
+SCORED = 10, 10_000_000
+"""Fewest and most images of a score: fewer say nothing, and half of them must have a covariance."""
 
 
 def changed_words(changes: Changes) -> list[str]:
@@ -307,7 +309,10 @@ class BatchSize:
     """Images per batch."""
 
     batch_size: Annotated[
-        int | None, option(Panel.EXECUTION, "B", default="64; more below 16 px, at most 256", is_common=True)
+        int | None,
+        option(
+            Panel.EXECUTION, "B", default="64; more below 16 px, at most 256", between=(1, 1_000_000), is_common=True
+        ),
     ] = None
     """Images at once; changes images by rounding at most."""
 
@@ -378,10 +383,6 @@ class Compared(InFeatures):
     ] = None
     """Real images: train, held-out, a folder or zip of images, or a .npz with mu and sigma."""
 
-    def wanted_reference(self) -> str | None:
-        """The real images as they are typed; None: the default ones."""
-        return None if self.reference is None else str(self.reference)
-
     def open_compared(
         self, source: "DataSource | None", settings: "Sequence[Override]", runtime: "Runtime", work: "Work"
     ) -> "tuple[FeatureNetwork, Reference]":
@@ -389,13 +390,12 @@ class Compared(InFeatures):
 
         Raises NcsnxError.
         """
-        from ncsnx.evaluation.reference import check_reference, open_reference
+        from ncsnx.evaluation.reference import open_reference, reference_images
 
-        wanted = self.wanted_reference()
-        check_reference(wanted, source)
+        images = reference_images(self.reference, source, work)
         chosen = self.chosen_features(None if source is None else source.data, settings)
         network = self.open_features(source, chosen, runtime, work)
-        return network, open_reference(wanted, source, network, self.cache_folder(), work)
+        return network, open_reference(images, network, self.cache_folder(), work)
 
 
 @attrs.frozen(slots=False, kw_only=True)

@@ -32,9 +32,9 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
 
     changes: MeasuringChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
-    n: Annotated[int, option(Panel.IMAGES, "N")] = 64
+    n: Annotated[int, option(Panel.IMAGES, "N", between=(1, 10_000_000))] = 64
     """Number of samples."""
-    seed: Annotated[int, option(Panel.IMAGES, "SEED")] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=(0, 2**32 - 1))] = 0
     """Sample i is image i of this seed, as `ncsnx sample` draws it."""
     k: Annotated[int, option(Panel.MEASUREMENT, "K", between=(1, 100))] = 5
     """Neighbors shown per sample."""
@@ -45,13 +45,10 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
 
     def carry_out(self, work: "Work") -> "NearestTrainingImages":
         with work.interruptible():
-            from ncsnx.sampling.request import SampleRequest
-
             run = self.opened()
             settings, changes = split_changes(self.changes, "features")
             spec = self.spec_of(run, changes, work)
             batch_size = work.ranks.batch_size(self.n, self.images_at_once(spec.space.shape))
-            SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)
             step = self.checkpoint(run, work)  # before torch is imported
 
             search = self._search(run, step, spec, batch_size, settings, work)

@@ -8,7 +8,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, command, option
-from ncsnx.commands.groups import Compared, Device, FeatureChanges, InRuns, overrides_of
+from ncsnx.commands.groups import SCORED, Compared, Device, FeatureChanges, InRuns, Place, overrides_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.paths import exists
 from ncsnx.results import Column, Lines, Table
@@ -32,21 +32,16 @@ class ShowReference(InRuns, Compared, Device, Command[Lines]):
     """An experiment or a run, a folder or zip of images, or a .npz file with the arrays mu and sigma."""
     changes: FeatureChanges = attrs.field(default=(), kw_only=False)
     """Changes to the features."""
-    n: Annotated[int, option(Panel.IMAGES, "N", between=(10, 10_000_000))] = 1000
+    n: Annotated[int, option(Panel.IMAGES, "N", between=SCORED)] = 1000
     """Images per score, for the score of a perfect model."""
 
     def carry_out(self, work: "Work") -> Lines:
         with work.interruptible():
-            from ncsnx.evaluation.reference import check_reference, open_reference
             from ncsnx.features.feature_network import distance_name
 
             source, wanted = self._found(work)
-            settings = overrides_of(self.changes)
-            chosen = self.chosen_features(None if source is None else source.data, settings)
-            check_reference(wanted, source)
-            runtime = self.runtime(work.ranks)
-        network = self.open_features(source, chosen, runtime, work)
-        reference = open_reference(wanted, source, network, self.cache_folder(), work)
+            settings, runtime = overrides_of(self.changes), self.runtime(work.ranks)
+        network, reference = attrs.evolve(self, reference=wanted).open_compared(source, settings, runtime, work)
         work.ranks.end_others()
         with work.interruptible():
             perfect = reference.perfect_model(self.n, work)
@@ -67,7 +62,7 @@ class ShowReference(InRuns, Compared, Device, Command[Lines]):
         }
         return Lines([Table(columns=[Column("reference"), Column(reference.name)], rows=rows)], facts)
 
-    def _found(self, work: "Work") -> "tuple[DataSource | None, str | None]":
+    def _found(self, work: "Work") -> "tuple[DataSource | None, Place | None]":
         """The named data set, if any, and the reference. Raises UsageError, NcsnxError."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.features.real_images import DataSource
@@ -89,8 +84,8 @@ class ShowReference(InRuns, Compared, Device, Command[Lines]):
             there = f"ncsnx reference {shlex.quote(f'./{self.name}')}"
             raise UsageError(error.message, Hint("for the folder of images of that name", there)) from error
         if target.run is not None:
-            return DataSource.of_run(target.run, self.data_folder(), work), self.wanted_reference()
-        return DataSource(data=target.experiment.data, folder=self.data_folder(), work=work), self.wanted_reference()
+            return DataSource.of_run(target.run, self.data_folder(), work), self.reference
+        return DataSource(data=target.experiment.data, folder=self.data_folder(), work=work), self.reference
 
 
 def _is_images_or_file(name: str) -> bool:

@@ -74,11 +74,8 @@ def words(given: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def counts(text: str) -> tuple[int, ...]:
-    """Whole numbers with commas between them, ascending."""
-    typed = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and 1 <= int(word) <= 100_000 for word in typed):
-        raise UsageError(f"expected whole numbers with commas, such as 6,10,20, found {text[:80]!a}")
-    return tuple(sorted({int(word) for word in typed}))
+    """Whole numbers with commas between them."""
+    return tuple(whole(word.strip()) for word in text.split(","))
 
 
 def numbers(text: str) -> tuple[float, ...]:

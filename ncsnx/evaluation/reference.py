@@ -45,7 +45,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
 from ncsnx.storage.array_files import ExpectedArray, read_arrays
 from ncsnx.storage.documents import document, find_document, write_document
-from ncsnx.work import SILENT, Work
+from ncsnx.work import Work
 
 SUFFIX = ".npz"
 _OTHERS = ("mu_s", "sigma_s", "arr_0")
@@ -202,18 +202,38 @@ class Reference:
         return f"unknown, since {self.name} holds mean and covariance only"
 
 
-def open_reference(
-    wanted: str | None, source: DataSource | None, features: FeatureNetwork, cache: Path, work: Work
-) -> Reference:
-    """The reference named by `wanted`: loaded from the cache, or built and cached.
+def reference_images(named: str | Path | None, source: DataSource | None, work: Work) -> RealImages | Path:
+    """The images of the reference named by the user, which aren't read yet; the path of a statistics file.
 
-    wanted: 'train' or 'held-out' for a split of `source`, None for its default split; otherwise a folder or zip of
-    images, or a `.npz` file with mu and sigma. With several ranks, rank 0 builds it. Raises UsageError if `wanted` is
-    none of these, NcsnxError for anything unreadable.
+    named: 'train' or 'held-out' for a split of `source`, None for its default split; otherwise a folder or zip of
+    images, or a `.npz` file with mu and sigma. Raises UsageError if it is none of these, NcsnxError for a folder or zip
+    that can't be read or has no images.
     """
-    if wanted is not None and _is_statistics_file(wanted):
-        return _of_file(checked_path(wanted), features)
-    return work.ranks.in_turn(lambda: _of_images(_images(wanted, source, work), features, cache, work), work.check_stop)
+    wanted = None if named is None else str(named)
+    if wanted is None or wanted in get_args(Split):
+        if source is None:
+            which = "the reference" if wanted is None else f"the reference {wanted!r}"
+            raise UsageError(f"{which} needs a data set: name an experiment or a run, or a folder of images")
+        return SplitImages(source, data_set_of(source.data).reference if wanted is None else cast("Split", wanted))
+    path = checked_path(wanted)
+    if wanted.endswith(SUFFIX) and not path.is_dir():
+        return path
+    if not path.is_dir() and not (path.is_file() and zipfile.is_zipfile(path)):
+        raise UsageError(
+            f"there is no folder or zip {wanted!r} for the reference; expected train, held-out, a folder or zip of "
+            f"images, or a statistics file ({SUFFIX})"
+        )
+    return ImageFolder.open(path, work)
+
+
+def open_reference(images: RealImages | Path, features: FeatureNetwork, cache: Path, work: Work) -> Reference:
+    """The reference of these images: loaded from the cache, or built and cached; that of a statistics file.
+
+    With several ranks, rank 0 builds it. Raises NcsnxError for anything unreadable.
+    """
+    if isinstance(images, Path):
+        return _of_file(images, features)
+    return work.ranks.in_turn(lambda: _of_images(images, features, cache, work), work.check_stop)
 
 
 def _of_images(images: RealImages, features: FeatureNetwork, cache: Path, work: Work) -> Reference:
@@ -254,20 +274,6 @@ def _chosen(count: int) -> Tensor:
     return chosen
 
 
-def check_reference(wanted: str | None, source: DataSource | None) -> None:
-    """Checks `wanted` before any expensive work; reads no images.
-
-    Raises UsageError if it names nothing that `open_reference` can open, NcsnxError for a folder or zip that can't be
-    read or has no images.
-    """
-    if wanted is None or not _is_statistics_file(wanted):
-        _images(wanted, source, SILENT)
-
-
-def _is_statistics_file(wanted: str) -> bool:
-    return wanted.endswith(SUFFIX) and not checked_path(wanted).is_dir()
-
-
 def _of_file(path: Path, features: FeatureNetwork) -> Reference:
     (mean, covariance), sha256 = read_statistics(path, features.dimensions, features.name)
     facts = {
@@ -278,21 +284,6 @@ def _of_file(path: Path, features: FeatureNetwork) -> Reference:
         "statistics_sha256": sha256,
     }
     return Reference(count=None, mean=mean, covariance=covariance, sample=None, name=name, facts=facts, path=path)
-
-
-def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages:
-    if wanted is None or wanted in get_args(Split):
-        if source is None:
-            which = "the reference" if wanted is None else f"the reference {wanted!r}"
-            raise UsageError(f"{which} needs a data set: name an experiment or a run, or a folder of images")
-        return SplitImages(source, data_set_of(source.data).reference if wanted is None else cast("Split", wanted))
-    path = checked_path(wanted)
-    if not path.is_dir() and not (path.is_file() and zipfile.is_zipfile(path)):
-        raise UsageError(
-            f"there is no folder or zip {wanted!r} for the reference; expected train, held-out, a folder or zip of "
-            f"images, or a statistics file ({SUFFIX})"
-        )
-    return ImageFolder.open(path, work)
 
 
 def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> dict[str, Tensor]:

@@ -123,8 +123,7 @@ class PhysicsMap(MeasurementMap):
 
     def _computed(self, function: Any, x: Tensor) -> Tensor:
         """The function's result for float32 on the device of the physics, on the device and in the precision of x."""
-        narrow = torch.complex64 if x.is_complex() else torch.float32
-        found: Tensor = function(x.to(_device(self.physics), narrow)).to(x.device)
+        found: Tensor = function(in_single_precision(x).to(_device(self.physics))).to(x.device)
         if x.dtype in (torch.float64, torch.complex128):
             return found.to(torch.complex128 if found.is_complex() else torch.float64)
         return found
@@ -165,8 +164,7 @@ def _device(physics: Any) -> torch.device:
 
 def require_finite(x: Tensor, what: str) -> None:
     """Raises NcsnxError for values that are NaN, infinite or too large for float32. what: the values, in words."""
-    count = int((~torch.isfinite(x.to(torch.complex64 if x.is_complex() else torch.float32))).sum())
-    if count:
+    if count := int((~torch.isfinite(in_single_precision(x))).sum()):
         raise NcsnxError(f"{what}: found {counted(count, 'NaN, infinite or too large value')}; replace {them(count)}")
 
 

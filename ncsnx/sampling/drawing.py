@@ -141,7 +141,11 @@ class Drawing:
     def protocol(self) -> dict[str, Any]:
         """JSON values that determine the images."""
         model, request = self.model, self.request
-        given: dict[str, Any] = {} if request.between is None else {"between": request.between}
+        given: dict[str, Any] = {}
+        if not model.space.bounded:
+            given |= {"values": "own", "scale": model.space.span, "window": list(model.space.window)}
+        if request.between is not None:
+            given["between"] = request.between
         if model.sampler.start == "noise":
             space = model.space.at(model.shape)
             given["start_mean"] = list(space.mean) if space.mean_image is None else digest(space.mean_image)
@@ -158,7 +162,6 @@ class Drawing:
             "seed": request.seed,
             "interpolate": request.interpolate,
             "precision": model.precision,
-            **_values_facts(model.space),
             **given,
         }
 
@@ -194,11 +197,6 @@ class Drawing:
         request = self.request
         film = FILM_FRAMES if request.film and request.columns == 1 else 0
         return frame_steps(self.model.states, request.frames or film)
-
-
-def _values_facts(space: Space) -> dict[str, Any]:
-    """Scale and window of unbounded samples, for the protocol; empty for images in [0, 1]."""
-    return {} if space.bounded else {"values": "own", "scale": space.span, "window": list(space.window)}
 
 
 def _samples_place(origin: Origin) -> Path:

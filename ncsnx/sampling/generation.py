@@ -42,12 +42,13 @@ def in_turn(classes: Sequence[int], indices: Tensor) -> Tensor:
 
 
 def seeded_draws(seed: int, space: Space, *, compiled: bool = False) -> Draws:
-    """Draws of plain sampling: the uniform initial x and the noise of image i are functions of (seed, i).
+    """Draws of plain sampling: the initial x and the noise of image i are functions of (seed, i).
 
+    The initial x has values ~ U[0, 1), as published; of unbounded data as wide, around the middle: see `Space.uniform`.
     compiled: whether one compiled kernel draws the noise.
     """
     return Draws(
-        initial=lambda indices: initial_uniform(seed, indices, space),
+        initial=lambda indices: space.uniform(Stream(seed, Purpose.INITIAL_SAMPLE).uniform(indices, space.shape)),
         noise=lambda indices: SeededNoise(seed, indices, space.shape, compiled=compiled),
     )
 
@@ -68,14 +69,6 @@ class SeededNoise:
     def __call__(self, k: int) -> Tensor:
         """Draw k: (B, C, H, W) float32, unit normal."""
         return Stream(self.seed, self.purpose, self.compiled).normal(self.indices, self.shape, step=k)
-
-
-def initial_uniform(seed: int, indices: Tensor, space: Space) -> Tensor:
-    """x of values ~ U[0, 1), as published: (B, C, H, W) float32 on the device of `indices`, (B,) int64 of the images.
-
-    Of unbounded data as wide, around the middle: see `Space.uniform`.
-    """
-    return space.uniform(Stream(seed, Purpose.INITIAL_SAMPLE).uniform(indices, space.shape))
 
 
 def initial_normal(seed: int, indices: Tensor, shape: tuple[int, ...], *, mean: Tensor | float, sigma: float) -> Tensor:

@@ -10,8 +10,6 @@ from ncsnx.spelling import argument, parameter
 
 MOST_IMAGES = 10_000_000
 """Most images of one request."""
-LEAST_SCORED = 10
-"""Fewest images of a score: fewer say nothing, and half of them must have a covariance."""
 MOST_SEED = 2**32 - 1
 
 

@@ -19,7 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation import distance, measure
 from ncsnx.evaluation.distance import make_room
 from ncsnx.evaluation.measure import mean_score
-from ncsnx.evaluation.reference import open_reference
+from ncsnx.evaluation.reference import open_reference, reference_images
 from ncsnx.features.extractors import build_features
 from ncsnx.features.real_images import DataSource
 from ncsnx.images import to_uint8
@@ -104,7 +104,7 @@ def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_p
     model = load(swept / RUN, ckpt=8)
     source = DataSource(data=model.checkpoint.experiment.data, folder=tmp_path)
     features = build_features(Classifier(steps=30, width=8), source, cache, model.runtime, Work())
-    reference = open_reference(None, source, features, cache, Work())
+    reference = open_reference(reference_images(None, source, Work()), features, cache, Work())
     seen = features(to_uint8(draw(model, n=40, seed=0))).features
 
     (row,) = rows(swept, "--range", "8")

@@ -18,7 +18,7 @@ from ncsnx.data.readers.packed import pack, settings_of
 from ncsnx.data.value_statistics import measured_space, values_space
 from ncsnx.errors import NcsnxError
 from ncsnx.images import Window, magnitude_and_phase
-from ncsnx.sampling.generation import initial_uniform
+from ncsnx.sampling.generation import seeded_draws
 from ncsnx.space import Space
 from ncsnx.work import SILENT
 from tests.config.examples import minimal
@@ -130,7 +130,7 @@ def test_bounded_images_are_clamped_and_need_no_scale() -> None:
 
 def test_unbounded_complex_images_start_around_zero_with_phases_all_round() -> None:
     space = space_of(attrs.evolve(DATA, scale=5.0))
-    real, imaginary = space.decode(initial_uniform(0, torch.arange(100), space)).unbind(dim=1)
+    real, imaginary = space.decode(seeded_draws(0, space).initial(torch.arange(100))).unbind(dim=1)
     # 4,800 uniform values of deviation 5/√12: five standard errors of their mean are 0.104
     assert max(abs(float(part.mean())) for part in (real, imaginary)) < 0.104
     quadrants = (2 * (real > 0) + (imaginary > 0)).flatten().bincount(minlength=4) / real.numel()

@@ -30,6 +30,7 @@ from ncsnx.evaluation.reference import (
     measure_perfect_model,
     open_reference,
     read_statistics,
+    reference_images,
 )
 from ncsnx.features.feature_network import Extracted
 from ncsnx.features.real_images import DataSource
@@ -64,9 +65,14 @@ def digits(folder: Path, data: Data | None = None, recorded: str | None = None) 
     return DataSource(data=data or Digits(), folder=folder, recorded=recorded)
 
 
+def reference_of(wanted: str | None, source: DataSource | None, network: Means, cache: Path, work: Work) -> Reference:
+    """The reference named by `wanted`."""
+    return open_reference(reference_images(wanted, source, work), network, cache, work)
+
+
 def opened(folder: Path, wanted: str | None = None, network: Means | None = None) -> Reference:
     """The reference of the digits, with the cache in `folder`."""
-    return open_reference(wanted, digits(folder), network or Means(), folder / "cache", Work())
+    return reference_of(wanted, digits(folder), network or Means(), folder / "cache", Work())
 
 
 def features_of(source: DataSource, wanted: str = "train") -> Tensor:
@@ -132,7 +138,7 @@ def test_the_sample_is_a_choice_of_the_images_in_their_order(tmp_path: Path, mon
     monkeypatch.setattr(reference_module, "SAMPLE", 1_000)
     write_cifar10(tmp_path / "cifar-10-batches-bin", per_file=220)
     source = digits(tmp_path, CIFAR10())
-    reference = open_reference(None, source, Means(), tmp_path / "cache", Work())
+    reference = reference_of(None, source, Means(), tmp_path / "cache", Work())
     features = features_of(source)
     place = {tuple(row): index for index, row in enumerate(features.tolist())}
     assert len(place) == reference.count == 1_100
@@ -149,11 +155,11 @@ def test_a_second_opening_reads_the_cache_and_needs_neither_network_nor_data(tmp
     root = tmp_path / "cifar-10-batches-bin"
     write_cifar10(root)
     source = digits(tmp_path, CIFAR10())
-    first = open_reference(None, source, Means(), tmp_path / "cache", Work())
+    first = reference_of(None, source, Means(), tmp_path / "cache", Work())
     root.rename(tmp_path / "away")
     network = Means(name="another")
     recorded = digits(tmp_path / "nowhere", CIFAR10(root="gone"), recorded=source.fingerprint)
-    second = open_reference("train", recorded, network, tmp_path / "cache", Work())
+    second = reference_of("train", recorded, network, tmp_path / "cache", Work())
     assert network.seen == []
     assert (second.name, second.count, second.facts) == (first.name, first.count, first.facts)
     for name in ("mean", "covariance", "sample"):
@@ -163,9 +169,9 @@ def test_a_second_opening_reads_the_cache_and_needs_neither_network_nor_data(tmp
 def test_other_data_other_splits_and_other_features_have_references_of_their_own(tmp_path: Path) -> None:
     write_cifar10(tmp_path / "cifar-10-batches-bin")
     of_digits = [opened(tmp_path, split, Means(**facts)) for split in ("train", "held-out") for facts in ({}, {"x": 1})]
-    of_cifar = open_reference(None, digits(tmp_path, CIFAR10()), Means(), tmp_path / "cache", Work())
+    of_cifar = reference_of(None, digits(tmp_path, CIFAR10()), Means(), tmp_path / "cache", Work())
     (tmp_path / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(bytes(3073))
-    of_changed = open_reference(None, digits(tmp_path, CIFAR10()), Means(), tmp_path / "cache", Work())
+    of_changed = reference_of(None, digits(tmp_path, CIFAR10()), Means(), tmp_path / "cache", Work())
     assert len({reference.path for reference in (*of_digits, of_cifar, of_changed)}) == 6
 
 
@@ -176,7 +182,7 @@ def test_a_damaged_reference_is_said_and_built_again(tmp_path: Path, name: str, 
     before = files(first.path)
     harm(first.path / name)
     watcher, network = Watcher(), Means()
-    again = open_reference("held-out", digits(tmp_path), network, tmp_path / "cache", watcher.work)
+    again = reference_of("held-out", digits(tmp_path), network, tmp_path / "cache", watcher.work)
     assert len(network.seen) > 0
     (line,) = watcher.warnings
     assert line == f"{first.path} is damaged; the reference is made again"
@@ -198,10 +204,10 @@ def stopping_at(poll: int) -> Callable[[], None]:
 @pytest.mark.parametrize("poll", [1, 3])
 def test_a_build_that_was_stopped_leaves_nothing(tmp_path: Path, poll: int) -> None:
     with pytest.raises(Stopped):
-        open_reference("held-out", digits(tmp_path), Means(), tmp_path / "cache", Work(check_stop=stopping_at(poll)))
+        reference_of("held-out", digits(tmp_path), Means(), tmp_path / "cache", Work(check_stop=stopping_at(poll)))
     assert files(tmp_path / "cache") == {}
     watcher = Watcher()
-    open_reference("held-out", digits(tmp_path), Means(), tmp_path / "cache", watcher.work)
+    reference_of("held-out", digits(tmp_path), Means(), tmp_path / "cache", watcher.work)
     assert watcher.jobs == [("reference: digits, held-out images", 299)]
     opened(tmp_path / "straight", "held-out")
     assert files(tmp_path / "cache") == files(tmp_path / "straight" / "cache")
@@ -221,7 +227,7 @@ def test_one_waits_for_the_reference_that_another_process_builds(tmp_path: Path)
 
     Path(lock.lock_file).parent.mkdir(parents=True)
     with lock:
-        open_reference("held-out", digits(tmp_path), network, tmp_path / "cache", Work(info=end_the_other))
+        reference_of("held-out", digits(tmp_path), network, tmp_path / "cache", Work(info=end_the_other))
     assert network.seen == []
     (line,) = said
     assert "waiting for another process to write the reference" in line
@@ -231,7 +237,7 @@ def test_a_folder_of_pictures_of_any_sizes_is_a_reference(tmp_path: Path, monkey
     monkeypatch.setattr(reference_module, "_BATCH", 2)
     root = pictures(tmp_path / "my [1].zip", [8, 8, 9, 8, 12, 12])
     network = Means()
-    reference = open_reference(str(root), None, network, tmp_path / "cache", Work())
+    reference = reference_of(str(root), None, network, tmp_path / "cache", Work())
     assert [tuple(images.shape) for images in network.seen] == [
         (2, 3, 8, 8),
         (1, 3, 9, 9),
@@ -242,22 +248,22 @@ def test_a_folder_of_pictures_of_any_sizes_is_a_reference(tmp_path: Path, monkey
     expected = torch.cat([Means()(images).features for images in network.seen]).double()
     assert torch.allclose(reference.covariance, expected.T.cov(), rtol=1e-10)
     moved = root.rename(tmp_path / "moved")
-    same = open_reference(str(moved), digits(tmp_path), network, tmp_path / "cache", Work())
+    same = reference_of(str(moved), digits(tmp_path), network, tmp_path / "cache", Work())
     assert (same.path, same.name) == (reference.path, f"folder {moved}")
 
 
 def test_a_reference_takes_four_images(tmp_path: Path) -> None:
-    four = open_reference(str(pictures(tmp_path / "4", [8] * 4)), None, Means(), tmp_path / "cache", Work())
+    four = reference_of(str(pictures(tmp_path / "4", [8] * 4)), None, Means(), tmp_path / "cache", Work())
     assert four.perfect_model(10, Work()) is not None
     with pytest.raises(NcsnxError, match="expected at least 4 images, found 3"):
-        open_reference(str(pictures(tmp_path / "3", [8] * 3)), None, Means(), tmp_path / "cache", Work())
+        reference_of(str(pictures(tmp_path / "3", [8] * 3)), None, Means(), tmp_path / "cache", Work())
 
 
 def test_a_wish_that_means_nothing_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'trian' for the reference; expected train, held-out, a folder or zip"):
         opened(tmp_path, "trian")
     with pytest.raises(UsageError, match="'train' needs a data set"):
-        open_reference("train", None, Means(), tmp_path / "cache", Work())
+        reference_of("train", None, Means(), tmp_path / "cache", Work())
     assert files(tmp_path) == {}
 
 
@@ -389,7 +395,7 @@ def test_a_covariance_of_fewer_images_than_features_passes_after_rounding_to_flo
 
 def test_a_file_is_a_reference_without_images(tmp_path: Path) -> None:
     path = save(tmp_path / "a [1].npz", mu_s=np.arange(4))  # as in a reference batch of ADM
-    reference = open_reference(str(path), None, Three(), tmp_path / "cache", Work())
+    reference = reference_of(str(path), None, Three(), tmp_path / "cache", Work())
     assert (reference.name, reference.count, reference.sample) == ("file a [1].npz", None, None)
     assert reference.perfect_model(1_000, Work()) is None
     assert reference.why_unknown == "unknown, since file a [1].npz holds mean and covariance only"

@@ -7,7 +7,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Panel, argument, option
-from ncsnx.commands.groups import Compared, Compiling, InRuns, Noted, Place, Plain
+from ncsnx.commands.groups import SCORED, Compared, Compiling, InRuns, Noted, Place, Plain
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -68,7 +68,7 @@ class TrainedAndScored(Training, InRuns, Compared):
     """Score the finished runs as `ncsnx fid` does, and compare them."""
     loss: Annotated[bool, option(_COMPARISON_PANEL)] = False
     """Measure the held-out loss of the finished runs as `ncsnx loss` does, and compare them."""
-    n: Annotated[int | None, option(_COMPARISON_PANEL, "N", default="1000", between=(10, 10_000_000))] = None
+    n: Annotated[int | None, option(_COMPARISON_PANEL, "N", default="1000", between=SCORED)] = None
     """Images per run for `fid`."""
 
     @property

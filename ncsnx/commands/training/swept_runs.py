@@ -116,7 +116,7 @@ class SweptRuns:
         """Raises NcsnxError if this machine can't train or score the points, as far as it is seen at once."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import open_data
-        from ncsnx.evaluation.reference import check_reference
+        from ncsnx.evaluation.reference import reference_images
         from ncsnx.tracking.tracker import known_trackers
 
         load_plugins("ncsnx.runtime")
@@ -128,7 +128,7 @@ class SweptRuns:
             open_data(data, folder, self.work)
             if self.sweep.fid:
                 self.sweep.chosen_features(data, self.settings)
-                check_reference(self.sweep.wanted_reference(), DataSource(data=data, folder=folder))
+                reference_images(self.sweep.reference, DataSource(data=data, folder=folder), self.work)
 
     def _own_work(self, work: Work) -> Work:
         """The Work of this rank alone, whose runs no other rank shares."""
