@@ -137,7 +137,7 @@ def test_a_second_call_measures_nothing_and_shows_a_perfect_model_beside_the_sco
     assert (perfect["n"], perfect["drawn"], perfect["reference_images"]) == (40, 40, 1498)
     told = f"perfect model: {shown['metric']} "
     (number,) = re.findall(rf"^{re.escape(told)}([0-9.]+ ± [0-9.]+) \({perfect['words']}\)$", result.err, re.MULTILINE)
-    assert re.split(" {2,}", result.out.splitlines()[-1].strip()) == ["perfect model", number, "0"]
+    assert re.split(" {2,}", result.out.splitlines()[-1].strip()) == ["perfect model", number, "0.000"]
     assert f"perfect model: {perfect['words']}" in shown["caption"]
     assert "± standard error; perfect model: standard deviation over draws\n" in result.err
     assert f"perfect model: {number}" in (sweep / "scores.svg").read_text()

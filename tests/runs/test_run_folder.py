@@ -14,7 +14,7 @@ from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.summaries import summaries
 from tests.conftest import StartPython
 
-CREATE = """
+CREATE = r"""
 import os, sys
 from pathlib import Path
 from ncsnx.errors import NcsnxError
