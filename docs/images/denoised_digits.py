@@ -3,7 +3,7 @@
     python docs/images/denoised_digits.py RUN …     # trainings of digits_edm
 
 prints for each sampler the squared error of the mean beyond chance, as a fraction of the alternatives' variance, of
-four held-out digits with noise of 0.3 and 16 alternatives. Takes two minutes a run on one core.
+four held-out digits with noise of 0.3 and 16 alternatives. Takes two minutes per run on one core.
 """
 
 import sys
@@ -18,9 +18,9 @@ from ncsnx.data import open_data
 
 NOISE, DIGITS, ALTERNATIVES = 0.3, 4, 16
 SAMPLERS = {
-    "the default": ([], "exact"),
-    "eta_min=0": (["sampler.eta_min=0"], "exact"),
-    "eta_min=0, eta=1": (["sampler.eta_min=0", "sampler.eta=1"], "exact"),
+    "rule exact": ([], "exact"),
+    "rule exact, eta_min=0": (["sampler.eta_min=0"], "exact"),
+    "rule exact, eta_min=0, eta=1": (["sampler.eta_min=0", "sampler.eta=1"], "exact"),
     "rule cg": ([], "cg"),
 }
 

@@ -35,14 +35,13 @@ def foreign_code() -> Iterator[None]:
 
 @contextlib.contextmanager
 def foreign_errors(what: str) -> Iterator[None]:
-    """Like `foreign_code`, with a NcsnxError of `what` and the exception in words; a NcsnxError stays what it is."""
+    """Turns an exception of the block into an NcsnxError "WHAT: TYPE: message"; an NcsnxError passes unchanged."""
     try:
-        with foreign_code():
-            yield
-    except ForeignError as raised:
-        if isinstance(raised.error, NcsnxError):
-            raise raised.error from None
-        raise NcsnxError(f"{what}: {error_in_words(raised.error)}") from raised.error
+        yield
+    except NcsnxError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise NcsnxError(f"{what}: {error_in_words(error)}") from error
 
 
 def message_of(error: BaseException) -> str:

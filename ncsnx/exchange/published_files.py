@@ -2,8 +2,8 @@
 
 github.com/ermongroup/ncsnv2 saves `checkpoint_{step}.pth` as a pickled list: the network's state with names that begin
 with `module.`, the optimizer's state (not used here), the epoch, the step and, if the model has one, the moving average
-of the weights. This is the only module that reads pickled files. It uses torch's restricted reader (`weights_only`),
-which knows tensors, numbers, text and their containers and calls nothing that the file names, and checks its result.
+of the weights. torch's restricted reader (`weights_only`) reads it, which knows tensors, numbers, text and their
+containers and calls nothing that the file names; the result is checked.
 """
 
 import re

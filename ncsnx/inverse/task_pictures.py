@@ -59,9 +59,7 @@ def read_pictures(
     stacks: list[Tensor] = []
     for file in _files(path):
         pixels = wanted.read(file)
-        wanted = attrs.evolve(
-            wanted, what=f"{what} as large as the first,", shape=tuple(pixels.shape[1:]), smaller=False
-        )
+        wanted = attrs.evolve(wanted, shape=tuple(pixels.shape[1:]), smaller=False, first=wanted.first or file.name)
         name = in_utf8(Path(file.name))
         names += [name] if len(pixels) == 1 else [f"{name}[{number}]" for number in range(len(pixels))]
         stacks.append(pixels)
@@ -122,6 +120,8 @@ class _Wanted:
     """Whether pictures must be smaller than that instead of equal."""
     fit: bool | None
     """Whether image files of other sizes are resized and cropped; None: that isn't offered."""
+    first: str = ""
+    """File of the first picture, whose size the others need."""
 
     def read(self, file: Path) -> Tensor:
         """The pictures in a file, (P, C, H, W) float64; 0 is black, 1 is white. Raises NcsnxError."""
@@ -197,9 +197,10 @@ class _Wanted:
         if self._admits(height, width):
             return
         _, high, wide = self.shape
+        first = f", as {in_utf8(Path(self.first))} has" if self.first else ""
         raise NcsnxError(
             f"{name}: expected {self.what} {'smaller than' if self.smaller else 'of'} {high}×{wide} pixels (height × "
-            f"width), found {height}×{width}; resize or crop it first",
+            f"width){first}, found {height}×{width}; resize or crop it first",
             *hints,
         )
 

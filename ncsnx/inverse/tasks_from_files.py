@@ -169,9 +169,9 @@ def denoise(path: Path, noise: float | None, space: Space) -> Task:
     y = pictures.pixels
     colors = (y.amax(dim=1) - y.amin(dim=1)).flatten(1).amax(dim=1)
     if y.shape[1] == 3 and bool((255 * colors < CODEC_NOISE + 0.5).any()):
-        picture = path / pictures.names[int(colors.argmin())] if path.is_dir() else path
+        picture = (path if path.is_dir() else path.parent) / pictures.names[int(colors.argmin())]
         raise UsageError(
-            f"{picture} is gray, and its noise is the same in all channels, which this model of colors doesn't know",
+            f"{picture} is gray, and its noise is the same in all channels, which this model of colors does not know",
             Hint("denoise and color it at once", adds=argument("colorize", path)),
         )
     found = estimated_noise(y) if noise is None else noise

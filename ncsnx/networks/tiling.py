@@ -64,7 +64,7 @@ class TiledNetwork(Network):
         return self.side + 2 * self.margin
 
     def _of_tiles(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        # not joined from parts, which keep the freed memory of tiles in pieces
+        # one tensor: joining tiles would fragment memory
         whole = torch.empty_like(x, memory_format=torch.contiguous_format)
         for seen_rows, used_rows, rows in self._tiles(x.shape[-2]):
             for seen, used, columns in self._tiles(x.shape[-1]):

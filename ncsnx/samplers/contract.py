@@ -24,8 +24,9 @@ s(x, σ). The sampler returns its last x, or (x, σ) if noise of σ is left in i
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager, redirect_stdout
 from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
 
@@ -149,9 +150,12 @@ def sampler_name(config: Sampler) -> str:
     return tag_of(type(config)) or type(config).__name__
 
 
-def sampler_code(config: type[Sampler]) -> AbstractContextManager[None]:
-    """Within the block, an exception of the sampler of this class becomes an NcsnxError that names it."""
-    return foreign_errors(f"sampler={tag_of(config) or config.__name__} fails")
+@contextmanager
+def sampler_code(config: type[Sampler]) -> Iterator[None]:
+    """Within the block, an exception of the sampler of this class becomes an NcsnxError that names it, and its output
+    goes to standard error."""
+    with foreign_errors(f"sampler={tag_of(config) or config.__name__} fails"), redirect_stdout(sys.stderr):
+        yield
 
 
 def append_zero(sigmas: Sequence[float]) -> Iterator[tuple[float, float]]:

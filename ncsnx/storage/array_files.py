@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import attrs
 import numpy as np
@@ -313,7 +313,19 @@ class _Converted:
         return self.convert(self.values[key]).T
 
 
+def _declared(file: IO[bytes]) -> "tuple[tuple[int, ...], np.dtype[Any]]":
+    """Shape and type that a .npy declares. Its header may declare gigabytes, and is read up to a limit."""
+    stream = io.BytesIO(file.read(_LONGEST_HEADER))
+    version = np.lib.format.read_magic(stream)
+    # version 3 only adds field names in UTF-8, and numbers have no fields
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
+
+
 def _map_npy(path: Path, _: str) -> Any:
+    with opened(path) as file:
+        _declared(file)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
@@ -321,11 +333,7 @@ def _map_npz(path: Path, name: str) -> _Unpacked:
     with opened(path) as file, open_zip(file, FEW_MEMBERS) as archive:
         member = archive.getinfo(f"{name}.npy")
         with archive.open(member) as content:
-            stream = io.BytesIO(content.read(_LONGEST_HEADER))  # which may declare gigabytes
-            version = np.lib.format.read_magic(stream)
-            # version 3 only adds field names in UTF-8, and numbers have no fields
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(stream)
+            shape, dtype = _declared(content)
         if (declared := math.prod(shape) * dtype.itemsize) > member.file_size:
             raise ValueError(f"declares {counted(declared, 'byte')}, but holds {member.file_size:,}")
 

@@ -70,8 +70,8 @@ def test_a_held_out_loss_that_rose_names_the_checkpoint_before(trained: TrainedR
     log.append({"step": 3, "held_out": 0.9})
     log.append({"step": newest, "held_out": None})
     assert attrs.evolve(trained, run=run).closing()[-2:] == [
-        "held-out loss: lowest at step 3 (0.9000), inf at the end",  # of which no checkpoint is left
-        f"next: ncsnx sample {run.cli_path} --ckpt latest --n 64",
+        "held-out loss: lowest at step 3 (0.9000), inf at the end",  # no checkpoint from before is left
+        f"next: ncsnx sample {run.cli_path} --ckpt 4 --n 64",
     ]
 
 

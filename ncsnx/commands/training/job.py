@@ -99,7 +99,7 @@ class TrainedRun(Result):
         if steps and (rise := rise_of_held_out_loss(run)) is not None:
             before, loss, last = rise
             lines.append(f"held-out loss: lowest at step {before:,} ({number(loss)}), {number(last)} at the end")
-            chosen = max((step for step in steps if step <= before), default="latest")
+            chosen = max((step for step in steps if step <= before), default=min(steps))
         return [*lines, f"next: ncsnx sample {name} --ckpt {chosen} --n 64"]
 
     def to_json(self) -> object:

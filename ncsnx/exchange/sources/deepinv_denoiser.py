@@ -104,10 +104,8 @@ def _downloaded(name: str, work: Work) -> Path:
 
 def _read_weights(path: Path) -> tuple[Tensors, str, int]:
     """Tensors by name, sha256 and size of a file of torch."""
-    try:
+    with bounded_reads.reading(path):
         content = bounded_reads.read_bytes(path, MOST_BYTES)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
     try:
         found: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a stranger's file may raise anything
