@@ -84,7 +84,7 @@ PHASES = [
     fresh(name="sampling at a checkpoint", command=SLOW_GRIDS, moment=logged("sampling"), within_s=1.0),
     Phase(name="sample: start", command=SAMPLE, within_s=START_S),
     Phase(name="sample: drawing", command=SAMPLE, moment=there("out/samples-*.safetensors"), within_s=2.0),
-    Phase(name="sample: writing pictures", command=PICTURES, moment=there("out/images/*.png"), within_s=0.3),
+    Phase(name="sample: writing pictures", command=PICTURES, moment=there("out/images/*.png"), within_s=0.1),
     Phase(name="fid: start", command=FID, within_s=START_S),
     sweep(name="fid", command=FID, moment=there("runs/digits/fid/*/.parts/*/*")),
     sweep(name="loss", command=LOSS, moment=there("runs/digits/loss/*/.lock")),
