@@ -10,7 +10,7 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, command, option
 from ncsnx.commands.given_data import READING_PANEL, InSource, ReadFully, named_source, own, refuse_reading
-from ncsnx.commands.groups import DataChanges, InData, Place, changed_words
+from ncsnx.commands.groups import SEEDS, DataChanges, InData, Place, changed_words
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import byte_size, counted, listed, number, product
 from ncsnx.results import Column, Lines, Result, Table
@@ -245,7 +245,7 @@ class DataShow(ReadFully, Opened, Command["DataFacts"]):
 
     n: Annotated[int, option(_SHEET_PANEL, "N", between=(1, 1_024))] = 64
     """Images on the sheet."""
-    seed: Annotated[int, option(_SHEET_PANEL, "SEED", between=(0, 2**32 - 1))] = 0
+    seed: Annotated[int, option(_SHEET_PANEL, "SEED", between=SEEDS)] = 0
     """Determines which images those are."""
     out: Annotated[Place | None, option(Panel.OUTPUT, "FILE.png", default="NAME-sheet.png", parse=values.path)] = None
     """The contact sheet."""

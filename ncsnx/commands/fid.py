@@ -10,6 +10,7 @@ from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import (
     SCORED,
+    SEEDS,
     Checkpoints,
     Compared,
     Execution,
@@ -53,7 +54,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
     """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
     n: Annotated[int, option(Panel.IMAGES, "N", between=SCORED)] = 1000
     """Images per checkpoint."""
-    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=(0, 2**32 - 1))] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=SEEDS)] = 0
     """Determines the noise of the images, the same for every checkpoint."""
     ensemble: Annotated[int, option(Panel.MEASUREMENT, "K", between=(1, 1_000))] = 1
     """Average the scores of the last K checkpoints, for runs without EMA."""
@@ -92,8 +93,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
         """Settings of the features, the model with its sampler, and images per batch. Raises UsageError, NcsnxError."""
         settings, changes = split_changes(self.changes, "features")
         spec = self.spec_of(source, changes, work)
-        batch_size = work.ranks.batch_size(self.n, self.images_at_once(spec.space.shape))
-        return settings, spec, batch_size
+        return settings, spec, work.ranks.batch_size(self.n, self.images_at_once(spec.space.shape))
 
     def _of_model(self, model: "Model", work: "Work") -> "Measurements":
         """The score of a loaded model, which no run keeps."""

@@ -47,6 +47,8 @@ MeasuringChanges = Annotated[Changes, _fields("FIELD=VALUE", "sampler", "feature
 """The field `changes` of commands, by what it may change."""
 SCORED = 10, 10_000_000
 """Fewest and most images of a score: fewer say nothing, and half of them must have a covariance."""
+SEEDS, AT_ONCE = (0, 2**32 - 1), (1, 1_000_000)
+"""Least and largest seeds, and images in a batch."""
 
 
 def changed_words(changes: Changes) -> list[str]:
@@ -310,9 +312,7 @@ class BatchSize:
 
     batch_size: Annotated[
         int | None,
-        option(
-            Panel.EXECUTION, "B", default="64; more below 16 px, at most 256", between=(1, 1_000_000), is_common=True
-        ),
+        option(Panel.EXECUTION, "B", default="64; more below 16 px, at most 256", between=AT_ONCE, is_common=True),
     ] = None
     """Images at once; changes images by rounding at most."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import attrs
 
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
-from ncsnx.commands.groups import Checkpoints, Device, InData, Noted, is_model, refuse_loading
+from ncsnx.commands.groups import AT_ONCE, SEEDS, Checkpoints, Device, InData, Noted, is_model, refuse_loading
 from ncsnx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
 
     n: Annotated[int | None, option(Panel.IMAGES, "N", default="100, or all of fewer", between=(2, 10_000_000))] = None
     """Number of held-out images, chosen by the seed."""
-    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=(0, 2**32 - 1))] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=SEEDS)] = 0
     """Determines the choice of images, their dequantization and the probes."""
     estimator: Annotated[Literal["hutchinson", "exact"], option(Panel.MEASUREMENT, "NAME")] = "hutchinson"
     """Estimator of the divergence: hutchinson (random signs), or exact (every direction in turn, for small images)."""
@@ -38,7 +38,7 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
     """Random vectors per image, the same at every σ. Each costs a backward pass."""
     tolerance: Annotated[float, option(Panel.MEASUREMENT, "TOL")] = 1e-4
     """Absolute and relative error allowed to the solver per step and image, from 1e-6 to 0.1."""
-    batch_size: Annotated[int, option(Panel.EXECUTION, "B", between=(1, 1_000_000), is_common=True)] = 64
+    batch_size: Annotated[int, option(Panel.EXECUTION, "B", between=AT_ONCE, is_common=True)] = 64
     """Images at once. Values don't depend on it, except for rounding."""
 
     def carry_out(self, work: "Work") -> "Measurements":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
-from ncsnx.commands.groups import Checkpoints, Execution, InData, Noted
+from ncsnx.commands.groups import AT_ONCE, SEEDS, Checkpoints, Execution, InData, Noted
 
 if TYPE_CHECKING:
     from ncsnx.runs.measurements import Measurements
@@ -23,13 +23,13 @@ class Loss(Checkpoints, InData, Execution, Noted, Command["Measurements"]):
     batch. A low loss doesn't promise good images: for those see `ncsnx fid`.
     """
 
-    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=(0, 2**32 - 1))] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=SEEDS)] = 0
     """Determines the noise, the same for every checkpoint."""
     passes: Annotated[
         int | None, option(Panel.MEASUREMENT, "P", default="enough for 20,000 evaluations, at most all levels")
     ] = None
     """Noise levels at which each held-out image is seen. With few, the losses of single levels are noisy."""
-    batch_size: Annotated[int, option(Panel.EXECUTION, "B", between=(1, 1_000_000), is_common=True)] = 128
+    batch_size: Annotated[int, option(Panel.EXECUTION, "B", between=AT_ONCE, is_common=True)] = 128
     """Images at once; changes the loss by rounding at most."""
 
     def carry_out(self, work: "Work") -> "Measurements":

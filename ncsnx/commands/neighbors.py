@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
-from ncsnx.commands.groups import Execution, InFeatures, MeasuringChanges, OneCheckpoint, Sampled, split_changes
+from ncsnx.commands.groups import SEEDS, Execution, InFeatures, MeasuringChanges, OneCheckpoint, Sampled, split_changes
 from ncsnx.errors import Hint, UsageError
 from ncsnx.spelling import argument as spelled
 
@@ -34,7 +34,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
     """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
     n: Annotated[int, option(Panel.IMAGES, "N", between=(1, 10_000_000))] = 64
     """Number of samples."""
-    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=(0, 2**32 - 1))] = 0
+    seed: Annotated[int, option(Panel.IMAGES, "SEED", between=SEEDS)] = 0
     """Sample i is image i of this seed, as `ncsnx sample` draws it."""
     k: Annotated[int, option(Panel.MEASUREMENT, "K", between=(1, 100))] = 5
     """Neighbors shown per sample."""

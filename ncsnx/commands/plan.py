@@ -10,7 +10,7 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
 from ncsnx.commands.given_data import InSource, ReadSimply, named_source, own, refuse_reading
-from ncsnx.commands.groups import Device, FieldChanges, Place, changed_words, overrides_of
+from ncsnx.commands.groups import SEEDS, Device, FieldChanges, Place, changed_words, overrides_of
 from ncsnx.errors import UsageError
 from ncsnx.results import Result
 from ncsnx.schedules.techniques import MOST_OVERLAP, OVERLAP
@@ -37,7 +37,7 @@ class Planned(ReadSimply, Device):
         option(NOISE_PANEL, "T", default="3 to 5, by the number of levels", between=(1, 1_000_000)),
     ] = None
     """Steps per level of the published sampler."""
-    seed: Annotated[int, option(NOISE_PANEL, "SEED", between=(0, 2**32 - 1))] = 0
+    seed: Annotated[int, option(NOISE_PANEL, "SEED", between=SEEDS)] = 0
     """Determines dequantization, and the sample of images in a set too large for all pairs."""
     no_timing: Annotated[bool, option(TIME_PANEL)] = False
     """Don't time the network."""
