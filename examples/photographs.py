@@ -127,7 +127,10 @@ def main(unpacked: Path, out: Path) -> None:
         drawing(np.random.default_rng(number)).save(out / f"drawing-{number}.png")
     known = {*(name for names in PICTURES.values() for name in names), *LEFT_OUT}
     further = sorted({path.stem for path in unpacked.rglob("*.jpg")} - known)
-    print(f"{out}: {len(lines) - 2} pictures of packages and {DRAWINGS} drawings; not taken, since nobody has looked:", end=" ")
+    print(
+        f"{out}: {len(lines) - 2} pictures of packages; drawings: {DRAWINGS}; not taken, since nobody has looked:",
+        end=" ",
+    )
     print(", ".join(further) or "none")
 
 

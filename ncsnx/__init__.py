@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from ncsnx.runtime import Runtime
     from ncsnx.sampling.loading import load, loader
     from ncsnx.sampling.model import Model
+    from ncsnx.work import Work
 
 __all__ = [
     "Experiment",
     "Model",
     "NcsnxError",
     "Runtime",
+    "Work",
     "__version__",
     "compare",
     "doctor",
@@ -74,6 +76,7 @@ _MODULES = {
     "NcsnxError": "ncsnx.errors",
     "Runtime": "ncsnx.runtime",
     "Model": "ncsnx.sampling.model",
+    "Work": "ncsnx.work",
     "experiment": "ncsnx.runs.targets",
     "import_checkpoint": "ncsnx.commands.import_",
     "load": "ncsnx.sampling.loading",

@@ -97,7 +97,7 @@ class DivergedError(NcsnxError):
 
 
 class Stopped(BaseException):
-    """A signal asked the process to end; it shuts down cleanly, with exit code 128 + signal as in shells.
+    """A signal or a caller asked the work to end; it shuts down cleanly, with exit code 128 + signal as in shells.
 
     Like KeyboardInterrupt it isn't an Exception, so that code which handles failures doesn't catch it.
     """

@@ -1,12 +1,16 @@
-"""Clean shutdown: a signal sets a flag, which is read between network evaluations; a second Ctrl-C ends at once."""
+"""Clean shutdown: a signal sets a flag, which is read between network evaluations; a second Ctrl-C ends at once.
+
+Code deep within a job, such as a network in tiles or a reader of pictures, reads the flag by `check_stop`.
+"""
 
 import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Self
 
@@ -18,6 +22,24 @@ _OVER = b"\0"
 
 # A forked process shares the wakeup pipe: its signals would count as ours.
 os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+
+_check: ContextVar[Callable[[], None]] = ContextVar("check_stop", default=lambda: None)
+
+
+def check_stop() -> None:
+    """Raises Stopped if the job that this code is part of was asked to stop."""
+    _check.get()()
+
+
+@contextmanager
+def stopped_by(check: Callable[[], None]) -> Iterator[None]:
+    """Within the block, `check_stop` of this thread calls `check`."""
+    token = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(token)
 
 
 class StopRequest:
@@ -42,8 +64,8 @@ class StopRequest:
         """Whether a signal has arrived."""
         return self.signal_number is not None
 
-    def request(self, signal_number: int) -> None:
-        """Asks for a stop, as if this signal had arrived; for a signal that arrived at another rank."""
+    def request(self, signal_number: int = signal.SIGTERM) -> None:
+        """Asks for a stop, as if this signal had arrived: for one at another rank, and for callers in other threads."""
         if self.signal_number is None:
             self.signal_number = signal_number
 

@@ -1,4 +1,4 @@
-"""Progress display, messages and stop check of a long job, supplied by its caller (a command, a test)."""
+"""Progress display, messages and stop check of a long job, supplied by its caller (a command, a program, a test)."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -50,12 +50,21 @@ UNSEEN = Unseen()
 
 @attrs.frozen(kw_only=True)
 class Work:
-    """Progress, messages and stop check of a job; by default nothing is shown and nothing stops it."""
+    """Progress, messages and stop check of a job; by default nothing is shown.
+
+    A program passes one to a function of `import ncsnx`, in any thread, and ends it by `work.stop.request()`
+    from another: the call then raises `ncsnx.errors.Stopped` (a BaseException) once what is done is saved.
+
+        work = ncsnx.Work(warning=print)
+        ncsnx.restore("photographs", inpaint="photo.png", mask="mask.png", work=work)
+    """
 
     progress: Progress = UNSEEN
     rows: Callable[..., AbstractContextManager[Any]] = UNSEEN
     """Opens a `ncsnx.console.progress.RowsView`, given titles, and the numbers of rows (total) and units of work."""
-    check_stop: Callable[[], None] = lambda: None
+    stop: StopRequest = attrs.field(factory=StopRequest)
+    """The request that `check_stop` reads."""
+    check_stop: Callable[[], None] = attrs.Factory(lambda self: self.stop.check, takes_self=True)
     """Called between the pieces of a job; raises to end it."""
     interruptible: Callable[[], AbstractContextManager[None]] = nullcontext
     """Surrounds long work without calls of `check_stop` that can be interrupted anywhere without loss."""
@@ -65,8 +74,6 @@ class Work:
     """Shows a message in verbose output only."""
     ranks: RankGroup = ALONE
     """The processes that share the job."""
-    stop: StopRequest = attrs.field(factory=StopRequest)
-    """The request that `check_stop` reads."""
     attach: Callable[[Path], None] = lambda log: None
     """Begins to append messages, and those so far, to a log file."""
     separate: "Callable[[], Work] | None" = None

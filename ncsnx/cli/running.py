@@ -51,11 +51,12 @@ def typed_command(kind: type[Command[Any]]) -> Callable[..., None]:
         given = {name: value for name, value in typed.items() if value is not None}
         with session(registered.then, verbose=verbose, quiet=quiet, shared=shared, names=names) as messages:
             from ncsnx.console.working import work_of
-            from ncsnx.stopping import StopRequest
+            from ncsnx.stopping import StopRequest, stopped_by
 
             with StopRequest() as stop:
                 try:
-                    result = kind(**given).carry_out(work_of(messages, stop))
+                    with stopped_by(stop.check):
+                        result = kind(**given).carry_out(work_of(messages, stop))
                 except Exception:
                     stop.check()  # a signal that arrived before it counts
                     raise

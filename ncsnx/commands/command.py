@@ -20,6 +20,7 @@ when a command is typed that ncsnx doesn't have, and for the help.
 import inspect
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache, wraps
 from importlib import import_module
 from keyword import iskeyword
@@ -48,6 +49,7 @@ from ncsnx.docstrings import field_docstring
 from ncsnx.errors import UsageError, quoted, require_between
 from ncsnx.registering import entry_points_of, import_modules_of
 from ncsnx.spelling import parameter
+from ncsnx.stopping import stopped_by
 
 if TYPE_CHECKING:
     from ncsnx.work import Work
@@ -187,6 +189,8 @@ class Command(Generic[R]):
 
     progress: bool | None = None
     """Whether to show messages and progress; default: in terminals and notebooks."""
+    work: "Work | None" = None
+    """Progress, messages and stop of the call, in place of the console and of signals."""
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(type(self)):
@@ -286,8 +290,10 @@ def as_function(kind: Callable[P, Command[R]]) -> Callable[P, R]:
             hint = "; changes are one text or a list, such as 'steps=50 seed=1'" if "changes" in order else ""
             raise TypeError(f"ncsnx.{call.__name__}: {error}{hint}") from None
         asked = kind(*args, **given)
-        with python_call(asked.progress) as work:
-            result = asked.carry_out(work)
+        surroundings = python_call(asked.progress) if asked.work is None else nullcontext(asked.work)
+        with surroundings as work:
+            with stopped_by(work.check_stop):
+                result = asked.carry_out(work)
             if problem := getattr(result, "problem", bool)():
                 work.warning(str(problem))
             return result

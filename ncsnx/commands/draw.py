@@ -34,7 +34,8 @@ class Draw(InData, Command["ImageBatch"]):
     batch_size: int | None = None
     """Images at once, which change an image by rounding at most; default: 64, and more below 16 px."""
     sampler: "Sampler | Literal['fast'] | None" = None
-    """Sampler; default: the model's; 'fast': the one that `ncsnx.compare` recommends."""
+    """Sampler; default: the model's or, with `task`, that of `ncsnx.restore`; 'fast': the one that `ncsnx.compare`
+    recommends."""
     interpolate: int | None = None
     """Number of columns K; the result is (n·K, C, H, W), flattened as row · K + column."""
     between: int | None = None
@@ -69,13 +70,16 @@ class Draw(InData, Command["ImageBatch"]):
 
     def _model(self, work: "Work") -> "Model":
         """The model with the sampler and the size. Raises UsageError, NcsnxError."""
+        from ncsnx.inverse.posterior_sampler import posterior_sampler
         from ncsnx.sampling.model import Model
         from ncsnx.sampling.sampler_choice import chosen_sampler
 
         model = self.model
         if not isinstance(model, Model):
             raise UsageError(f"model must be a Model, such as ncsnx.load('digits'), not {quoted(model)}")
-        if self.sampler is not None:
+        if self.task is not None:
+            model = attrs.evolve(model, sampler=posterior_sampler(self.task, model, work, sampler=self.sampler))
+        elif self.sampler is not None:
             model = attrs.evolve(model, sampler=chosen_sampler(work, model, [], self.sampler))
         model = model.at_size(model.size if self.size is None else image_size(self.size))
         if self.size is not None and (remark := model.size_remark) is not None:

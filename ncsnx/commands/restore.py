@@ -1,6 +1,5 @@
 """`ncsnx restore`: draws images that agree with a measurement, such as a part of a picture."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -16,11 +15,9 @@ from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.config.overrides import Override
-    from ncsnx.config.sampler import Sampler
     from ncsnx.inverse.restoring import RestoredImages
     from ncsnx.inverse.task import Task
-    from ncsnx.model_spec import HasSampler, ModelSpec
+    from ncsnx.model_spec import ModelSpec
     from ncsnx.runs.selection import Source
     from ncsnx.sampling.model import Model
     from ncsnx.sampling.sample_folder import SampleFolder
@@ -69,23 +66,25 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             with work.interruptible():
                 source = self.opened(work)
                 self._require_task()
-                spec = self.spec_of(source, overrides_of(self.changes), work)
+                spec = source.spec()
                 step = self.checkpoint(source, work)  # before torch, which takes seconds, is imported
                 size = self._size(spec, Path(made))
                 side = self._tile_side(source, spec, size)  # before pictures are read
                 batch_size = self.images_at_once(spec.space.shape, size)
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
 
+                from ncsnx.inverse.posterior_sampler import posterior_sampler
                 from ncsnx.inverse.restoring import say_before
                 from ncsnx.sampling.drawing import Drawing, FolderDrawing, count_images, load_model
 
                 space = spec.space.at(shape_at(spec.space.shape, size))
                 task = self._built(space, Path(made), any_sigma=spec.any_sigma)
-                sampler = self._at_noise(spec, task, space)
-                say_before(task, sampler, space, work, quick=self.quick)
+                changes = overrides_of(self.changes)
+                sampler = posterior_sampler(task, source, work, changes=changes, sampler=self.sampler, quick=self.quick)
+                say_before(task, space, work)
                 count = count_images(self.each, task)
                 at_once = work.ranks.batch_size(count, request.batch_size)
-                runtime = self.runtime_for(spec, work, plain=self.plain)
+                runtime = self.runtime_for(attrs.evolve(spec, sampler=sampler), work, plain=self.plain)
                 model = load_model(work, source, sampler, step, runtime, size, side)
                 self._require_admitted(model, task)  # before a folder is made
             drawing = FolderDrawing(
@@ -139,41 +138,6 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             return DEFAULT_SIDE
         require_size(network, size)
         return None
-
-    def spec_of(self, source: "HasSampler", changes: "Sequence[Override]", work: "Work") -> "ModelSpec":
-        """The model with the sampler of restorations, unless another one is chosen."""
-        from ncsnx.sampling.sampler_choice import restoring_sampler
-
-        rule = self.rule if self.task is None else self.task.rule
-        if self.denoise is not None and rule in (None, "auto"):
-            rule = "reverse"
-        spec, given = source.spec(), self.given()
-        has_holes = "inpaint" in given or "outpaint" in given
-        if self.task is not None:
-            from ncsnx.inverse.operators import Masking  # torch, which a mistyped checkpoint needn't wait for
-
-            has_holes = isinstance(self.task.operator, Masking)
-        fills = has_holes and _is_of_patches(spec)
-        sampler = work.ranks.first(
-            lambda: restoring_sampler(work, source, changes, self.sampler, rule, quick=self.quick, fills=fills)
-        )
-        return attrs.evolve(spec, sampler=sampler)
-
-    def _at_noise(self, spec: "ModelSpec", task: "Task", space: "Space") -> "Sampler":
-        """The sampler for the measurement's noise. Raises UsageError for noise that a denoiser wasn't trained for."""
-        from ncsnx.inverse.rules import REVERSE
-        from ncsnx.sampling.sampler_choice import at_noise, begun_at
-
-        sigma, most, least = task.sigma(space), spec.levels[0], spec.levels[-1]
-        if task.rule != REVERSE:
-            return at_noise(spec.sampler, sigma)
-        if not least / 10 <= sigma <= most:
-            unit = space.scale / space.span
-            raise UsageError(
-                f"{parameter('noise')} {task.noise * space.span:g}: this model knows noise from {unit * least:.3g} to "
-                f"{unit * most:.3g}"
-            )
-        return begun_at(spec.sampler, sigma, least)
 
     def _require_task(self) -> None:
         """Raises UsageError unless there is one task, as an object or by its parameters."""

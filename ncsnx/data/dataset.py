@@ -109,12 +109,15 @@ _SCALE = 2**64
 def held_out_by_hash(names: Sequence[str], share: float) -> Tensor:
     """(len(names),) bool: held-out images, about `share` of all, by the first 64 bits of the sha256 of each name.
 
-    If that selects none of two or more images although `share` > 0, the image with the smallest hash is held out.
+    If that selects none of two or more images although `share` > 0, the image with the smallest hash is held out; if it
+    selects all although `share` < 1, the image with the largest hash is not.
     """
     hashes = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names]
     chosen = torch.tensor([value < share * _SCALE for value in hashes], dtype=torch.bool)
     if share > 0 and len(names) > 1 and not bool(chosen.any()):
         chosen[hashes.index(min(hashes))] = True
+    if share < 1 and bool(chosen.all()):
+        chosen[hashes.index(max(hashes))] = False
     return chosen
 
 

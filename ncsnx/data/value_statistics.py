@@ -39,7 +39,7 @@ MOST_MEAN_VALUES = 3 * 64 * 64
 
 def sample_of(count: int, values: int, most: int) -> Tensor:
     """(n,) int64, sorted: a random sample of `count` images of `values` values, with `most` values or 64 images."""
-    return Stream(0, Purpose.SUBSETS).permutation(count, 0)[: max(_FEWEST_IMAGES, most // max(1, values))].sort().values
+    return Stream(0, Purpose.SUBSETS).choice(count, max(_FEWEST_IMAGES, most // max(1, values)), 0).sort().values
 
 
 def _sampled(split: Dataset, most: int, name: str, work: Work) -> Iterator[Tensor]:
@@ -146,7 +146,7 @@ def measured_space(experiment: Experiment, splits: Splits, title: str, work: Wor
     space = values_space(data, splits, title, work)
     total, square, count = torch.zeros(space.shape, dtype=torch.float64), 0.0, min(len(train), MOST_IMAGES)
     preprocessing = Preprocessing(data, space, train.value_range, seed=0)
-    for chunk in torch.split(torch.linspace(0, len(train) - 1, count).long(), _CHUNK):
+    for chunk in torch.split(torch.arange(count) * (len(train) - 1) // max(1, count - 1), _CHUNK):
         x = preprocessing.measured(train.read(chunk).pixels, chunk).double()
         total += x.sum(dim=0)
         square += float((x - space.center).square().mean(dim=(1, 2, 3)).sum())

@@ -212,7 +212,7 @@ class Likelihood(Measure):
     def _places(self) -> Tensor:
         """Indices (n,) int64 of the images in the held-out split."""
         held_out = len(self.source.splits().held_out)
-        return Stream(self.seed, Purpose.SUBSETS).permutation(held_out, 0)[: self.count]
+        return Stream(self.seed, Purpose.SUBSETS).choice(held_out, self.count, 0)
 
     def _preprocessing(self) -> Preprocessing:
         held_out = self.source.splits().held_out

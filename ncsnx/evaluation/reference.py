@@ -122,7 +122,7 @@ def measure_perfect_model(
     with work.progress("perfect model", total=MOST_DRAWS, unit="draws") as advance:
         while len(distances) < MOST_DRAWS and not _is_known(distances):
             work.check_stop()
-            chosen = sample[stream.permutation(len(sample), epoch=_FIRST_EPOCH + len(distances))[:drawn]]
+            chosen = sample[stream.choice(len(sample), drawn, epoch=_FIRST_EPOCH + len(distances))]
             part = Moments.empty(len(mean))
             part.add(chosen)
             rest = whole.without(part)
@@ -270,7 +270,7 @@ def _sample_labels(images: SplitImages, count: int) -> Tensor:
 def _chosen(count: int) -> Tensor:
     """(count,) bool: the images of the sample."""
     chosen = torch.zeros(count, dtype=torch.bool)
-    chosen[Stream(0, Purpose.SUBSETS).permutation(count, _CHOICE)[:SAMPLE]] = True
+    chosen[Stream(0, Purpose.SUBSETS).choice(count, SAMPLE, _CHOICE)] = True
     return chosen
 
 

@@ -116,8 +116,12 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def _require_recorded(config: Timm, module: nn.Module, cache: Path) -> None:
-    """Records the sha256 of downloaded weights at their first use. Raises NcsnxError if it changed since."""
-    record, found = cache / "timm" / f"{config.network}.sha256", weights_sha256(module)
+    """Records the sha256 of downloaded weights at their first use. Raises NcsnxError if it changed since.
+
+    Embeddings of positions are resized to the size of the images, so that each size has a hash of its own.
+    """
+    size = "" if config.image_size is None else f"-{config.image_size}px"
+    record, found = cache / "timm" / f"{config.network}{size}.sha256", weights_sha256(module)
     try:
         known = read_bytes(record, 200).decode().strip()
     except OSError:

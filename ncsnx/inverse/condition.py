@@ -42,15 +42,19 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.overrides import as_words
-from ncsnx.config.sampler import DPMSolverPPSDE, EulerAncestral, Sampler
+from ncsnx.config.sampler import DPMSolverPPSDE, EulerAncestral, GridSampler, Sampler
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.operators import LinearOperator
+from ncsnx.samplers.building import first_sigma
 from ncsnx.samplers.state import Constrain, Noise, State, tweedie
 from ncsnx.spelling import argument
 
 _REFLECTIONS = 500
 _LIKELY = 4.0
 """Misfit in standard deviations that noise hardly ever exceeds; fitting noise exactly would need an unlikely image."""
+_FEWEST_NOISY_STEPS = 10
+"""Steps of a grid, also of adaptive samplers, below which the mean of Gaussian data is up to 0.99 of the way to the
+data's, since the sampler's own coefficient counts from the first level below τ only. With 10 it is at most 0.37."""
 _NEAR = 1e-4
 """Tolerance beyond black and white, as a fraction of the range: it vanishes when rounded to 8 bits."""
 
@@ -158,6 +162,14 @@ class Condition(Constrain):
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
         return attrs.evolve(self, values=self.values[rows], noise=lambda step: self.noise(step)[rows])
 
+    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
+        """Raises NcsnxError for a grid so short that a noisy measurement hardly counts between its levels."""
+        if self.deviation > 0 and isinstance(config, GridSampler) and config.steps < _FEWEST_NOISY_STEPS:
+            raise NcsnxError(
+                f"expected at least {_FEWEST_NOISY_STEPS} steps for a noisy measurement, found "
+                f"sampler.steps={config.steps}, whose images would be nearer to the data than to the posterior"
+            )
+
 
 @attrs.frozen(eq=False)
 class Begun(Constrain):
@@ -172,27 +184,27 @@ class Begun(Constrain):
     """The noisy pictures, (B, C, H, W) in the network's range."""
     deviation: float
     """σ of their noise."""
-    noise: Noise
-    """Noise for a first level above that of the pictures."""
 
     def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None = None) -> Tensor:
         """The pictures at the beginning, later x."""
-        if last is not None or isinstance(sigma, Tensor) or sigma == 0:
-            return x
-        more = math.sqrt(max(0.0, sigma**2 - self.deviation**2))
-        return self.given.to(x) + more * self.noise(step)
+        return self.given.to(x) if last is None else x
 
     def of(self, rows: slice | Tensor) -> Self:
         """The pictures of some of the images. rows: a slice, or indices (B',) int64."""
-        return attrs.evolve(self, given=self.given[rows], noise=lambda step: self.noise(step)[rows])
+        return attrs.evolve(self, given=self.given[rows])
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that isn't the reverse Markov chain."""
+        """Raises NcsnxError for a sampler that isn't the reverse Markov chain from the pictures' noise."""
         if not isinstance(config, DPMSolverPPSDE | EulerAncestral) or config.eta != 1:
             raise NcsnxError(
                 f"{as_words(config)} doesn't follow the reverse diffusion of a noisy picture",
                 Hint("use", adds="sampler=dpmpp-sde"),
                 Hint("or the rule of other measurements", adds=argument("rule", "exact")),
+            )
+        if not math.isclose(first := first_sigma(config, sigmas), self.deviation, rel_tol=1e-4):
+            raise NcsnxError(
+                f"expected a sampler that begins at the noise of the picture, σ = {self.deviation:.4g}; found "
+                f"{first:.4g}"
             )
 
 

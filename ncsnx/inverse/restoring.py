@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.converter import unstructure
-from ncsnx.config.sampler import Sampler
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.operators import Fourier
@@ -20,7 +19,6 @@ from ncsnx.quantities import counted
 from ncsnx.results import Column, Table
 from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import SampledImages
-from ncsnx.sampling.sampler_choice import measurement_warnings
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
 from ncsnx.work import Work
@@ -29,13 +27,8 @@ _MOST_MISFIT = 0.05
 """Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
 
 
-def say_before(task: Task, sampler: Sampler, space: Space, work: Work, *, quick: bool) -> None:
-    """Warns of a sampler that doesn't reach the posterior, and says how the measurement is understood.
-
-    quick: whether a preview is wanted, which gets no warnings.
-    """
-    for warning in () if quick else measurement_warnings(sampler, rule=task.rule, noisy=task.noise > 0):
-        work.warning(warning)
+def say_before(task: Task, space: Space, work: Work) -> None:
+    """Says how the measurement is understood."""
     if task.rule == REVERSE:
         work.info(f"noise: {task.noise * space.span:.4g}")
     if not task.is_exact:
@@ -79,7 +72,7 @@ def posterior_means(task: Task, model: Model) -> Tensor | None:
     if task.rule != REVERSE or model.cond is not None or len(classes) > 1 or model.sampler.guidance != 1:
         return None
     cond = model.inputs(0, torch.zeros(1, dtype=torch.int64, device=model.runtime.device))
-    sigma, given = task.sigma(model.space), model.to_network(task.shown() * model.space.span)
+    sigma, given = task.sigma(model.space), model.to_network(task.noisy_pictures() * model.space.span)
     means = [model.denoise(given[place : place + 1], sigma, cond) for place in range(task.count)]
     return model.from_network(torch.cat(means)).cpu()
 

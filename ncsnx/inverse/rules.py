@@ -268,10 +268,10 @@ class DiffusionPosterior(Rule):
         return s.detach(), -slope / (2 * variance)
 
 
-AUTO, EXACT, REVERSE = "auto", "exact", "reverse"
+AUTO, EXACT, REVERSE, LANGEVIN = "auto", "exact", "reverse", "langevin"
 RULES: Mapping[str, type[Rule]] = {
     "cg": DataConsistency,
-    "langevin": AnnealedLikelihood,
+    LANGEVIN: AnnealedLikelihood,
     "dps": DiffusionPosterior,
 }
 """The rules for measurement maps, by name."""

@@ -191,6 +191,10 @@ class Task:
             return torch.full((self.count, *operator.shape), 0.5)
         return torch.cat([_of_adjoint(operator, self.values, place) for place in range(self.count)]).float()
 
+    def noisy_pictures(self) -> Tensor:
+        """The values of a noisy picture's pixels, which the rule `reverse` begins from, (P, C, H, W) float32."""
+        return self.values.float().view(self.count, *self.operator.shape)
+
     @property
     def _measured(self) -> Tensor:
         """The measurements as the map's values: Σ c for the coefficients c of an operator."""
@@ -255,9 +259,8 @@ class Task:
             return Condition(operator, given, noise, scale * self.noise, lowest, ends)
 
         def begun(indices: Tensor) -> Begun:
-            pictures = self.shown()[(indices // alternatives).cpu()]
-            noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
-            return Begun(black + (white - black) * pictures.to(indices.device), self.sigma(space), noise)
+            pictures = self.noisy_pictures()[(indices // alternatives).cpu()]
+            return Begun(black + (white - black) * pictures.to(indices.device), self.sigma(space))
 
         y = self._measured if self.rule in RULES else self.values
 

@@ -19,6 +19,7 @@ from ncsnx.inverse.measurement_map import require_finite
 from ncsnx.quantities import counted
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
+from ncsnx.stopping import check_stop
 from ncsnx.storage.array_files import COMPLEX, REAL, StoredArray, open_array_file
 from ncsnx.storage.process import in_utf8
 
@@ -58,6 +59,7 @@ def read_pictures(
     names: list[str] = []
     stacks: list[Tensor] = []
     for file in _files(path):
+        check_stop()
         pixels = wanted.read(file)
         wanted = attrs.evolve(wanted, shape=tuple(pixels.shape[1:]), smaller=False, first=wanted.first or file.name)
         name = in_utf8(Path(file.name))

@@ -84,7 +84,7 @@ def standard_error(features: Tensor, mean: Tensor, covariance: Tensor, seed: int
     rows, mean, covariance = _comparable(features, mean, covariance, least=4)
     stream = Stream(seed, Purpose.SUBSETS)
     kept = len(rows) // 2
-    subsets = (stream.permutation(len(rows), epoch=number)[:kept] for number in range(halves))
+    subsets = (stream.choice(len(rows), kept, epoch=number) for number in range(halves))
     trace = covariance.trace()
     if len(rows) < rows.shape[1]:
         few = rows.double()

@@ -75,7 +75,7 @@ class _Subsets:
         """Indices (size,) int64 of subset `number`, and its means (size,) float64."""
         if self._whole is not None:
             return self._whole
-        chosen = self._stream.permutation(len(self._features), epoch=2 * number + self._side)[: self._size]
+        chosen = self._stream.choice(len(self._features), self._size, epoch=2 * number + self._side)
         return chosen, _within(self._features[chosen].double())
 
 

@@ -86,6 +86,9 @@ class Network(nn.Module, ABC):
     trained_levels: ClassVar[bool] = True
     """Whether the noise levels are those of a training, not only the range of σ."""
 
+    takes_bf16: ClassVar[bool] = True
+    """Whether its `autocast` is around the body alone. Rounding its input or output would lose the noise at small σ."""
+
     tile_unit: int | None = None
     """Pixels whose multiples are the places and sides of tiles (`ncsnx.networks.tiling`). None: what it gives at a
     pixel depends on all of an image."""

@@ -16,6 +16,8 @@ from ncsnx.networks.optional_packages import required
 class DeepinvNetwork(Network):
     """σ · s(x, σ) = (D(x, σ) − x)/σ of a denoiser D(x, σ) of images in [0, 1]."""
 
+    takes_bf16 = False
+
     def __init__(self, model: Deepinv, spec: NetworkSpec) -> None:
         super().__init__(spec)
         models = required("deepinv.models", "science", f"the denoiser {model.denoiser}")
@@ -30,9 +32,8 @@ class DeepinvNetwork(Network):
             raise NcsnxError(f"NCSNpp takes sides that are multiples of 8 px, found {size_in_words((height, width))}")
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        with self.autocast(x):
-            denoised: Tensor = self.denoiser(x, sigma)
-        return (denoised.to(x.dtype) - x) / sigma.to(x.dtype).view(-1, 1, 1, 1)
+        denoised: Tensor = self.denoiser(x, sigma)
+        return (denoised - x) / sigma.to(x.dtype).view(-1, 1, 1, 1)
 
 
 def _arguments(name: str, channels: int) -> dict[str, Any]:

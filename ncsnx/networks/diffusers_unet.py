@@ -62,6 +62,7 @@ class DiffusersNetwork(Network):
     """σ · s(x, σ) of a `UNet2DModel`."""
 
     log_sigmas: Tensor
+    takes_bf16 = False
 
     def __init__(self, model: Diffusers, spec: NetworkSpec) -> None:
         super().__init__(spec)
@@ -97,9 +98,8 @@ class DiffusersNetwork(Network):
         x = x - self.center  # of images in [−1, 1], which the network was trained on, 0
         if self.classes and "classes" not in cond:
             raise NcsnxError("this network needs the class of each image, cond={'classes': …}")
-        with self.autocast(x):
-            out: Tensor = self.unet(x / size, self.step_at(sigma.flatten()), class_labels=cond.get("classes")).sample
-        out = out[:, : self.channels].to(x.dtype)  # learned variances follow
+        out: Tensor = self.unet(x / size, self.step_at(sigma.flatten()), class_labels=cond.get("classes")).sample
+        out = out[:, : self.channels]  # learned variances follow
         if self.prediction == "epsilon":
             return -out
         if self.prediction == "sample":

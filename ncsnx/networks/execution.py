@@ -28,7 +28,7 @@ from ncsnx.networks.fused_normalization import (
 from ncsnx.networks.layers import ActivationLayer, Convolution, PooledConvolution, RoundedConvolution
 from ncsnx.networks.normalization import InstanceNorm, InstanceNormPlus, VarianceNorm
 from ncsnx.networks.unet import UNetBlock
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
@@ -92,8 +92,15 @@ def prepare(network: Network, execution: Execution) -> Network:
 
     Parameters and the state dict keep their values. Kernels get the memory format, so that no pass has to convert them
     or their gradients; prepare a network before its optimizer is built, whose state follows. Raises NcsnxError for
-    checkpointing of a network without the blocks of `ncsnx.networks.blocks`.
+    checkpointing of a network without the blocks of `ncsnx.networks.blocks`, and for bf16 of a network of a package,
+    whose input and output would be rounded too.
     """
+    if execution.precision == "bf16" and not network.takes_bf16:
+        raise NcsnxError(
+            f"precision=bf16 rounds the input and the output of {type(network).__name__}, and the noise at small σ "
+            "with them",
+            Hint("use fp32", adds=argument("precision", "fp32")),
+        )
     network.memory_format = _MEMORY_FORMATS[execution.memory_format]
     network.precision = execution.precision
     _order_kernels(network, torch.contiguous_format if execution.contiguous_kernels else network.memory_format)

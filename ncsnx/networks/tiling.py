@@ -9,6 +9,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.networks.contract import Cond, Network, NetworkSpec
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
+from ncsnx.stopping import check_stop
 
 MARGIN = 64
 """Pixels around a tile that are evaluated, and not used. What a network sees from farther away changes D little."""
@@ -68,6 +69,7 @@ class TiledNetwork(Network):
         whole = torch.empty_like(x, memory_format=torch.contiguous_format)
         for seen_rows, used_rows, rows in self._tiles(x.shape[-2]):
             for seen, used, columns in self._tiles(x.shape[-1]):
+                check_stop()
                 tile = self.network.scaled_score(x[..., seen_rows, seen], sigma, cond)
                 whole[..., rows, columns] = tile[..., used_rows, used]
         return whole

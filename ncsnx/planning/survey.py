@@ -95,7 +95,7 @@ def measure_distances(dataset: Dataset, data: Data, space: Space, *, seed: int, 
     most = max(2, min(SAMPLED_IMAGES, SAMPLED_VALUES // math.prod(data.shape)))
     compared = torch.arange(images)
     if images > most:
-        compared = Stream(seed, Purpose.PAIRS).permutation(images, epoch=0)[:most].sort().values
+        compared = Stream(seed, Purpose.PAIRS).choice(images, most, epoch=0).sort().values
     points = _points(dataset, data, space, compared, seed, work)
     if points is None:
         raise NcsnxError(f"all {counted(len(compared), 'compared image')} are equal, so there are no distances")

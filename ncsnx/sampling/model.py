@@ -134,6 +134,7 @@ class Model:
         sampler: Sampler = DEFAULT_SAMPLER,
         cond: Callable[[int, Tensor], Cond] | None = None,
         name: str | None = None,
+        identity: str | None = None,
         device: str | None = None,
     ) -> "Model":
         """A model of any function (x, σ) of noisy images x = image + σ · noise, (B, C, H, W), and σ > 0, (B,).
@@ -143,7 +144,9 @@ class Model:
         shape: (C, H, W) of the images; in place of it a space, or the data set that measurements compare with. ends: x
         of black and white, with shape; None: values are x itself, without limits. cond: keyword arguments of the
         function for images at positions, such as labels: (seed, (B,)) → tensors (B, …). name: by default the
-        function's. device: by default that of a module's weights, else the CPU.
+        function's. identity: text that stands for what the function computes, so that a sampling resumes from images of
+        an earlier call with the same text and, for a module, the same weights; None: it never does. device: by default
+        that of a module's weights, else the CPU.
 
         A module stays as it is: put it in evaluation mode before. A likelihood and rules such as 'dps' need its
         gradients by x. Raises UsageError for contradictions.
@@ -153,8 +156,8 @@ class Model:
         name = printable(name or str(getattr(function, "__name__", type(function).__name__)))
         facts = {"model": name, "gives": gives, "sigma_max": sigma_max, "sigma_min": sigma_min}
         facts |= {"space": [space.offset, space.scale, *space.shape]}
-        if cond is not None or not isinstance(function, nn.Module):
-            facts["call"] = secrets.token_hex(8)  # other calls may give other functions of the same name
+        # other calls may give other functions of the same name, also with the same weights
+        facts |= {"call": secrets.token_hex(8)} if identity is None else {"identity": identity}
         spec = NetworkSpec(space=space, sigmas=(float(sigma_max), float(sigma_min)))
         plain = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.")[:60]
         return cls(

@@ -344,7 +344,7 @@ class SampledImages(Result):
     @property
     def images(self) -> tuple[Path, ...]:
         """A PNG for each image."""
-        return tuple(sorted((self.folder / "images").glob("*.png")))
+        return tuple(sorted((self.folder / "images").glob("*.png"), key=lambda file: int(file.stem)))
 
     def tensor(self) -> ImageBatch:
         """All images, (N, C, H, W) float32 on the CPU: in [0, 1], or unbounded; read at each call."""

@@ -15,11 +15,11 @@ from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.data import open_data
 from ncsnx.errors import UsageError
 from ncsnx.evaluation.comparison_candidates import comparison_candidates
+from ncsnx.inverse.posterior_sampler import of_any_class
 from ncsnx.networks.unet import UNetNetwork
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.sampler_choice import of_any_class
 from ncsnx.training.training_step import TrainingStep
 from tests.cli.command import run
 from tests.spaces import state_of

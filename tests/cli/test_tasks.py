@@ -153,7 +153,7 @@ def test_a_task_of_ones_own_is_registered_or_given_in_python(photos: Path, monke
     given = pixels(photos / "digits/1.png") / 255
     torch.testing.assert_close(images[:, 0, :4], given[:4].expand(3, 4, 8), atol=1e-6, rtol=0)
     model = ncsnx.load(photos / "runs/digits")
-    again = ncsnx.draw(model, n=3, task=top_half(photos / "digits/1.png", (1, 8, 8)))
+    again = ncsnx.draw(model, n=3, task=top_half(photos / "digits/1.png", (1, 8, 8)), sampler=model.sampler)
     torch.testing.assert_close(images, again, atol=1e-3, rtol=0)
 
 

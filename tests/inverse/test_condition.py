@@ -19,11 +19,18 @@ from ncsnx.config.variants import variants
 from ncsnx.inverse import Averaging, Blurring, Condition, Fourier, Graying, LinearOperator, Masking, MatrixOperator
 from ncsnx.inverse.condition import Begun
 from ncsnx.inverse.operators import Identity
+from ncsnx.inverse.posterior_sampler import (
+    DENOISING,
+    FEWEST_STEPS,
+    RESTORING,
+    at_noise,
+    begun_at,
+    measurement_warnings,
+)
 from ncsnx.inverse.rules import DataConsistency
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import Score, State
-from ncsnx.sampling.sampler_choice import DENOISING, FEWEST_STEPS, RESTORING, at_noise, begun_at, measurement_warnings
 from ncsnx.schedules.levels import sigmas
 from tests.forked import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
@@ -326,7 +333,7 @@ def test_the_reverse_diffusion_of_a_noisy_picture_ends_at_its_posterior_of_gauss
     def images(count: int, source: Source) -> Tensor:
         sampler = begun_at(attrs.evolve(DENOISING, steps=steps), noise, lowest)
         y = exact.values.expand(count, -1).view(-1, 1, 4, 4)
-        condition, x = Begun(y, noise, source("measurement")), source("start")(0)
+        condition, x = Begun(y, noise), source("start")(0)
         *_, last = build_sampler(sampler)(scaled(score), x, (9.0, lowest), noise=source("steps"), constrain=condition)
         return last.x.flatten(1)
 
@@ -358,7 +365,7 @@ def test_the_reverse_diffusion_of_a_noisy_picture_gives_two_kinds_of_images_thei
         return torch.randn(count, *shape, generator=generator).double()
 
     sampler = begun_at(attrs.evolve(DENOISING, steps=steps), noise, 0.01)
-    condition = Begun(y.view(1, *shape).expand(count, -1, -1, -1), noise, draw)
+    condition = Begun(y.view(1, *shape).expand(count, -1, -1, -1), noise)
     *_, last = build_sampler(sampler)(scaled(score), draw(0), (9.0, 0.01), noise=draw, constrain=condition)
     narrow = last.x.flatten(1)[last.x.flatten(1).mean(dim=1) < 0.45]
     right = float(odds(y[None], noise)[0, 0])

@@ -1,0 +1,174 @@
+"""What a task needs of its sampler, in one place: the default, its grid, η, classes and warnings.
+
+Every way to draw images that agree with a measurement takes its sampler from `posterior_sampler`: `ncsnx restore`,
+`ncsnx.restore` and `ncsnx.draw`. What a sampler can't do under a rule, the rule refuses (`Constrain.admit`).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import attrs
+
+from ncsnx.config.data_sets import Images
+from ncsnx.config.overrides import Override, apply_sampler_overrides
+from ncsnx.config.sampler import (
+    ConsistentAnnealed,
+    DPMSolverPP,
+    DPMSolverPPSDE,
+    EulerAncestral,
+    FreeGrid,
+    GridSampler,
+    Heun,
+    PredictorCorrector,
+    ProbabilityFlowODE,
+    Sampler,
+)
+from ncsnx.config.variants import tag_of
+from ncsnx.errors import Hint, UsageError
+from ncsnx.inverse.operators import Masking
+from ncsnx.inverse.rules import EXACT, LANGEVIN, REVERSE
+from ncsnx.inverse.task import Task
+from ncsnx.model_spec import OF_ANY_CLASS, HasSampler, ModelSpec
+from ncsnx.sampling.sampler_choice import FAST_OVERRIDE, checked_sampler, chosen_sampler
+from ncsnx.spelling import parameter
+from ncsnx.work import Work
+
+RESTORING = ConsistentAnnealed(steps=100, eta=0.5)
+"""The sampler of restorations, with `eta_min` at the noise of the measurement. On Gaussian data, the mean is away by 2
+to 9 % of the way to the data's; η = 1 halves that, but gives wrong weights to alternatives that differ as a whole."""
+FILLING = attrs.evolve(RESTORING, eta=1.0)
+"""The sampler of holes in pictures, for a network of patches: it sees little beyond a hole, and what is known acts
+through the noisy copy of many steps. Where 80 % is missing, it gains 1 to 2 dB (docs/project/photographs.md)."""
+_SHORT = (DPMSolverPP, DPMSolverPPSDE, EulerAncestral, Heun, PredictorCorrector, ProbabilityFlowODE)
+"""Samplers whose images stay nearer to the data than the posterior."""
+FEWEST_STEPS = 40
+"""Steps below which η = ½ leaves more noise than the next level has, and images vary too much or too little."""
+DENOISING = DPMSolverPPSDE(steps=20)
+"""The sampler of pictures whose noise is known: it follows the reverse diffusion, from their noise."""
+_PREVIEW_STEPS = 20
+
+
+def measurement_warnings(sampler: Sampler, *, rule: str, noisy: bool) -> Iterator[str]:
+    """How images of a sampler are known to differ from the posterior of a measurement.
+
+    rule: the name of the rule (`ncsnx.inverse.rules`). noisy: whether the measurement is noisy.
+    """
+    if rule == REVERSE:
+        return
+    if isinstance(sampler, _SHORT):
+        short = 58 if noisy and rule != EXACT else 27
+        yield (
+            f"sampler={tag_of(type(sampler))} stays short of the posterior: on Gaussian data, its mean covers as "
+            f"little as {100 - short} % of the way from the data's mean to the posterior's\n"
+            "use cas instead:  sampler=cas"
+        )
+    elif noisy and isinstance(sampler, GridSampler) and sampler.steps < FEWEST_STEPS:
+        yield (
+            f"sampler.steps={sampler.steps} is too few for a noisy measurement: with 10, the variance along what "
+            "was measured is up to 2.3 times the posterior's, and cas takes eta=1\n"
+            f"take more:  sampler.steps={RESTORING.steps}"
+        )
+
+
+def posterior_sampler(
+    task: Task,
+    source: HasSampler,
+    work: Work,
+    *,
+    changes: Sequence[Override] = (),
+    sampler: Sampler | Literal["fast"] | None = None,
+    quick: bool = False,
+) -> Sampler:
+    """The sampler that draws images which agree with a task, and warnings of how they differ from its posterior.
+
+    sampler: the one to change; by default `RESTORING`, `FILLING` for holes and a model of patches, `DENOISING` under
+    the rule 'reverse', or the model's own where these don't suit: for a network of trained levels, and under the rule
+    'langevin'. changes: overrides; the model's own sampler that isn't on a grid, such as `ald`, has the run's values if
+    it is named. quick: a preview in few steps, without warnings. Raises UsageError for what is no sampler of this model
+    and for noise that the model wasn't trained for.
+    """
+    spec = source.spec()
+    chosen = work.ranks.first(lambda: _chosen(task, source, spec, work, changes, sampler, quick=quick))
+    sigma, most, least = task.sigma(spec.space), spec.levels[0], spec.levels[-1]
+    if task.rule != REVERSE:
+        found = at_noise(chosen, sigma)
+    elif least <= sigma <= most:
+        found = begun_at(chosen, sigma, least)
+    else:
+        unit = spec.space.scale / spec.space.span
+        raise UsageError(
+            f"{parameter('noise')} {task.noise * spec.space.span:g}: this model knows noise from {unit * least:.3g} to "
+            f"{unit * most:.3g}"
+        )
+    for warning in () if quick else measurement_warnings(found, rule=task.rule, noisy=task.noise > 0):
+        work.warning(warning)
+    return found
+
+
+def _chosen(
+    task: Task,
+    source: HasSampler,
+    spec: ModelSpec,
+    work: Work,
+    changes: Sequence[Override],
+    sampler: Sampler | Literal["fast"] | None,
+    *,
+    quick: bool,
+) -> Sampler:
+    """The sampler before it is fitted to the noise of the measurement."""
+    paths = {override.path for override in changes}
+    named = {override.text for override in changes if override.path == "sampler"}
+    is_own = tag_of(type(spec.sampler)) in named and not isinstance(spec.sampler, GridSampler)
+    is_chosen = sampler is not None or FAST_OVERRIDE in changes or is_own
+    if is_chosen or not spec.any_sigma or task.rule == LANGEVIN:
+        return of_any_class(chosen_sampler(work, source, changes, sampler), spec)
+    fills = isinstance(task.operator, Masking) and isinstance(spec.data, Images) and spec.data.patches
+    default = DENOISING if task.rule == REVERSE else FILLING if fills else RESTORING
+    drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
+    begun = attrs.evolve(default, **drawn)
+    if "sampler.classes" not in paths:
+        begun = of_any_class(begun, spec)  # before what is typed, so that guidance that nobody typed falls
+    chosen = apply_sampler_overrides(begun, list(changes))
+    if isinstance(chosen, GridSampler) and "sampler.steps" not in paths:
+        chosen = attrs.evolve(chosen, steps=_PREVIEW_STEPS if quick else default.steps)
+    if isinstance(chosen, ConsistentAnnealed) and chosen.steps < FEWEST_STEPS and "sampler.eta" not in paths:
+        chosen = attrs.evolve(chosen, eta=1.0)
+    return checked_sampler(work, chosen, spec)
+
+
+def of_any_class(sampler: Sampler, spec: ModelSpec) -> Sampler:
+    """The sampler of images of any class, without guidance, unless classes are asked for.
+
+    Raises UsageError for a network that knows images of a class only.
+    """
+    if spec.model is None or spec.model.classes == 0 or sampler.classes:
+        return sampler
+    if spec.model.class_dropout == 0:
+        raise UsageError(
+            "this network draws images of a class, which the picture doesn't say",
+            Hint("say it", adds="sampler.classes=0"),
+        )
+    return attrs.evolve(sampler.unguided, classes=(OF_ANY_CLASS,))
+
+
+def begun_at(sampler: Sampler, sigma: float, lowest: float) -> Sampler:
+    """The sampler that begins at σ, the noise of a picture, and ends at `lowest`, or at σ/10 if that isn't below σ/2.
+
+    Raises UsageError for the grid of trained levels.
+    """
+    if not isinstance(sampler, GridSampler):
+        return sampler
+    if not isinstance(sampler.grid, FreeGrid):
+        raise UsageError("sampler.grid=levels doesn't begin at the noise of a picture", Hint("leave it out"))
+    end = sampler.grid.sigma_min or (lowest if lowest < sigma / 2 else sigma / 10)
+    return attrs.evolve(sampler, grid=attrs.evolve(sampler.grid, sigma_max=sigma, sigma_min=min(end, sigma / 2)))
+
+
+def at_noise(sampler: Sampler, sigma: float) -> Sampler:
+    """The sampler for a measurement with noise of σ: below, `cas` follows the flow.
+
+    A trained network's errors add up where much of the noise is renewed, and below σ nothing has to be made up for.
+    """
+    if isinstance(sampler, ConsistentAnnealed) and sampler.eta_min is None:
+        return attrs.evolve(sampler, eta_min=sigma)
+    return sampler
