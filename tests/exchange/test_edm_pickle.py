@@ -205,6 +205,15 @@ def hostile(mark: Path) -> Iterator[tuple[str, bytes]]:
     yield "offset beyond", _whole(_rebuilt((1,), (1,), 2**40))
     yield "negative stride", _whole(_rebuilt((2,), (-1,)))
     yield "stride 0 of 2^40", _whole(_rebuilt((2**40,), (0,)))
+    yield "stride 0 of 4 GiB", _whole(_rebuilt((2**30,), (0,)))
+    content = _old_format(torch.zeros(10**5).storage())
+    loads = b"]\x94(" + b"h\x00h\x01\x85R" * 10_000 + b"e."
+    storage = b"B" + struct.pack("<I", len(content)) + content + b"\x94"
+    yield "one storage again and again", b"\x80\x04ctorch.storage\n_load_from_bytes\n\x94" + storage + loads
+    pairs = b"](" + b"".join(b"\x8c\x04%04dN\x86" % number for number in range(5000)) + b"e\x94"
+    yield "copies of a list", b"\x80\x04ccollections\nOrderedDict\n\x94" + pairs + loads
+    tensor = _rebuilt((2,), (1,))
+    yield "state of a tensor", _whole(Calls(*tensor.reduced, state=[torch.zeros(4).storage(), 0, (2**30,), (0,)]))
     yield "shape without strides", _whole(_rebuilt((2, 2), ()))
     deep = b"\x80\x04" + b"]" * 2_000_000 + b"a" * 1_999_999 + b"."
     yield "deep lists", deep
