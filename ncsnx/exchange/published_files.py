@@ -7,27 +7,22 @@ containers and calls nothing that the file names; the result is checked.
 """
 
 import re
-import warnings
-import zipfile
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx import bounded_reads
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError, quoted
-from ncsnx.exchange.model_source import MOST_BYTES
-from ncsnx.quantities import byte_size, listed
+from ncsnx.exchange.torch_files import read_torch_file
+from ncsnx.quantities import listed
 
 PREFIX = "module."
 """Prefix that torch's DataParallel adds to each name."""
 _FORMAT = "expected a checkpoint of the published code: a list of network, optimizer, epoch, step and optionally EMA"
 _NUMBERED = re.compile(r"checkpoint_([0-9]{1,12})\.pth")
-_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
 @attrs.frozen(eq=False)
@@ -74,48 +69,10 @@ def number_in(path: Path) -> int | None:
 def read_published(path: Path) -> PublishedCheckpoint:
     """Reads an untrusted file; nothing in it is executed.
 
-    Links are followed. Tensors of a file in torch's zip format are memory-mapped. Raises NcsnxError for any other
-    structure than the published one, for a damaged file, and for a file that asks for code.
+    Raises NcsnxError for any other structure than the published one, and as `read_torch_file`.
     """
-    with bounded_reads.reading(path), bounded_reads.opened(path) as file:
-        size = file.seek(0, 2)
-        if size > MOST_BYTES:
-            raise NcsnxError(f"{path} has {byte_size(size)}, and at most {byte_size(MOST_BYTES)} are read")
-        file.seek(0)
-        content = _unpickled(path, file, size)
-        file.seek(0)
-        return _checked(path, bounded_reads.sha256(file), size, content)
-
-
-def _unpickled(path: Path, file: BufferedReader, size: int) -> Any:
-    try:
-        is_zip = file.peek(4)[:4] == b"PK\x03\x04"
-        if is_zip:
-            with bounded_reads.open_zip(file, bounded_reads.FEW_MEMBERS) as archive:
-                stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-                if not stored or sum(entry.file_size for entry in archive.infolist()) > size:
-                    raise NcsnxError(f"{path} is a compressed zip, which torch.save does not write; {_FORMAT}")
-                if (damaged := archive.testzip()) is not None:
-                    raise NcsnxError(f"{path} is damaged: the checksum of {quoted(damaged)} is wrong; get it again")
-            file.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path if is_zip else file, map_location="cpu", weights_only=True, mmap=is_zip)
-    except (NcsnxError, OSError):
-        raise
-    except Exception as error:  # an untrusted file may raise anything
-        if asked := _GLOBAL.search(str(error)):
-            raise NcsnxError(
-                f"{path} is not imported: it asks for {quoted(asked[1])}, but only tensors, numbers and text are "
-                "accepted; nothing in it was executed"
-            ) from error
-        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
-            raise NcsnxError(f"{path} declares more data than fits in memory, or is damaged") from error
-        text = str(error).partition("WeightsUnpickler error:")[2].strip() or str(error).strip() or type(error).__name__
-        reason = text.splitlines()[0][:160]
-        raise NcsnxError(
-            f"{path} is damaged or not a published checkpoint: {reason}; nothing in it was executed"
-        ) from error
+    content, sha256, size = read_torch_file(path, "a published checkpoint")
+    return _checked(path, sha256, size, content)
 
 
 def _checked(path: Path, sha256: str, size: int, content: object) -> PublishedCheckpoint:
@@ -151,8 +108,6 @@ def _tensors(path: Path, part: str, found: object) -> dict[str, Tensor]:
 def _tensor(path: Path, where: str, value: object) -> Tensor:
     if not isinstance(value, Tensor) or type(value) not in (Tensor, torch.nn.Parameter):
         _refuse(path, where, "a tensor", value)
-    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_complex():
-        raise NcsnxError(f"{path}: {where}: expected plain numbers, found a tensor of {value.dtype}, {value.layout}")
     return value.detach()
 
 

@@ -239,7 +239,9 @@ class Task:
     def sigma(self, space: Space) -> float:
         """The smallest noise of what was measured, as σ in the network's range."""
         black, white = space.ends
-        return (white - black) * self.noise / self.operator.norm
+        if not 0 < (norm := self.operator.norm) < math.inf:
+            raise NcsnxError(f"{self.name}: expected a map with a finite norm > 0, found {norm:g}: it measures nothing")
+        return (white - black) * self.noise / norm
 
     def conditions(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Constrain]:
         """Function from indices to their condition; image i is an alternative of picture i // alternatives.

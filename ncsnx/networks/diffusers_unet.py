@@ -13,11 +13,11 @@ from torch import Tensor
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import Diffusers
 from ncsnx.config.user_code import foreign_errors
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.errors import Hint, NcsnxError, quoted
 from ncsnx.networks.contract import Cond, Network, NetworkSpec, network
 from ncsnx.networks.optional_packages import required
 
-_MOST_LAYERS = 100
+_MOST_LAYERS, _MOST_BLOCKS = 16, 16
 
 
 def completed(unet: dict[str, Any]) -> str:
@@ -45,9 +45,12 @@ def _built(unet: dict[str, Any], device: torch.device) -> Any:
     """The module of a configuration, which comes from strangers. Raises NcsnxError."""
     diffusers = required("diffusers", "diffusers", "this model")
     require_modest(unet, "the network's configuration")
-    layers = unet.get("layers_per_block")
-    if isinstance(layers, int) and layers > _MOST_LAYERS:
+    if isinstance(layers := unet.get("layers_per_block"), int) and layers > _MOST_LAYERS:
         raise NcsnxError(f"the network's configuration has {layers:,} layers in a block, more than {_MOST_LAYERS}")
+    if isinstance(blocks := unet.get("block_out_channels"), list) and len(blocks) > _MOST_BLOCKS:
+        raise NcsnxError(f"the network's configuration has {len(blocks):,} blocks, more than {_MOST_BLOCKS}")
+    if (kind := unet.get("time_embedding_type", "positional")) != "positional":
+        raise NcsnxError(f"the network embeds its steps by {quoted(kind)}, and only positional embeddings are read")
     verbosity = diffusers.utils.logging.get_verbosity()
     diffusers.utils.logging.set_verbosity_error()
     try:

@@ -3,6 +3,7 @@
 Names alone differ, but for the projections of attention, whose rows take turns there: query, key, value, query, …
 """
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -59,7 +60,25 @@ def from_edm(network: Network, published: Mapping[str, Tensor], where: str) -> d
     mean = torch.full((1, 1, 2, 2), 0.25)
     if not all(published[name].equal(mean) for name in published if name.endswith(_FILTER)):
         raise NcsnxError(f"{where} resamples by another filter than the mean of 2×2 pixels, which ours takes")
-    return state
+    return state if network.sigma_data == 0.5 else state | _of_absolute_noise(state, network.sigma_data)
+
+
+def _of_absolute_noise(state: Mapping[str, Tensor], sigma_data: float) -> dict[str, Tensor]:
+    """Weights of the embedding that give the published network's values for our c_noise.
+
+    c_noise is ¼ ln σ there whatever σ_data, and here ¼ ln(σ/(2 σ_data)). The difference turns each pair of a sine and a
+    cosine by an angle, and so do these weights.
+    """
+    half = state["embedding.first.weight"].shape[1] // 2
+    frequencies = 10_000.0 ** -(torch.arange(half, dtype=torch.float64) / max(1, half - 1))
+    angles = 0.25 * math.log(0.5 / sigma_data) * frequencies
+    turned = {}
+    for name, axis in (("first.weight", 1), ("labels.weight", 0), ("classes.weight", 0), ("classes.bias", 0)):
+        if (found := state.get(f"embedding.{name}")) is not None:
+            sines, cosines = found.double().movedim(axis, -1).chunk(2, dim=-1)
+            parts = (sines * angles.cos() + cosines * angles.sin(), cosines * angles.cos() - sines * angles.sin())
+            turned[f"embedding.{name}"] = torch.cat(parts, dim=-1).movedim(-1, axis).float()
+    return turned
 
 
 def _places(network: UNetNetwork) -> Iterator[tuple[str, str]]:

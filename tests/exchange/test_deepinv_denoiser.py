@@ -1,5 +1,6 @@
 """Denoisers of deepinv as models: the same images, by their address and by `Model.of`."""
 
+import zipfile
 from pathlib import Path
 
 import attrs
@@ -53,11 +54,19 @@ def test_mistakes_get_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     mark = tmp_path / "mark"
     torch.save({"weight": Payload(eval, f"open({str(mark)!r}, 'w')")}, tmp_path / "hostile.pth")
     (tmp_path / "bad.pth").write_bytes(b"x" * 100)
+    torch.save({"weight": torch.zeros(1, 1).expand(10**5, 10**5)}, tmp_path / "wide.pth")
+    with zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a/data/0", bytes(10**8))
     for address, told in (
         ("deepinv:DnCNN", "expected one of DRUNet, FFDNet, NCSNpp; in Python, ncsnx.Model.of takes any denoiser"),
         ("deepinv:DRUNet=none.pth", "cannot read none.pth"),
-        (f"deepinv:DRUNet={tmp_path / 'bad.pth'}", "is damaged or no file of weights; nothing in it was executed"),
-        (f"deepinv:DRUNet={tmp_path / 'hostile.pth'}", "is damaged or no file of weights; nothing in it was executed"),
+        (f"deepinv:DRUNet={tmp_path / 'bad.pth'}", "is damaged or not a file of weights: "),
+        (
+            f"deepinv:DRUNet={tmp_path / 'hostile.pth'}",
+            "it asks for '__builtin__.eval', and only tensors, numbers and text",
+        ),
+        (f"deepinv:DRUNet={tmp_path / 'wide.pth'}", "it declares more numbers than it has bytes"),
+        (f"deepinv:DRUNet={tmp_path / 'packed.pth'}", "is a compressed zip"),
         ("deepinv:DRUNet=", "expected one of DRUNet, FFDNet, NCSNpp"),
         ("deepinv:DRUNet", "cannot download drunet.pth from http://127.0.0.1:9/drunet.pth"),
         ("nothing.xyz", "'nothing.xyz' does not exist; expected "),

@@ -234,10 +234,14 @@ def test_its_license_goes_with_it_and_its_export_is_the_same_model(folder: Path,
         ("scheduler", "has a scheduler of class 'ScoreSdeVeScheduler', and only those with betas are read"),
         ("nan", "holds NaN, infinity"),
         ("other weights", "the weights do not fit the network that it describes"),
-        ("truncated", "is not a safetensors file"),
+        ("truncated", "is not a safetensors file that is read"),
         ("out_channels=3", "expected out_channels 1, found 3"),
         ("layers_per_block=1000000", "has the number 1e+06, above 16,384"),
-        ("layers_per_block=200", "has 200 layers in a block, more than 100"),
+        ("layers_per_block=200", "has 200 layers in a block, more than 16"),
+        (f"block_out_channels={[16] * 17}", "has 17 blocks, more than 16"),
+        ('time_embedding_type="learned"', "embeds its steps by 'learned', and only positional embeddings are read"),
+        ("trained_betas=[]", "the noise of its scheduler does not grow with the steps"),
+        ("num_train_timesteps=0", "the noise of its scheduler does not grow with the steps"),
         ("block_out_channels=null", "diffusers builds no UNet2DModel of this configuration"),
         ("norm_num_groups=3", "diffusers builds no UNet2DModel of this configuration"),
         ("in_channels=true", "expected in_channels and sample_size, found True"),
@@ -264,7 +268,8 @@ def test_what_it_cannot_take_is_refused_and_leaves_no_run(change: str, told: str
         file.write_text(json.dumps(json.loads(file.read_text()) | {"num_train_timesteps": 300_000_000}))
     elif "=" in change:
         name, _, value = change.partition("=")
-        file = folder / "unet" / "config.json"
+        is_noise = name in ("trained_betas", "num_train_timesteps")
+        file = folder / ("scheduler/scheduler_config.json" if is_noise else "unet/config.json")
         file.write_text(json.dumps(json.loads(file.read_text()) | {name: json.loads(value)}))
     elif change == "truncated":
         weights.write_bytes(weights.read_bytes()[:-100])

@@ -2,6 +2,7 @@
 
 import collections
 import io
+import math
 import os
 import pickle
 import struct
@@ -20,6 +21,7 @@ import ncsnx
 from ncsnx.errors import NcsnxError
 from ncsnx.exchange.persistent_pickles import read_network_pickle
 from ncsnx.exchange.sources.edm_pickle import EdmPickle
+from ncsnx.networks import meta_network
 from ncsnx.work import SILENT
 from tests.forked import REPOSITORY
 from tests.golden_networks import relative_error
@@ -118,6 +120,30 @@ def test_a_pickle_gives_the_published_images(name: str, tmp_path: Path) -> None:
             assert relative_error(found, tensors[f"denoised_without_class.{k}"]) < max(2e-5, rounding)
 
 
+@pytest.mark.parametrize("sigma_data", [0.25, 1.0])
+@torch.no_grad()
+def test_another_size_of_the_data_gives_the_published_denoiser(sigma_data: float, tmp_path: Path) -> None:
+    """c_noise is ¼ ln σ there whatever σ_data, so that the embedding is the same."""
+    config, state, _ = golden("vp_cond_enlarged")
+    half, other = (
+        EdmPickle().read(str(written(tmp_path / "x.pkl", state, arguments(config) | more)), None, SILENT)
+        for more in ({}, {"sigma_data": sigma_data})
+    )
+    networks = []
+    for found in (half, other):
+        network = meta_network(found.declared, found.space).to_empty(device="cpu")
+        network.load_state_dict(dict(next(found.parts(lambda: None))[1]), strict=False)
+        half_width = len(network.embedding.frequencies)
+        network.embedding.frequencies.copy_(10_000.0 ** -(torch.arange(half_width) / (half_width - 1)))
+        networks.append(network.eval())
+    cond = {"classes": torch.tensor([0, 3])}
+    for sigma in (0.002, 1.0, 80.0):
+        noise = 0.25 * torch.full((2,), sigma).log()
+        ours = networks[1].embedding(noise + 0.25 * math.log(0.5 / sigma_data), cond)
+        theirs = networks[0].embedding(noise, cond)
+        assert relative_error(ours, theirs) < 2e-6
+
+
 def test_images_of_a_conditional_network_take_the_classes_in_turn(tmp_path: Path) -> None:
     config, state, _ = golden("vp_cond_enlarged")
     command("import", str(written(tmp_path / "cond.pkl", state, arguments(config))), folder=tmp_path)
@@ -132,7 +158,10 @@ def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
     for changes, name, told in (
         ({"encoder_type": "residual"}, "EDMPrecond", "encoder_type=residual"),
         ({"model_type": "DhariwalUNet"}, "EDMPrecond", "model_type=DhariwalUNet"),
-        ({}, "VPPrecond", "is a 'VPPrecond'"),
+        ({}, "VPPrecond", "is a 'VPPrecond'; only EDM's DDPM"),
+        ({"img_resolution": float("inf")}, "EDMPrecond", "its network has impossible arguments"),
+        ({"sigma_data": 10**400}, "EDMPrecond", "its network has impossible arguments"),
+        ({"augment_dim": "\x1b[2J"}, "EDMPrecond", r"takes '\\x1b\[2J' labels"),
         ({"model_channels": 16}, "EDMPrecond", "and its network needs"),
         ({"num_blocks": "many"}, "EDMPrecond", "model.blocks: expected a whole number"),
         ({"augment_dim": 3}, "EDMPrecond", "takes 3 labels of augmentation"),
@@ -205,6 +234,15 @@ def hostile(mark: Path) -> Iterator[tuple[str, bytes]]:
     yield "offset beyond", _whole(_rebuilt((1,), (1,), 2**40))
     yield "negative stride", _whole(_rebuilt((2,), (-1,)))
     yield "stride 0 of 2^40", _whole(_rebuilt((2**40,), (0,)))
+    yield "stride 0 of 4 GiB", _whole(_rebuilt((2**30,), (0,)))
+    content = _old_format(torch.zeros(10**5).storage())
+    loads = b"]\x94(" + b"h\x00h\x01\x85R" * 10_000 + b"e."
+    storage = b"B" + struct.pack("<I", len(content)) + content + b"\x94"
+    yield "one storage again and again", b"\x80\x04ctorch.storage\n_load_from_bytes\n\x94" + storage + loads
+    pairs = b"](" + b"".join(b"\x8c\x04%04dN\x86" % number for number in range(5000)) + b"e\x94"
+    yield "copies of a list", b"\x80\x04ccollections\nOrderedDict\n\x94" + pairs + loads
+    tensor = _rebuilt((2,), (1,))
+    yield "state of a tensor", _whole(Calls(*tensor.reduced, state=[torch.zeros(4).storage(), 0, (2**30,), (0,)]))
     yield "shape without strides", _whole(_rebuilt((2, 2), ()))
     deep = b"\x80\x04" + b"]" * 2_000_000 + b"a" * 1_999_999 + b"."
     yield "deep lists", deep

@@ -368,3 +368,12 @@ def test_a_safetensors_file_is_mapped_and_one_that_lies_is_refused(tmp_path: Pat
         path.write_bytes(damaged)
         with pytest.raises(NcsnxError, match=r"cannot be read: .*[Hh]eader"):
             open_array_file(path)
+
+
+def test_a_chunk_of_hdf5_is_compared_with_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (1000, 1000), "f4", chunks=(1000, 1000), compression="gzip")
+    monkeypatch.setattr("ncsnx.storage.array_files.available_memory", lambda: 4_000_000)
+    with pytest.raises(NcsnxError, match="x has chunks of 4,000,000 bytes, but at most"):
+        open_array_file(tmp_path / "a.h5").array("x")

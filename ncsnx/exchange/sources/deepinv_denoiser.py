@@ -3,20 +3,17 @@
 The weights are files of torch, which are read here, and not by deepinv, so that nothing in them is executed.
 """
 
-import hashlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
 
-from ncsnx import bounded_reads
 from ncsnx.config import Deepinv, Experiment, Geometric, Heun, Pretrained, Provenance
 from ncsnx.data.download import PublishedFile, download
 from ncsnx.errors import NcsnxError, UsageError, shortened
-from ncsnx.exchange.model_source import MOST_BYTES, FoundModel, ModelSource, source
+from ncsnx.exchange.model_source import FoundModel, ModelSource, source
+from ncsnx.exchange.torch_files import read_torch_file
 from ncsnx.networks.optional_packages import required
 from ncsnx.paths import checked_path
 from ncsnx.runs.checkpoint import Tensors
@@ -104,12 +101,7 @@ def _downloaded(name: str, work: Work) -> Path:
 
 def _read_weights(path: Path) -> tuple[Tensors, str, int]:
     """Tensors by name, sha256 and size of a file of torch."""
-    with bounded_reads.reading(path):
-        content = bounded_reads.read_bytes(path, MOST_BYTES)
-    try:
-        found: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # a stranger's file may raise anything
-        raise NcsnxError(f"{path} is damaged or no file of weights; nothing in it was executed") from error
+    found, sha256, size = read_torch_file(path, "a file of weights")
     if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
         raise NcsnxError(f"{path} holds no tensors by name")
-    return found, hashlib.sha256(content).hexdigest(), len(content)
+    return found, sha256, size

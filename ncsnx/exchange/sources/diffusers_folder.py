@@ -160,7 +160,7 @@ def _sigmas(folder: Path, scheduler: Mapping[str, Any]) -> tuple[float, ...]:
     with foreign_errors(f"{folder}: diffusers refuses its scheduler"):
         made = required("diffusers", "diffusers", "this model").DDPMScheduler.from_config(asked)
         kept = made.alphas_cumprod.double().flatten()
-    kept = kept[:-1] if kept[-1] == 0 else kept
+    kept = kept[:-1] if len(kept) and kept[-1] == 0 else kept
     sigmas = tuple(((1 - kept) / kept).sqrt().flip(0).tolist())
     if len(sigmas) < 2 or not all(_MOST_SIGMA > before > after > 0 for before, after in pairwise(sigmas)):
         raise NcsnxError(f"{folder}: the noise of its scheduler does not grow with the steps")
@@ -200,8 +200,8 @@ def _read_weights(place: Path) -> tuple[bytes, str]:
 def _parsed(path: Path, content: bytes) -> Tensors:
     try:
         tensors = parse_tensors(content)
-    except SafetensorError as error:
-        raise NcsnxError(f"{path} is not a safetensors file: {error}") from error
+    except (SafetensorError, KeyError, AttributeError) as error:  # the library lacks some types, such as F4
+        raise NcsnxError(f"{path} is not a safetensors file that is read: {quoted(str(error))}") from error
     return {f"unet.{_today(name)}": tensor for name, tensor in tensors.items()}
 
 

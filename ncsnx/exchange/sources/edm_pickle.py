@@ -53,8 +53,9 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
     }
     if found.class_name != "EDMPrecond" or others != _WANTED:
         said = ", ".join(f"{name}={value}" for name, value in others.items() if value != _WANTED[name])
+        differing = f" with {quoted(said)}" if said else ""
         raise NcsnxError(
-            f"{path} is a {quoted(found.class_name)} {quoted(said)}; only EDM's DDPM++ is imported, as in edm-*-vp.pkl"
+            f"{path} is a {quoted(found.class_name)}{differing}; only EDM's DDPM++ is imported, as in edm-*-vp.pkl"
         )
     try:
         size, channels = int(asked["img_resolution"]), int(asked["img_channels"])
@@ -77,7 +78,7 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
             labels=_labels(path, asked.get("augment_dim", 0)),
             sampler=Heun(steps=steps, grid=Karras(sigma_max=_SIGMA_MAX, sigma_min=_SIGMA_MIN, rho=7.0)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise NcsnxError(f"{path}: its network has impossible arguments: {error}") from error
 
 
@@ -89,5 +90,5 @@ def _classes(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _labels(path: Path, asked: Any) -> int:
     if asked not in (0, LABELS):
-        raise NcsnxError(f"{path} takes {asked} labels of augmentation; expected {LABELS} or none")
+        raise NcsnxError(f"{path} takes {quoted(asked)} labels of augmentation; expected {LABELS} or none")
     return int(asked)
