@@ -46,8 +46,8 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
 
     Scores are kept in the run by weights and protocol, with a table and a plot in its fid/. An interrupted sweep
     resumes where it stopped, and a wider range measures only the new checkpoints. Afterwards
-    `ncsnx sample RUN --ckpt best` takes the best checkpoint
-    of the newest sweep with the most images.
+    `ncsnx sample RUN --ckpt best` takes the best checkpoint of the sweep over the most checkpoints; of equal ones, of
+    that with the most images.
     """
 
     changes: MeasuringChanges = attrs.field(default=(), kw_only=False)

@@ -15,7 +15,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.measure import Measure, measure_all, missing, writing
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Row, Subject, best_of
+from ncsnx.runs.ledger import Row, Subject, lowest
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.measurements import MeasuredRow, Measurements, shown_columns
 from ncsnx.runs.names import part_file, step_name
@@ -154,7 +154,7 @@ def measure_checkpoints(
 
             def shown(subject: Subject, row: Row) -> None:
                 steps.append(subject.step)
-                best = best_of(job.entries())
+                best = lowest(job.entries(), lambda one: job.recorded.score_in(one.values))
                 cells = [f"{subject.step:,}", *(one.shown(row) for one in columns)]
                 view.row(cells, steps.index(best.step) if best and best.step in steps else None)
 

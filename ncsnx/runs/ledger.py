@@ -10,10 +10,10 @@ are never ranked together: all queries go by `Series`, which has one. A later en
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from typing import Protocol as Interface
 
 import attrs
@@ -49,6 +49,7 @@ _FIX_LINE = "fix or remove that line"
 _BEGIN = re.compile(rb'\{"schema_version": 1, "(measure|protocol)": "(\w+)"')
 """The begin of lines as ncsnx writes them, by which lines of other measures are passed over unread."""
 
+T = TypeVar("T")
 Row = dict[str, Any]
 """Numbers by key; 'score', lower is better, ranks subjects."""
 
@@ -194,6 +195,10 @@ class Protocol:
         """Digest of measure and facts, in hexadecimal."""
         return digest({"measure": self.measure, **self.facts})[:16]
 
+    def score_in(self, row: Row) -> float | None:
+        """The score in a row; None if it diverged, or is of another version of the metric."""
+        return self.columns[0].value_in(row) if self.columns else value(row, "score")
+
     @property
     def over(self) -> tuple[str, ...]:
         """The fields of subjects that differ in a series."""
@@ -321,7 +326,8 @@ class Series:
     @property
     def rows(self) -> list[Row]:
         """The numbers with their steps, for plots."""
-        return [{**one.values, "step": one.step} for one in self.entries]
+        score_in = self.protocol.score_in
+        return [{**one.values, "score": score_in(one.values), "step": one.step} for one in self.entries]
 
     def without_folders(self) -> Self:
         """The same with the name of a reference folder in place of its path, which may reveal private names."""
@@ -332,10 +338,10 @@ class Series:
         return attrs.evolve(self, protocol=attrs.evolve(self.protocol, words=words))
 
 
-def best_of(entries: Sequence[Entry]) -> Entry | None:
-    """The entry with the lowest score, the first of equal ones; None without scores."""
-    scored = [one for one in entries if one.score is not None]
-    return min(scored, key=lambda one: one.score or 0.0, default=None)
+def lowest(rows: Iterable[T], score: Callable[[T], float | None]) -> T | None:
+    """The row with the lowest score, the first of equal ones; None without scores."""
+    scored = [(found, row) for row in rows if (found := score(row)) is not None]
+    return min(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
 @attrs.define
@@ -518,23 +524,30 @@ class Best:
         )
 
 
-def best_checkpoint(ledger: Ledger) -> Best | None:
-    """The best checkpoint by the series of `ncsnx fid` with the most images (the newest of equal ones).
+def best_checkpoints(ledger: Ledger) -> list[Best]:
+    """The best checkpoint of each series of `ncsnx fid`; the last is that of the series with the most checkpoints.
 
-    None without scores. Series of ensembles don't count, since they don't rank single checkpoints, nor do scores of
-    weights that no longer exist.
+    Of series with equally many, the one with the most images is last, then the newest. Series of ensembles don't count,
+    since they don't rank single checkpoints, nor do scores of weights that no longer exist.
     """
-    found, exists = list[tuple[int, str, Best]](), cache(partial(holds, ledger.run))
+    found, exists = list[tuple[tuple[int, int, int, str], Best]](), cache(partial(holds, ledger.run))
     for series in ledger.series("fid"):
         here = [one for one in series.entries if exists(one.step, one.subject.weights_sha256)]
         images = series.protocol.facts.get("n")
-        if not series.subject.members and type(images) is int and (best := best_of(here)) is not None:
-            found.append((images, series.changed, Best(attrs.evolve(series, entries=tuple(here)), best)))
-    return max(found, key=lambda one: one[:2])[2] if found else None
+        best = lowest(here, lambda one, score_in=series.protocol.score_in: score_in(one.values))
+        if not series.subject.members and type(images) is int and best is not None:
+            rank = len(here), len(series.entries), images, series.changed
+            found.append((rank, Best(attrs.evolve(series, entries=tuple(here)), best)))
+    return [best for _, best in sorted(found, key=lambda pair: pair[0])]
+
+
+def best_checkpoint(ledger: Ledger) -> Best | None:
+    """The checkpoint that `best` means, and the series that ranks it; None without scores."""
+    return next(reversed(best_checkpoints(ledger)), None)
 
 
 def require_best(ledger: Ledger) -> Best:
-    """The checkpoint that `best` means, and the series that ranks it. Raises NcsnxError without scores."""
+    """The same. Raises NcsnxError without scores."""
     best, run = best_checkpoint(ledger), ledger.run
     if best is None:
         raise NcsnxError(
