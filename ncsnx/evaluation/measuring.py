@@ -12,7 +12,7 @@ from ncsnx.config.codec import digest, identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.measure import Measure, measure_all, missing, writing
+from ncsnx.evaluation.measure import Measure, measure_all, missing
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Row, Subject, lowest
@@ -120,18 +120,14 @@ def measure(
         job.ledger.restore(job.recorded)
         job.ledger.warn(work.warning)
 
-    def missing_ones() -> list[Subject]:
-        return work.ranks.first(lambda: missing(job, subjects), check_stop=work.check_stop)
-
-    if not missing_ones():
+    left = work.ranks.first(lambda: missing(job, subjects), check_stop=work.check_stop)
+    if not left:
         work.info(f"{counted(len(subjects), noun)} already measured")
         return []
-    with writing(job, work):
-        left = missing_ones()  # another process may have measured some in the meantime
-        done = len(subjects) - len(left)
-        work.info(counted(len(left), noun) + (f" ({done:,} more already measured)" if done else ""))
-        with (display or as_bar)(left) as (advance, begun, added):
-            return measure_all(job, left, work, advance, begun=begun, added=added)
+    done = len(subjects) - len(left)
+    work.info(counted(len(left), noun) + (f" ({done:,} more already measured)" if done else ""))
+    with (display or as_bar)(left) as (advance, begun, added):
+        return measure_all(job, left, work, advance, begun=begun, added=added)
 
 
 def measure_checkpoints(
@@ -164,6 +160,7 @@ def measure_checkpoints(
     work.ranks.end_others()
     try:
         job.complete(work)
+        job.reload()  # with the numbers of other processes
         if job.entries():
             atomic.write_bytes(atomic.make_folder(job.place) / "scores.csv", Measurements.of(job.series).csv())
             job.draw(job.series)

@@ -105,10 +105,10 @@ def remove_debris(run: Run) -> None:
     remove_debris_in((run.path, run.checkpoints, run.snapshots))
 
 
-def remove_debris_in(folders: Iterable[Path]) -> None:
-    """Like `remove_debris`, in these folders only."""
+def remove_debris_in(folders: Iterable[Path], begin: str = "") -> None:
+    """Like `remove_debris`, in these folders only, of files whose names begin like this."""
     for folder in folders:
-        for path in atomic.debris(folder):
+        for path in (one for one in atomic.debris(folder) if one.name.startswith(f".{begin}")):
             with suppress(OSError):  # `doctor` reports what could not be removed
                 if path.is_symlink() or not path.is_dir():
                     path.unlink(missing_ok=True)
