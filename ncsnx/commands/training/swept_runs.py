@@ -169,6 +169,7 @@ class SweptRuns:
             file=None if self.target.file is None else Path(self.target.file),
             folder=self.folder,
             name=point.run,
+            derived_from=self.target.run,
             data=self.sweep.data_folder(),
             options=attrs.evolve(self.sweep, device=self._device()),
         )
