@@ -82,7 +82,9 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
             subjects, problems = work.ranks.first(
                 lambda: choose(run, steps, work, runtime, spec.sampler, self.seed, ensemble=self.ensemble)
             )
-            compared = self.open_compared(DataSource.of_run(run, self.data_folder(), work), settings, runtime, work)
+            unneeded = self.reference is not None and run.declared().data is None
+            source = None if unneeded else DataSource.of_run(run, self.data_folder(), work)
+            compared = self.open_compared(source, settings, runtime, work)
             parts: dict[str, Any] = {"run": run, "spec": spec, "runtime": runtime, "subjects": subjects}
             job = self._job(*compared, batch_size, requested, work, **parts)
         measurements = measure_checkpoints(job, problems, work, requested)

@@ -216,8 +216,8 @@ class Run:
     def steps(self) -> list[int]:
         """Steps of its checkpoints, ascending, sound or not. Raises NcsnxError if there is none."""
         if not (found := checkpoints(self)):
-            is_trained_here = isinstance(self.declared(), Experiment)
-            first = "`ncsnx train` writes the first" if is_trained_here else "repeat the import, which was interrupted"
+            is_import = self.data_fingerprint() is None
+            first = "repeat the import, which was interrupted" if is_import else "`ncsnx train` writes the first"
             raise NcsnxError(f"run {self.name!r} has no checkpoint yet", Hint(first))
         return found
 

@@ -1,6 +1,6 @@
 """Summaries of runs (progress, last losses, best score), and their order.
 
-What can't be read is left out. Only a configuration that can't be read makes a run broken.
+What can't be read is left out. Only a configuration that can't be read and an interrupted import make a run broken.
 """
 
 import math
@@ -34,7 +34,7 @@ class RunSummary:
     state: RunState
     """'running': another process holds the writer's lock; 'imported': trained elsewhere."""
     error: str | None = None
-    """Why the configuration can't be read, for state 'broken'."""
+    """Why the configuration can't be read, or that an import was interrupted, for state 'broken'."""
     declared: Declared | None = None
     """None for state 'broken'."""
     step: int | None = None
@@ -84,6 +84,8 @@ def summary_of(source: Run | Export) -> RunSummary:
     state: RunState
     try:
         declared = source.declared()
+        if isinstance(source, Run) and source.data_fingerprint() is None and not is_being_written(source.path):
+            source.steps()  # raises for an import that was interrupted
         if isinstance(source, Export):
             step, state = source.config().step, "exported model"
         elif not isinstance(declared, Experiment):

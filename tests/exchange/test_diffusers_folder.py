@@ -158,6 +158,7 @@ def test_the_run_does_what_a_trained_one_does(folder: Path) -> None:
     for words in (
         ("sample", "tiny", "--n", "2", "sampler.steps=2"),
         ("likelihood", "tiny", "--n", "2"),
+        ("fid", "tiny", "--n", "4", "--reference", "pictures", "--features", "torchscript:f.pt", "sampler.steps=2"),
         ("report", "tiny"),
         ("doctor", "tiny"),
         ("list",),

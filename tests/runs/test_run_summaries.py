@@ -24,7 +24,7 @@ def three(tmp_path: Path) -> list[RunSummary]:
     for name, width, loss in (("a", 8, 2.0), ("b", 32, 1.0), ("c", 16, None)):
         model = attrs.evolve(SMALL.model, width=width)
         experiment = attrs.evolve(SMALL, model=model, ema=None if loss is None else Ema(rate=0.999))
-        run = Run.create(tmp_path / "runs", name, experiment, {}, None, None, space_of(experiment.data))
+        run = Run.create(tmp_path / "runs", name, experiment, {}, None, "f" * 64, space_of(experiment.data))
         if loss is not None:
             MetricsLog(run).append({"step": 1, "loss": loss})
     return summaries(tmp_path / "runs")

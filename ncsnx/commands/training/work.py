@@ -241,6 +241,8 @@ class _Training:
         source = Path.cwd() if job.file is None else job.file.parent
         with AgreedStop(work.stop, work.ranks).interruptible():
             warnings = load_newest(run, state, work.ranks)
+            if run.data_fingerprint() is None:
+                run.steps()  # raises for an import that was interrupted
             if state.step == 0 and state.experiment.initial_weights is not None:
                 self._start_from()
             work.ranks.first(lambda: record_start(run, state, changes, dict(job.origins), job.options.note, source))
