@@ -24,7 +24,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import flatten
+from ncsnx.config.codec import digest, flatten
 from ncsnx.errors import DivergedError, Hint, NcsnxError, UsageError
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.images import to_uint8
@@ -253,7 +253,8 @@ class Measure(ABC):
             raise UnsoundError("it was removed in the meantime, perhaps by the retention of a training run") from error
         except UnsoundError as error:
             raise UnsoundError(error.message) from error  # its hint is for commands that take one checkpoint
-        if len(models) == 1 and models[0].checkpoint.weights_sha256 != subject.weights_sha256:
+        hashes = [model.checkpoint.weights_sha256 for model in models]
+        if subject.weights_sha256 != (digest(hashes) if subject.members else hashes[0]):
             raise UnsoundError(f"the checkpoint of step {subject.step:,} was replaced in the meantime")
         return [attrs.evolve(model, sampler=sampler) for model in models]
 

@@ -302,7 +302,7 @@ class Series:
         parts = [f"step {fixed['step']:,}"] if "step" in fixed else []
         parts += [weights if subject.precision == "fp32" else f"{weights} in {subject.precision}"]
         parts += [f"scores of {counted(fixed['ensemble'], 'checkpoint')} averaged"] if fixed["ensemble"] > 1 else []
-        parts += [subject.sampler_in_words, *self._evaluations()] if "sampler" in fixed else []
+        parts += [subject.sampler_in_words, *self.evaluations()] if "sampler" in fixed else []
         parts += [f"seed {fixed['seed']}"] if "seed" in fixed else []
         return tuple(parts)
 
@@ -311,7 +311,7 @@ class Series:
         """The whole protocol in words."""
         return f"{', '.join(self.words)}; {self.protocol.caption}"
 
-    def _evaluations(self) -> list[str]:
+    def evaluations(self) -> list[str]:
         """Evaluations per image in words; none without entries. Adaptive samplers take another number for each."""
         known = {count for one in self.entries if (count := value(one.values, "evaluations")) is not None}
         if not known:
@@ -326,8 +326,11 @@ class Series:
     @property
     def rows(self) -> list[Row]:
         """The numbers with their steps, for plots."""
-        score_in = self.protocol.score_in
-        return [{**one.values, "score": score_in(one.values), "step": one.step} for one in self.entries]
+        return [{**one.values, "score": self.score_of(one), "step": one.step} for one in self.entries]
+
+    def score_of(self, entry: Entry) -> float | None:
+        """The score of an entry; None if it diverged, or is of another version of the metric."""
+        return self.protocol.score_in(entry.values)
 
     def without_folders(self) -> Self:
         """The same with the name of a reference folder in place of its path, which may reveal private names."""
@@ -353,6 +356,7 @@ class Ledger:
     """The newest form of each protocol, by digest."""
     damaged: list[NcsnxError] = attrs.field(factory=list)
     """An error for each line that can't be read, and for each entry whose protocol is missing."""
+    _without_protocol: list[NcsnxError] = attrs.field(factory=list)
     _entries: dict[tuple[str, Subject], Entry] = attrs.field(factory=dict)
 
     @classmethod
@@ -367,18 +371,23 @@ class Ledger:
 
     def reload(self, measures: Sequence[str] = ()) -> None:
         """Reads what other processes have added, too. Raises NcsnxError."""
-        self.protocols, self.damaged, self._entries = {}, [], {}
+        self.protocols, self.damaged, self._without_protocol, self._entries = {}, [], [], {}
         for record in lines(self.run, measures):
             self._take(record)
         for name, subject in self._entries:
             if name not in self.protocols and not measures:
                 missing = f"{self.run.ledger_path}: the protocol {name} of step {subject.step:,} is missing"
-                self.damaged.append(AdvisedError(missing, "repeat the command that measured it"))
+                self._without_protocol.append(AdvisedError(missing, "repeat the command that measured it"))
+        self.damaged += self._without_protocol
 
-    def require_sound(self) -> None:
-        """Raises NcsnxError that names the first line that can't be read; for what would remove something."""
-        if self.damaged:
-            raise self.damaged[0]
+    def require_sound(self, *measures: str) -> None:
+        """Raises NcsnxError that names the first line that can't be read; for what would remove something.
+
+        measures: lines that are surely of other ones don't matter; none: all do.
+        """
+        read = Ledger.read(self.run, measures).damaged + self._without_protocol if self.damaged and measures else None
+        for error in self.damaged if read is None else read:
+            raise error
 
     def warn(self, warning: Callable[[str], object]) -> None:
         """Warns of lines that can't be read."""
@@ -510,6 +519,15 @@ class Best:
         """Images of each checkpoint."""
         return int(self.series.protocol.facts["n"])
 
+    @property
+    def protocol(self) -> str:
+        """How it was measured, in a few words: metric, images, sampler, and what is unusual of weights and seed."""
+        subject, (weights, *_) = self.series.subject, self.series.words
+        unusual = [weights] if (subject.weights, subject.precision) != ("ema", "fp32") else []
+        unusual += [f"seed {subject.seed}"] if subject.seed else []
+        sampler = [str((subject.sampler or {}).get("type", "unknown")), *self.series.evaluations()]
+        return ", ".join([self.metric, f"n={self.images}", *sampler, *unusual])
+
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; the number of scored checkpoints under 'among'."""
         names = ("step", "score", "metric", "images")
@@ -534,7 +552,7 @@ def best_checkpoints(ledger: Ledger) -> list[Best]:
     for series in ledger.series("fid"):
         here = [one for one in series.entries if exists(one.step, one.subject.weights_sha256)]
         images = series.protocol.facts.get("n")
-        best = lowest(here, lambda one, score_in=series.protocol.score_in: score_in(one.values))
+        best = lowest(here, series.score_of)
         if not series.subject.members and type(images) is int and best is not None:
             rank = len(here), len(series.entries), images, series.changed
             found.append((rank, Best(attrs.evolve(series, entries=tuple(here)), best)))

@@ -57,7 +57,7 @@ class CheckpointPruner:
         if not rules.removes_checkpoints:
             return []
         ledger = Ledger.read(self.run)
-        ledger.require_sound()
+        ledger.require_sound("fid")
         best = best_checkpoints(ledger)
         scored = [one.step for one in best[-1].series.entries] if best else []
         return steps_to_remove(rules, checkpoints(self.run), [one.step for one in best], scored)

@@ -4,6 +4,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -11,11 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from ncsnx.config.codec import digest
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
+from ncsnx.evaluation import measure
 from ncsnx.evaluation.measure import Measure, measure_all, missing, writing
 from ncsnx.ranks import shared_disk
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.ranks.shared_batches import batches_of
+from ncsnx.runs.ledger import Subject
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.storage.batch_files import Tensors
 from ncsnx.work import SILENT, Advance, Work
@@ -211,6 +215,18 @@ def test_a_rank_may_wait_for_others_longer_than_for_a_disk(tmp_path: Path, monke
         measure_all(job, ["a"], work_in(ranks), lambda count=1, kept=False: None)
 
     assert in_ranks(2, work) == [None, None]
+
+
+def test_an_ensemble_of_which_a_member_was_replaced_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = {step: SimpleNamespace(checkpoint=SimpleNamespace(weights_sha256=str(step))) for step in (4, 8)}
+    monkeypatch.setattr(measure, "model_of", lambda run, step, runtime: saved[step])
+    facts = {"weights": "raw", "precision": "fp32", "identity": "a", "members": (4, 8)}
+    subject = Subject(step=8, weights_sha256=digest(["other", "8"]), **facts)
+    job: Any = SimpleNamespace(
+        spec=SimpleNamespace(sampler=None), given=None, runtime=None, run=SimpleNamespace(checkpoint=int)
+    )
+    with pytest.raises(UnsoundError, match="was replaced in the meantime"):
+        Measure.load(job, subject)
 
 
 def test_a_rank_that_would_measure_something_else_is_refused(tmp_path: Path) -> None:

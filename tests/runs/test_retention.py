@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 from ncsnx.config import Retention
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.manifest import MANIFEST, checkpoints, set_aside, verify
 from ncsnx.runs.retention import CheckpointPruner, remove_debris, steps_in_words, steps_to_remove
 from ncsnx.runs.segments import append_segment, require_beginning
 from ncsnx.storage import atomic
 from tests.conftest import StartPython
-from tests.runs.kept import contents, folder, score, tree, with_rules, write
+from tests.runs.kept import contents, fid, folder, score, subject, tree, with_rules, write
 
 KILLED_AT_EACH_CALL = """
 import os, signal, shutil, sys
@@ -143,6 +145,19 @@ def test_a_trial_moves_no_best_and_the_best_of_every_sweep_stays(run: Run) -> No
     assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply() == ([], [])
     write(run, 50)
     assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply() == ([40], [])
+
+
+def test_a_damaged_line_of_another_measure_keeps_nothing(run: Run) -> None:
+    write(run, 10, 20, 30)
+    score(run, {20: 1.0})
+    losses = attrs.evolve(fid(), measure="loss")
+    Ledger.read(run).add(losses, subject(run, 10, "a"), {"score": 2.0}, {})
+    lines = run.ledger_path.read_bytes().splitlines(keepends=True)
+    run.ledger_path.write_bytes(b"".join([*lines[:-1], lines[-1][:-9] + b"\n"]))
+    assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply() == ([10], [])
+    run.ledger_path.write_bytes(b"".join([lines[0], lines[1][:-9] + b"\n", *lines[2:]]))
+    _, (line,) = CheckpointPruner(run, with_rules(run, keep_last=1)).apply()
+    assert line.startswith("retention removes nothing for now: ")
 
 
 def test_a_stop_request_leaves_the_rest_to_the_next_call(run: Run) -> None:

@@ -201,7 +201,7 @@ class _Training:
                         stopped.then = f"the same command resumes from step {steps[-1]:,}"
                     display.finish("ended")  # the caller gives the reason
                     raise
-                is_complete = self.state.step >= self.state.experiment.steps
+                is_complete = self.state.experiment.is_complete(self.state.step)
                 display.finish("finished" if is_complete else "ended")
         work.ranks.end_others()
         if not is_complete:
@@ -277,7 +277,7 @@ class _Training:
                 f"the learning rate ends at {_rate_in_words(experiment, steps)}, since decay.steps is {decay.steps:,}; "
                 f"for a complete decay, start another run: steps={steps} decay.steps={steps}"
             )
-        elif step >= steps:
+        elif experiment.is_complete(step):
             remarks.append(f"complete: nothing to train; to train on, give more steps, as in steps={2 * step}")
         if self.state.runtime.workers and isinstance(self.splits.train, CachedImages):
             remarks.append(f"{parameter('workers')} has no effect: the training images are in memory")
