@@ -46,8 +46,8 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
 
     Scores are kept in the run by weights and protocol, with a table and a plot in its fid/. An interrupted sweep
     resumes where it stopped, and a wider range measures only the new checkpoints. Afterwards
-    `ncsnx sample RUN --ckpt best` takes the best checkpoint
-    of the newest sweep with the most images.
+    `ncsnx sample RUN --ckpt best` takes the best checkpoint of the sweep over the most checkpoints; of equal ones, of
+    that with the most images.
     """
 
     changes: MeasuringChanges = attrs.field(default=(), kw_only=False)
@@ -82,7 +82,9 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
             subjects, problems = work.ranks.first(
                 lambda: choose(run, steps, work, runtime, spec.sampler, self.seed, ensemble=self.ensemble)
             )
-            compared = self.open_compared(DataSource.of_run(run, self.data_folder(), work), settings, runtime, work)
+            unneeded = self.reference is not None and run.declared().data is None
+            source = None if unneeded else DataSource.of_run(run, self.data_folder(), work)
+            compared = self.open_compared(source, settings, runtime, work)
             parts: dict[str, Any] = {"run": run, "spec": spec, "runtime": runtime, "subjects": subjects}
             job = self._job(*compared, batch_size, requested, work, **parts)
         measurements = measure_checkpoints(job, problems, work, requested)

@@ -46,16 +46,33 @@ class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
         with work.interruptible():
             from ncsnx.commands.training.job import TrainingJob, require_free
             from ncsnx.planning.budget import parse_time
-            from ncsnx.runs.selection import open_source
 
             budget_s = None if self.budget is None else parse_time(self.budget)
-            start = None if self.start is None else open_source(self.runs_folder(), self.start, work)
             target, data = self._target(work), self.data_folder()
+            start = self._start(target["folder"] / target["name"], work)
             job = TrainingJob(options=self, data=data, budget_s=budget_s, start=start, **target)
             job = require_free(job, work)
 
             from ncsnx.commands.training.work import train_run
         return train_run(job, work)
+
+    def _start(self, path: Path, work: "Work") -> "Source | None":
+        """The model whose weights a new run starts from; where it is gone, the run at `path` that started from it."""
+        from ncsnx.errors import NcsnxError
+        from ncsnx.runs.folder import Run, read_origins
+        from ncsnx.runs.manifest import checkpoints
+        from ncsnx.runs.selection import open_source
+
+        if self.start is None:
+            return None
+        try:
+            return open_source(self.runs_folder(), self.start, work)
+        except NcsnxError:
+            run = Run(path)
+            origin = read_origins(run.origins_path).get("initial_weights", "")
+            if not checkpoints(run) or origin != f"weights of {Path(str(self.start)).name}":
+                raise
+            return run
 
     def _target(self, work: "Work") -> dict[str, Any]:
         """The experiment with its origins, and the run. Raises UsageError, NcsnxError."""
@@ -72,7 +89,8 @@ class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
         work.detail(f"experiment {found.experiment.name} from {found.where}")
         file = None if found.file is None else Path(found.file)
         target = {"experiment": found.experiment, "origins": found.origins, "source": found.source, "file": file}
-        return {**target, "folder": folder, "name": name}
+        derived = found.run if found.run is not None and found.run.path != folder / name else None
+        return {**target, "folder": folder, "name": name, "derived_from": derived}
 
 
 train = as_function(Train)

@@ -120,6 +120,10 @@ class Experiment(Config):
         """Whether the training depends on `data.sigma_data`."""
         return self.model.uses_sigma_data or self.loss.uses_sigma_data
 
+    def is_complete(self, step: int) -> bool:
+        """Whether a training of this experiment has ended at a step."""
+        return step >= self.steps
+
     @model.validator
     def _takes_the_noise(self, attribute: "attrs.Attribute[Model]", value: Model) -> None:
         if isinstance(self.schedule, LogNormal) and not getattr(value, "any_sigma", True):

@@ -177,7 +177,8 @@ def parse_text(text: str, declared: Any, path: str) -> Any:
         return parsed
     if get_origin(declared) is tuple:
         (kind, *_) = get_args(declared)
-        return tuple(parse_text(item, kind, path) for item in text.split(",")) if text else ()
+        inside = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+        return tuple(parse_text(item.strip(), kind, path) for item in inside.split(",")) if inside else ()
     raise OverrideError(f"{path}: cannot be set from the command line; set it in the experiment's file")
 
 

@@ -39,7 +39,6 @@ from ncsnx.metrics.frechet import FRECHET_DISTANCE, frechet_distance_of_images
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by
 from ncsnx.model_spec import NO_CLASS
 from ncsnx.quantities import counted
-from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import FEATURES, MOST_FEATURES_BYTES, Entry, Row, Subject
 from ncsnx.samplers.building import evaluations, state_count
@@ -281,7 +280,7 @@ class Distance(Measure):
             subject, lacking = entry.subject, self._lacking(entry)
             if not lacking or (tensors := load_features(self._kept(subject))) is None:
                 continue
-            with writing(self, attrs.evolve(work, ranks=ALONE)), work.interruptible():
+            with writing(self, subject), work.interruptible():
                 row = measured_by(lacking, self._sets(subject, tensors))
                 entry = self.entry(subject) or entry  # another process may have completed it too
                 versions = entry.values.get(VERSIONS, {}) | row[VERSIONS]
@@ -326,7 +325,6 @@ class Trials(Distance):
     """The Fréchet distance of samplers on one checkpoint, with their broken images and their cost."""
 
     tag: ClassVar = "compare"
-    label: ClassVar = "the comparison"
 
     limit: float
     """The roughness of the roughest real image; rougher images are broken."""

@@ -6,8 +6,8 @@ them. Batches are saved as parts until their subject has a row, which is an entr
 is a subclass of `Measure` that defines how to make a part, and how to compute a row from all parts. The engine handles
 locks, interruptions, progress and ranks.
 
-With several ranks, rank 0 holds the lock, decides once which images of which subjects are missing, and makes the rows.
-All ranks run the same code and make parts, each its own batches, and meet after each subject. So a result doesn't
+With several ranks, rank 0 holds the lock of a subject, decides which of its images are missing, and makes the row. All
+ranks run the same code and make parts, each its own batches, and meet after each subject. So a result doesn't
 depend on the number of ranks, and a rank that dies loses its unfinished batch only.
 """
 
@@ -16,7 +16,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import flatten
+from ncsnx.config.codec import digest, flatten
 from ncsnx.errors import DivergedError, Hint, NcsnxError, UsageError
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.images import to_uint8
@@ -58,8 +58,6 @@ class Measure(ABC):
 
     tag: ClassVar[str]
     """The command: fid, compare, loss, likelihood or neighbors."""
-    label: ClassVar[str] = "the sweep"
-    """Name in messages."""
 
     run: Run
     """The run, or the folder of this measurement alone."""
@@ -255,33 +253,27 @@ class Measure(ABC):
             raise UnsoundError("it was removed in the meantime, perhaps by the retention of a training run") from error
         except UnsoundError as error:
             raise UnsoundError(error.message) from error  # its hint is for commands that take one checkpoint
-        if len(models) == 1 and models[0].checkpoint.weights_sha256 != subject.weights_sha256:
+        hashes = [model.checkpoint.weights_sha256 for model in models]
+        if subject.weights_sha256 != (digest(hashes) if subject.members else hashes[0]):
             raise UnsoundError(f"the checkpoint of step {subject.step:,} was replaced in the meantime")
         return [attrs.evolve(model, sampler=sampler) for model in models]
 
 
 @contextmanager
-def writing(job: Measure, work: Work) -> Iterator[None]:
-    """Holds the writer lock of the job's folder on rank 0, during the block of all ranks, and reloads its results.
+def writing(job: Measure, subject: Subject) -> Iterator[None]:
+    """Holds the writer lock of a subject, so that other processes may measure others, and reloads the job's results.
 
-    The folder is created if needed. Raises UsageError on all ranks if they don't measure the same, NcsnxError if
-    another process holds the lock.
+    Folders are created if needed. Raises NcsnxError if another process holds the lock.
     """
-    hint = Hint("share one cache folder among the machines", adds=argument("cache", A_DIR))
-    facts = dict(flatten(job.protocol()))
-    require_same(work.ranks, "would not measure the same", facts, hint, check_stop=work.check_stop)
-    with held_by_first(work.ranks, _writing(job), work.check_stop):
-        require_lock(job.place, work.ranks, work.check_stop)
-        yield
-
-
-@contextmanager
-def _writing(job: Measure) -> Iterator[None]:
-    place = atomic.make_folder(job.place)
-    with folder_lock(place, f"{job.label} {place}"):
+    with folder_lock(atomic.make_folder(parts_of(job, subject).folder), f"{job.name(subject)} of {job.place}"):
         job.reload()
-        remove_debris_in([place, place / FEATURES])
-        yield
+        remove_debris_in([job.place, parts_of(job, subject).folder])
+        remove_debris_in([job.place / FEATURES], job.mark(subject))
+        try:
+            yield
+        finally:
+            if job.is_done(subject):  # nobody needs the lock any more
+                shutil.rmtree(parts_of(job, subject).folder, ignore_errors=True)
 
 
 def missing(job: Measure, subjects: Iterable[Subject]) -> list[Subject]:
@@ -298,34 +290,44 @@ def measure_all(
     begun: Callable[[Subject], None] = lambda subject: None,
     added: Callable[[Subject, Row], None] = lambda subject, row: None,
 ) -> list[str]:
-    """Measures subjects and saves each row as soon as it is done. Call it on all ranks, within `writing`.
+    """Measures subjects and saves each row as soon as it is done. Call it on all ranks.
 
     subjects: those of rank 0 count. begun, added: called for each subject; `added` on rank 0 only. Returns a line for
-    each subject that can't be measured, on rank 0. Raises NcsnxError.
+    each subject that can't be measured, on rank 0. Raises UsageError on all ranks if they don't measure the same,
+    NcsnxError if another process measures a subject.
     """
-    problems: list[str] = []
-
-    def plan() -> list[tuple[Subject, list[range]]]:
-        for one in subjects:
-            parts_of(job, one).prune(job.count)
-        return [(one, runs_of(parts_of(job, one).missing(job.count))) for one in subjects]
-
-    for subject, left in work.ranks.first(plan, check_stop=work.check_stop):
-        job.begin(subject)
-        begun(subject)
-        failure = _make_share(job, subject, left, work, advance)
-        if not work.ranks.is_first:
-            continue
-        try:
-            row = _row(job, subject, failure, work)
-        except (UnsoundError, DivergedError) as error:
-            problems.append(f"{job.name(subject)}: {error}")
-            work.warning(f"left out: {problems[-1]}")
-            continue
-        job.add(subject, row)
-        shutil.rmtree(parts_of(job, subject).folder, ignore_errors=True)
-        added(subject, row)
+    hint = Hint("share one cache folder among the machines", adds=argument("cache", A_DIR))
+    facts, problems = dict(flatten(job.protocol())), list[str]()
+    require_same(work.ranks, "would not measure the same", facts, hint, check_stop=work.check_stop)
+    for subject in work.ranks.first(lambda: subjects, check_stop=work.check_stop):
+        with held_by_first(work.ranks, writing(job, subject), work.check_stop):
+            left = work.ranks.first(partial(_left, job, subject), check_stop=work.check_stop)
+            if left is None:
+                advance(job.units(subject), kept=True)
+                continue
+            require_lock(parts_of(job, subject).folder, work.ranks, work.check_stop)
+            job.begin(subject)
+            begun(subject)
+            failure = _make_share(job, subject, left, work, advance)
+            if not work.ranks.is_first:
+                continue
+            try:
+                row = _row(job, subject, failure, work)
+            except (UnsoundError, DivergedError) as error:
+                problems.append(f"{job.name(subject)}: {error}")
+                work.warning(f"left out: {problems[-1]}")
+                continue
+            job.add(subject, row)
+            added(subject, row)
     return problems
+
+
+def _left(job: Measure, subject: Subject) -> list[range] | None:
+    """The images of a subject still to be made; None if another process has measured it in the meantime."""
+    if job.is_done(subject):
+        return None
+    parts_of(job, subject).prune(job.count)
+    return runs_of(parts_of(job, subject).missing(job.count))
 
 
 def _row(job: Measure, subject: Subject, failure: NcsnxError | None, work: Work) -> Row:

@@ -12,10 +12,10 @@ from ncsnx.config.codec import digest, identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.measure import Measure, measure_all, missing, writing
+from ncsnx.evaluation.measure import Measure, measure_all, missing
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Row, Subject, best_of
+from ncsnx.runs.ledger import Row, Subject, lowest
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.measurements import MeasuredRow, Measurements, shown_columns
 from ncsnx.runs.names import part_file, step_name
@@ -120,18 +120,14 @@ def measure(
         job.ledger.restore(job.recorded)
         job.ledger.warn(work.warning)
 
-    def missing_ones() -> list[Subject]:
-        return work.ranks.first(lambda: missing(job, subjects), check_stop=work.check_stop)
-
-    if not missing_ones():
+    left = work.ranks.first(lambda: missing(job, subjects), check_stop=work.check_stop)
+    if not left:
         work.info(f"{counted(len(subjects), noun)} already measured")
         return []
-    with writing(job, work):
-        left = missing_ones()  # another process may have measured some in the meantime
-        done = len(subjects) - len(left)
-        work.info(counted(len(left), noun) + (f" ({done:,} more already measured)" if done else ""))
-        with (display or as_bar)(left) as (advance, begun, added):
-            return measure_all(job, left, work, advance, begun=begun, added=added)
+    done = len(subjects) - len(left)
+    work.info(counted(len(left), noun) + (f" ({done:,} more already measured)" if done else ""))
+    with (display or as_bar)(left) as (advance, begun, added):
+        return measure_all(job, left, work, advance, begun=begun, added=added)
 
 
 def measure_checkpoints(
@@ -154,7 +150,7 @@ def measure_checkpoints(
 
             def shown(subject: Subject, row: Row) -> None:
                 steps.append(subject.step)
-                best = best_of(job.entries())
+                best = lowest(job.entries(), lambda one: job.recorded.score_in(one.values))
                 cells = [f"{subject.step:,}", *(one.shown(row) for one in columns)]
                 view.row(cells, steps.index(best.step) if best and best.step in steps else None)
 
@@ -164,6 +160,7 @@ def measure_checkpoints(
     work.ranks.end_others()
     try:
         job.complete(work)
+        job.reload()  # with the numbers of other processes
         if job.entries():
             atomic.write_bytes(atomic.make_folder(job.place) / "scores.csv", Measurements.of(job.series).csv())
             job.draw(job.series)

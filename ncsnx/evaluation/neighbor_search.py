@@ -68,7 +68,6 @@ class NeighborSearch(Measure):
     """A search for neighbors of one checkpoint's samples. Raises UsageError for fewer training images than k."""
 
     tag: ClassVar = "neighbors"
-    label: ClassVar = "the search"
     quantities: ClassVar = (Quantity("verdict", "neighbors"),)
 
     source: DataSource

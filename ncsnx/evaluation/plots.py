@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ncsnx.quantities import percent, with_error
-from ncsnx.runs.ledger import Row, value
+from ncsnx.runs.ledger import Row, lowest, value
 from ncsnx.storage.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def plot_losses(stem: Path, rows: Sequence[Row], sigmas: Sequence[float], *, tit
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    steps, best = [row["step"] for row in rows], _best(rows)
+    steps, best = [row["step"] for row in rows], lowest(rows, lambda row: value(row, "score"))
     with style():
         figure = new_figure(7.0, 3.2, title, caption)
         over_steps, over_levels = figure.subplots(1, 2, width_ratios=[1, 1.15])
@@ -237,12 +237,8 @@ def scale_values(axes: "Axes") -> None:
         set_log_ticks(axes.yaxis)
 
 
-def _best(rows: Sequence[Row]) -> Row | None:
-    return min(rows, key=lambda row: float(row["score"]), default=None)
-
-
 def _mark_best(axes: "Axes", rows: Sequence[Row]) -> None:
-    best = _best(rows)
+    best = lowest(rows, lambda row: value(row, "score"))
     if best is None:
         return
     step, score = best["step"], best["score"]

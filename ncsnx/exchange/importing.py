@@ -18,7 +18,7 @@ from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import STATE, FileRecord, Manifest, UnsoundError, verify, write_checkpoint
 from ncsnx.runs.names import step_name
 from ncsnx.runs.retention import remove_debris
-from ncsnx.runs.segments import append_segment
+from ncsnx.runs.segments import ImportRecord, append_segment, read_segments
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.start import require_same_identity
@@ -93,14 +93,22 @@ def import_checkpoint(
                 "nothing is overwritten",
                 Hint("import it into a new run", adds=argument("name", A_NAME)),
             )
+        if not any(one.imported is not None and one.from_step == record.step for one in read_segments(run)):
+            _record(run, record, note)  # the import was interrupted before
         return Imported("already there", folder)
     if run.data_fingerprint() is not None:
         raise NcsnxError(
             f"{run.path} was trained here, and {record.file} belongs to another training",
             Hint("import it into a new run", adds=argument("name", f"{run.name}-published")),
         )
+    folder = write_checkpoint(run.checkpoints, record.step, files())
+    _record(run, record, note)
+    return Imported("imported", folder)
+
+
+def _record(run: Run, record: ImportRecord, note: str) -> None:
+    """Records an import whose checkpoint is complete."""
     append_segment(run, from_step=record.step, runtime={}, changes={}, note=note, imported=record)
-    return Imported("imported", write_checkpoint(run.checkpoints, record.step, files()))
 
 
 def _differing(there: Manifest, files: Iterable[tuple[str, bytes | TensorFile]]) -> list[str]:

@@ -127,9 +127,7 @@ class Run:
     @property
     def cli_path(self) -> str:
         """The run as a path in a command line, which no experiment's name is mistaken for: `runs/NAME`."""
-        if self.path.parent == default_folder():
-            return shlex.quote(f"runs/{self.name}")
-        return as_typed(Path.cwd() / self.path if self.path.parent == Path("runs") else self.path)
+        return as_typed(self.path)
 
     @classmethod
     def create(
@@ -216,8 +214,8 @@ class Run:
     def steps(self) -> list[int]:
         """Steps of its checkpoints, ascending, sound or not. Raises NcsnxError if there is none."""
         if not (found := checkpoints(self)):
-            is_trained_here = isinstance(self.declared(), Experiment)
-            first = "`ncsnx train` writes the first" if is_trained_here else "repeat the import, which was interrupted"
+            is_import = self.data_fingerprint() is None
+            first = "repeat the import, which was interrupted" if is_import else "`ncsnx train` writes the first"
             raise NcsnxError(f"run {self.name!r} has no checkpoint yet", Hint(first))
         return found
 
@@ -299,12 +297,19 @@ _OF_DIFFUSERS = "model_index.json"
 def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Path:
     """The folder of the run or exported model of that name in `runs_folder`, or at that path.
 
+    `runs/NAME` is a path too; where nothing is there, it is the name in `runs_folder`.
     needs_config as in `open_run`. Raises UsageError with near matches for an unknown name, UsageError for a file and
     NcsnxError for a folder that is neither.
     """
     typed = checked_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     is_path, listing = "/" in typed or typed in ("", ".", ".."), Hint("list the runs", "ncsnx list")
     candidates = [Path(typed)] if is_path else [runs_folder / typed, Path(typed)]
+    if (
+        typed.startswith("runs/")
+        and (name := Path(typed).name) not in ("", "..")
+        and Path(typed).parent == Path("runs")
+    ):
+        candidates.append(runs_folder / name)
     for path in candidates:
         if exists(path / "config.json") or is_export(path) or (not needs_config and exists(Run(path).checkpoints)):
             return path

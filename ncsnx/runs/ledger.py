@@ -10,10 +10,10 @@ are never ranked together: all queries go by `Series`, which has one. A later en
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from typing import Protocol as Interface
 
 import attrs
@@ -49,6 +49,7 @@ _FIX_LINE = "fix or remove that line"
 _BEGIN = re.compile(rb'\{"schema_version": 1, "(measure|protocol)": "(\w+)"')
 """The begin of lines as ncsnx writes them, by which lines of other measures are passed over unread."""
 
+T = TypeVar("T")
 Row = dict[str, Any]
 """Numbers by key; 'score', lower is better, ranks subjects."""
 
@@ -194,6 +195,10 @@ class Protocol:
         """Digest of measure and facts, in hexadecimal."""
         return digest({"measure": self.measure, **self.facts})[:16]
 
+    def score_in(self, row: Row) -> float | None:
+        """The score in a row; None if it diverged, or is of another version of the metric."""
+        return self.columns[0].value_in(row) if self.columns else value(row, "score")
+
     @property
     def over(self) -> tuple[str, ...]:
         """The fields of subjects that differ in a series."""
@@ -297,7 +302,7 @@ class Series:
         parts = [f"step {fixed['step']:,}"] if "step" in fixed else []
         parts += [weights if subject.precision == "fp32" else f"{weights} in {subject.precision}"]
         parts += [f"scores of {counted(fixed['ensemble'], 'checkpoint')} averaged"] if fixed["ensemble"] > 1 else []
-        parts += [subject.sampler_in_words, *self._evaluations()] if "sampler" in fixed else []
+        parts += [subject.sampler_in_words, *self.evaluations()] if "sampler" in fixed else []
         parts += [f"seed {fixed['seed']}"] if "seed" in fixed else []
         return tuple(parts)
 
@@ -306,7 +311,7 @@ class Series:
         """The whole protocol in words."""
         return f"{', '.join(self.words)}; {self.protocol.caption}"
 
-    def _evaluations(self) -> list[str]:
+    def evaluations(self) -> list[str]:
         """Evaluations per image in words; none without entries. Adaptive samplers take another number for each."""
         known = {count for one in self.entries if (count := value(one.values, "evaluations")) is not None}
         if not known:
@@ -321,7 +326,11 @@ class Series:
     @property
     def rows(self) -> list[Row]:
         """The numbers with their steps, for plots."""
-        return [{**one.values, "step": one.step} for one in self.entries]
+        return [{**one.values, "score": self.score_of(one), "step": one.step} for one in self.entries]
+
+    def score_of(self, entry: Entry) -> float | None:
+        """The score of an entry; None if it diverged, or is of another version of the metric."""
+        return self.protocol.score_in(entry.values)
 
     def without_folders(self) -> Self:
         """The same with the name of a reference folder in place of its path, which may reveal private names."""
@@ -332,10 +341,10 @@ class Series:
         return attrs.evolve(self, protocol=attrs.evolve(self.protocol, words=words))
 
 
-def best_of(entries: Sequence[Entry]) -> Entry | None:
-    """The entry with the lowest score, the first of equal ones; None without scores."""
-    scored = [one for one in entries if one.score is not None]
-    return min(scored, key=lambda one: one.score or 0.0, default=None)
+def lowest(rows: Iterable[T], score: Callable[[T], float | None]) -> T | None:
+    """The row with the lowest score, the first of equal ones; None without scores."""
+    scored = [(found, row) for row in rows if (found := score(row)) is not None]
+    return min(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
 @attrs.define
@@ -347,6 +356,7 @@ class Ledger:
     """The newest form of each protocol, by digest."""
     damaged: list[NcsnxError] = attrs.field(factory=list)
     """An error for each line that can't be read, and for each entry whose protocol is missing."""
+    _without_protocol: list[NcsnxError] = attrs.field(factory=list)
     _entries: dict[tuple[str, Subject], Entry] = attrs.field(factory=dict)
 
     @classmethod
@@ -361,18 +371,23 @@ class Ledger:
 
     def reload(self, measures: Sequence[str] = ()) -> None:
         """Reads what other processes have added, too. Raises NcsnxError."""
-        self.protocols, self.damaged, self._entries = {}, [], {}
+        self.protocols, self.damaged, self._without_protocol, self._entries = {}, [], [], {}
         for record in lines(self.run, measures):
             self._take(record)
         for name, subject in self._entries:
             if name not in self.protocols and not measures:
                 missing = f"{self.run.ledger_path}: the protocol {name} of step {subject.step:,} is missing"
-                self.damaged.append(AdvisedError(missing, "repeat the command that measured it"))
+                self._without_protocol.append(AdvisedError(missing, "repeat the command that measured it"))
+        self.damaged += self._without_protocol
 
-    def require_sound(self) -> None:
-        """Raises NcsnxError that names the first line that can't be read; for what would remove something."""
-        if self.damaged:
-            raise self.damaged[0]
+    def require_sound(self, *measures: str) -> None:
+        """Raises NcsnxError that names the first line that can't be read; for what would remove something.
+
+        measures: lines that are surely of other ones don't matter; none: all do.
+        """
+        read = Ledger.read(self.run, measures).damaged + self._without_protocol if self.damaged and measures else None
+        for error in self.damaged if read is None else read:
+            raise error
 
     def warn(self, warning: Callable[[str], object]) -> None:
         """Warns of lines that can't be read."""
@@ -504,6 +519,15 @@ class Best:
         """Images of each checkpoint."""
         return int(self.series.protocol.facts["n"])
 
+    @property
+    def protocol(self) -> str:
+        """How it was measured, in a few words: metric, images, sampler, and what is unusual of weights and seed."""
+        subject, (weights, *_) = self.series.subject, self.series.words
+        unusual = [weights] if (subject.weights, subject.precision) != ("ema", "fp32") else []
+        unusual += [f"seed {subject.seed}"] if subject.seed else []
+        sampler = [str((subject.sampler or {}).get("type", "unknown")), *self.series.evaluations()]
+        return ", ".join([self.metric, f"n={self.images}", *sampler, *unusual])
+
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; the number of scored checkpoints under 'among'."""
         names = ("step", "score", "metric", "images")
@@ -518,23 +542,30 @@ class Best:
         )
 
 
-def best_checkpoint(ledger: Ledger) -> Best | None:
-    """The best checkpoint by the series of `ncsnx fid` with the most images (the newest of equal ones).
+def best_checkpoints(ledger: Ledger) -> list[Best]:
+    """The best checkpoint of each series of `ncsnx fid`; the last is that of the series with the most checkpoints.
 
-    None without scores. Series of ensembles don't count, since they don't rank single checkpoints, nor do scores of
-    weights that no longer exist.
+    Of series with equally many, the one with the most images is last, then the newest. Series of ensembles don't count,
+    since they don't rank single checkpoints, nor do scores of weights that no longer exist.
     """
-    found, exists = list[tuple[int, str, Best]](), cache(partial(holds, ledger.run))
+    found, exists = list[tuple[tuple[int, int, int, str], Best]](), cache(partial(holds, ledger.run))
     for series in ledger.series("fid"):
         here = [one for one in series.entries if exists(one.step, one.subject.weights_sha256)]
         images = series.protocol.facts.get("n")
-        if not series.subject.members and type(images) is int and (best := best_of(here)) is not None:
-            found.append((images, series.changed, Best(attrs.evolve(series, entries=tuple(here)), best)))
-    return max(found, key=lambda one: one[:2])[2] if found else None
+        best = lowest(here, series.score_of)
+        if not series.subject.members and type(images) is int and best is not None:
+            rank = len(here), len(series.entries), images, series.changed
+            found.append((rank, Best(attrs.evolve(series, entries=tuple(here)), best)))
+    return [best for _, best in sorted(found, key=lambda pair: pair[0])]
+
+
+def best_checkpoint(ledger: Ledger) -> Best | None:
+    """The checkpoint that `best` means, and the series that ranks it; None without scores."""
+    return next(reversed(best_checkpoints(ledger)), None)
 
 
 def require_best(ledger: Ledger) -> Best:
-    """The checkpoint that `best` means, and the series that ranks it. Raises NcsnxError without scores."""
+    """The same. Raises NcsnxError without scores."""
     best, run = best_checkpoint(ledger), ledger.run
     if best is None:
         raise NcsnxError(

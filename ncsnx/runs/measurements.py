@@ -13,7 +13,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import number, with_error
 from ncsnx.results import Column, Result, Table
-from ncsnx.runs.ledger import Entry, Protocol, Quantity, Row, Series, Subject, value
+from ncsnx.runs.ledger import Entry, Protocol, Quantity, Row, Series, Subject, lowest, value
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -140,9 +140,7 @@ class Measurements(Result):
         """The row with the lowest score; None if none has one."""
         if not self.marks_best or not self.columns:
             return None
-        found = [(self.columns[0].value_in(row.values), row) for row in self.rows if row.is_ranked]
-        scored = [(score, row) for score, row in found if score is not None]
-        return min(scored, key=lambda pair: pair[0], default=(0.0, None))[1]
+        return lowest((row for row in self.rows if row.is_ranked), lambda row: self.columns[0].value_in(row.values))
 
     @property
     def _lines(self) -> list[MeasuredRow]:

@@ -85,4 +85,4 @@ class TrackerNotes:
     record: str = attrs.field(validator=_IS_KEY)
     """Key of the record in the tracker."""
     sent: dict[str, int] = attrs.field(factory=dict)
-    """Losses and samples → the last step that was sent; measurements → place of the last one in the ledger."""
+    """Losses and samples → the last step that was sent; measurements, by digests → their steps."""

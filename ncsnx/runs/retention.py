@@ -14,7 +14,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.training import Retention
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Ledger, best_checkpoint
+from ncsnx.runs.ledger import Ledger, best_checkpoints
 from ncsnx.runs.manifest import CHECKPOINT_FILES, checkpoints
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.selection import listed
@@ -57,20 +57,20 @@ class CheckpointPruner:
         if not rules.removes_checkpoints:
             return []
         ledger = Ledger.read(self.run)
-        ledger.require_sound()
-        best = best_checkpoint(ledger)
-        step, scored = (None, ()) if best is None else (best.step, best.series.entries)
-        return steps_to_remove(rules, checkpoints(self.run), step, [one.step for one in scored])
+        ledger.require_sound("fid")
+        best = best_checkpoints(ledger)
+        scored = [one.step for one in best[-1].series.entries] if best else []
+        return steps_to_remove(rules, checkpoints(self.run), [one.step for one in best], scored)
 
 
-def steps_to_remove(rules: Retention, steps: Sequence[int], best: int | None, scored: Iterable[int]) -> list[int]:
-    """The steps, of all checkpoints in ascending order, that no rule keeps. The best and the last always stay.
+def steps_to_remove(rules: Retention, steps: Sequence[int], best: Iterable[int], scored: Iterable[int]) -> list[int]:
+    """Steps that no rule keeps, of all checkpoints in ascending order. The best of each sweep and the last always stay.
 
-    scored: steps with a score in the sweep that determines the best.
+    best: steps of the best of each sweep. scored: steps with a score in the sweep that determines the best.
     """
     if not rules.removes_checkpoints:
         return []
-    keep = {best, *steps[-(rules.keep_last or 1) :]}
+    keep = {*best, *steps[-(rules.keep_last or 1) :]}
     if rules.keep_every is not None:
         keep |= {step for step in steps if step % rules.keep_every == 0}
     if rules.keep_last is None and rules.keep_every is None:  # keep_best alone
@@ -105,10 +105,10 @@ def remove_debris(run: Run) -> None:
     remove_debris_in((run.path, run.checkpoints, run.snapshots))
 
 
-def remove_debris_in(folders: Iterable[Path]) -> None:
-    """Like `remove_debris`, in these folders only."""
+def remove_debris_in(folders: Iterable[Path], begin: str = "") -> None:
+    """Like `remove_debris`, in these folders only, of files whose names begin like this."""
     for folder in folders:
-        for path in atomic.debris(folder):
+        for path in (one for one in atomic.debris(folder) if one.name.startswith(f".{begin}")):
             with suppress(OSError):  # `doctor` reports what could not be removed
                 if path.is_symlink() or not path.is_dir():
                     path.unlink(missing_ok=True)

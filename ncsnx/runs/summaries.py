@@ -1,6 +1,6 @@
 """Summaries of runs (progress, last losses, best score), and their order.
 
-What can't be read is left out. Only a configuration that can't be read makes a run broken.
+What can't be read is left out. Only a configuration that can't be read and an interrupted import make a run broken.
 """
 
 import math
@@ -34,7 +34,7 @@ class RunSummary:
     state: RunState
     """'running': another process holds the writer's lock; 'imported': trained elsewhere."""
     error: str | None = None
-    """Why the configuration can't be read, for state 'broken'."""
+    """Why the configuration can't be read, or that an import was interrupted, for state 'broken'."""
     declared: Declared | None = None
     """None for state 'broken'."""
     step: int | None = None
@@ -53,8 +53,8 @@ class RunSummary:
 
     @property
     def protocol(self) -> str | None:
-        """The metric of the best score and the number of images: 'FID, n=10000'."""
-        return None if self.best is None else f"{self.best.metric}, n={self.best.images}"
+        """The metric of the best score and how it was measured: 'FID, n=10000, heun, 35 evaluations per image'."""
+        return None if self.best is None else self.best.protocol
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; NaN for losses that weren't finite."""
@@ -84,13 +84,15 @@ def summary_of(source: Run | Export) -> RunSummary:
     state: RunState
     try:
         declared = source.declared()
+        if isinstance(source, Run) and source.data_fingerprint() is None and not is_being_written(source.path):
+            source.steps()  # raises for an import that was interrupted
         if isinstance(source, Export):
             step, state = source.config().step, "exported model"
         elif not isinstance(declared, Experiment):
             step, state = max(checkpoints(source), default=0), "imported"
         else:
             step = max(checkpoints(source), default=0)
-            running, complete = is_being_written(source.path), step >= declared.steps
+            running, complete = is_being_written(source.path), declared.is_complete(step)
             state = "running" if running else "complete" if complete else "unfinished"
     except NcsnxError as error:
         return RunSummary(name=source.name, path=source.path, state="broken", error=str(error))
@@ -134,8 +136,8 @@ RUN_COLUMNS: dict[str, Callable[[RunSummary], Any]] = {
 def ordered(runs: Sequence[RunSummary], column: str) -> list[RunSummary]:
     """The runs by a column, ascending; descending with '-' before it.
 
-    Scores are ordered within each protocol, since those of different features, references or numbers of images can't be
-    compared. Runs without a value come last. Raises UsageError for an unknown column.
+    Scores are ordered within each protocol, since those of different features, references, numbers of images or
+    samplers can't be compared. Runs without a value come last. Raises UsageError for an unknown column.
     """
     name = column.removeprefix("-")
     if name not in RUN_COLUMNS:
@@ -143,7 +145,7 @@ def ordered(runs: Sequence[RunSummary], column: str) -> list[RunSummary]:
 
     def key(run: RunSummary) -> tuple[Any, ...]:
         best = run.best
-        protocol = (best.series.protocol.digest,) if name == "score" and best else ()
+        protocol = (best.series.protocol.digest, best.protocol) if name == "score" and best else ()
         return (*protocol, RUN_COLUMNS[name](run))
 
     def is_unknown(run: RunSummary) -> bool:

@@ -140,9 +140,6 @@ def _at_path(name: str, folder: Path, work: Work = SILENT) -> Source | None:
     if file_and_name(name)[0] is not None or not ("/" in name or name == _CONFIG):
         return None
     path = str(Path(name).parent) if Path(name).name == _CONFIG and is_file(Path(name)) else name.rstrip("/") or "/"
-    in_runs = path.removeprefix("runs/")
-    if path != in_runs and in_runs and "/" not in in_runs:
-        return open_source(folder, in_runs)
     return open_source(folder, path if "/" in path else f"./{path}")  # not a name in the runs folder
 
 

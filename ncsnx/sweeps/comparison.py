@@ -96,7 +96,7 @@ class ComparedSettings(Result):
 
 def is_finished(point: SweepPoint, state: RunSummary | None) -> bool:
     """Whether the run of a point has reached its last step. state: None if there is no such run."""
-    return state is not None and (state.step or 0) >= point.experiment.steps
+    return state is not None and point.experiment.is_complete(state.step or 0)
 
 
 def compared_settings(

@@ -53,10 +53,10 @@ def sweep_points(
 ) -> list[SweepPoint]:
     """The points of a sweep: `base` with one of the comma-separated values of each override.
 
-    A value with a comma in it stands in quotation marks, as in CSV. origins: of the values of `base`. zipped: take the
-    first values together, then the second ones and so on, instead of every combination. seeds: repetitions of each
-    combination, with consecutive seeds from the experiment's. Raises UsageError for a sweep of a single run, an invalid
-    point, and points that would train the same weights.
+    A value with a comma in it stands in brackets, or in quotation marks, as in CSV. origins: of the values of `base`.
+    zipped: take the first values together, then the second ones and so on, instead of every combination. seeds:
+    repetitions of each combination, with consecutive seeds from the experiment's. Raises UsageError for a sweep of a
+    single run, an invalid point, and points that would train the same weights.
     """
     choices = {override.path: _values(override) for override in overrides}
     if seeds > 1:
@@ -87,12 +87,25 @@ def _values(override: Override) -> list[str]:
         texts = next(csv.reader([override.text], strict=True), [""])
     except csv.Error as error:
         raise OverrideError(f"{override.path}: {error} in {quoted(override.text)}") from error
+    if '"' not in override.text:
+        texts = _with_whole_lists(texts)
     if len(texts) > 1 and "" in texts:
         raise OverrideError(
             f"{override.path}: a value is missing in {override.text!r}; separate values by single commas"
         )
     if twice := [text for text, count in Counter(texts).items() if count > 1]:
         raise OverrideError(f"{override.path}: the value {twice[0]!r} is given twice")
+    return texts
+
+
+def _with_whole_lists(parts: Sequence[str]) -> list[str]:
+    """The parts of a text between commas, of which those within brackets belong together."""
+    texts = list[str]()
+    for part in parts:
+        if texts and texts[-1].count("[") > texts[-1].count("]"):
+            texts[-1] += f",{part}"
+        else:
+            texts.append(part)
     return texts
 
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import attrs
 
-from ncsnx.config.codec import flatten
+from ncsnx.config.codec import digest, flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.config.user_code import error_in_words
 from ncsnx.errors import NcsnxError
@@ -49,6 +49,10 @@ class TrackerRecord:
         except FileNotFoundError:
             self._notes = TrackerNotes(name=run.name, record=secrets.token_hex(8))
             write_document(self._path, self._notes)
+        if (last := self._notes.sent.get("measurements")) is not None:  # once they were numbered
+            numbered = {key: step for key, step, _ in [*_measurements(run)][: last + 1]}
+            others = {key: place for key, place in self._notes.sent.items() if key != "measurements"}
+            self._notes = attrs.evolve(self._notes, sent=others | numbered)
         config = dict(flatten(unstructure(portable(run.experiment()))))
         for series in Ledger.read(run).series("fid", "loss", "likelihood"):
             config[_name(series)] = f"{series.protocol.metric}: {series.without_folders().caption}"
@@ -88,8 +92,8 @@ class TrackerRecord:
         for file in sorted(self._run.snapshots.glob("*.png")):
             if (step := step_of(file.stem)) is not None:
                 yield "samples", step, partial(self._tracker.image, step, "samples", file)
-        for place, (step, numbers) in enumerate(_measurements(self._run)):
-            yield "measurements", place, partial(self._tracker.numbers, step, numbers)
+        for key, step, numbers in _measurements(self._run):
+            yield key, step, partial(self._tracker.numbers, step, numbers)
 
     def close(self) -> str:
         """Closes the record; returns the command or address that shows it."""
@@ -97,8 +101,8 @@ class TrackerRecord:
         return self._tracker.hint
 
 
-def _measurements(run: Run) -> Iterator[tuple[int, dict[str, float]]]:
-    """Step and numbers of the entries of the ledger; `ncsnx doctor` names those that are damaged."""
+def _measurements(run: Run) -> Iterator[tuple[str, int, dict[str, float]]]:
+    """A key, the step and the numbers of the entries of the ledger; `ncsnx doctor` names those that are damaged."""
     found = [one for one in lines(run) if not isinstance(one, NcsnxError)]
     protocols = {one.digest: one for one in found if isinstance(one, Protocol)}
     for entry in (one for one in found if isinstance(one, Entry) and one.protocol in protocols):
@@ -106,7 +110,8 @@ def _measurements(run: Run) -> Iterator[tuple[int, dict[str, float]]]:
         measured = {f"{_name(series)}/{key}": value(entry.values, key) for key in entry.values}
         numbers = {key: one for key, one in measured.items() if one is not None}
         if numbers and series.protocol.over == STEPS:  # numbers of comparisons belong to samplers, not to steps
-            yield entry.step, numbers
+            facts = [entry.protocol, entry.subject.digest, entry.finished, entry.values]
+            yield f"measurement {digest(facts)[:16]}", entry.step, numbers
 
 
 def _name(series: Series) -> str:

@@ -13,9 +13,14 @@ from ncsnx.config.pretrained import Pretrained
 from ncsnx.config.schedule import Listed
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.checkpoint import ImportedFrom
+from ncsnx.runs.folder import Run, read_origins
+from ncsnx.runs.manifest import checkpoints, holds, read_manifest, read_state
+from ncsnx.runs.names import step_name
 from ncsnx.runs.selection import Source
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.loading import model_of
+
+_ORIGIN = "weights of "
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -35,17 +40,17 @@ class InitialWeights:
     @property
     def origin(self) -> str:
         """Origin of the changed values."""
-        return f"weights of {self.record.file}"
+        return f"{_ORIGIN}{self.record.file}"
 
 
-def initial_weights(experiment: Experiment, source: Source) -> InitialWeights:
-    """The weights of the newest checkpoint of a run, or of an exported model, to train an experiment from.
+def initial_weights(experiment: Experiment, source: Source, step: int | None = None) -> InitialWeights:
+    """The weights of a run's checkpoint (by default the newest), or of an exported model, to train an experiment from.
 
     The experiment takes the model's network and what its weights depend on: the range of its numbers, σ_data, noise
     levels that it is made for, with its sampler, and the labels of augmentation. Raises NcsnxError for images of
     another shape.
     """
-    model = model_of(source, source.checkpoint(), Runtime.choose(device="cpu"))
+    model = model_of(source, source.checkpoint(step) if isinstance(source, Run) else 0, Runtime.choose(device="cpu"))
     saved, space = model.checkpoint, model.space
     declared = saved.declared
     if experiment.data.shape != space.shape:
@@ -83,6 +88,34 @@ def initial_weights(experiment: Experiment, source: Source) -> InitialWeights:
             is_start=True,
         ),
     )
+
+
+def kept_weights(experiment: Experiment, run: Run, source: Source) -> tuple[Experiment, str] | None:
+    """The experiment with what `initial_weights` changed in it when the run began, and the origin of these values.
+
+    So a run resumes without the model that it started from, which may be gone or trained further: `source`, or the run
+    itself where that is gone. None for a run without checkpoints, or from weights of another name.
+    """
+    recorded, origins = run.experiment(), read_origins(run.origins_path)
+    origin = origins.get("initial_weights", "")
+    if not checkpoints(run) or (source != run and origin != f"{_ORIGIN}{source.name}"):
+        return None
+    given = [path.split(".") for path, one in origins.items() if one == origin]
+    data = {path[1]: getattr(recorded.data, path[1]) for path in given if path[0] == "data"}
+    data = {name: value for name, value in data.items() if hasattr(experiment.data, name)}
+    changes = {path[0]: getattr(recorded, path[0]) for path in given if path[0] != "data"}
+    return attrs.evolve(experiment, data=attrs.evolve(experiment.data, **data), **changes), origin
+
+
+def same_weights(run: Run) -> tuple[Run, int]:
+    """The run beside this one, and its step, whose weights this one started from. Raises NcsnxError if it is gone."""
+    for step in checkpoints(run)[-1:]:
+        folder = run.checkpoints / step_name(step)
+        record = ImportedFrom.of(read_state(folder, read_manifest(folder)))
+        if record and holds(other := Run(run.path.parent / record.file), record.step, record.sha256):
+            return other, record.step
+    again = f"ncsnx train {run.cli_path} --run NAME --from RUN"
+    raise NcsnxError(f"the weights that {run.path} started from are not beside it", Hint("start from others", again))
 
 
 def _transform(declared: Pretrained) -> Transform:

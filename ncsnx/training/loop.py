@@ -92,11 +92,11 @@ class _Training:
 
     def run(self) -> None:
         self.files.apply_retention()
-        if self.state.step < self.experiment.steps:
+        if not self.experiment.is_complete(self.state.step):
             self._check_compilation()  # first, so that a resumed run compiles the same code as an uninterrupted one
         self._evaluate_if_missing()
         self._sample_if_due()  # missing if the run was killed while sampling
-        if self.state.step < self.experiment.steps:
+        if not self.experiment.is_complete(self.state.step):
             self.observer.phase(TRAINING)
         for batch in self._batches():
             images = batch.images

@@ -86,9 +86,9 @@ PHASES = [
     Phase(name="sample: drawing", command=SAMPLE, moment=there("out/samples-*.safetensors"), within_s=2.0),
     Phase(name="sample: writing pictures", command=PICTURES, moment=there("out/images/*.png"), within_s=0.1),
     Phase(name="fid: start", command=FID, within_s=START_S),
-    sweep(name="fid", command=FID, moment=there("runs/digits/fid/*/.parts/*/*")),
-    sweep(name="loss", command=LOSS, moment=there("runs/digits/loss/*/.lock")),
-    sweep(name="comparison", command=COMPARE, moment=there("runs/digits/compare/*/.parts/*/*")),
+    sweep(name="fid", command=FID, moment=there("runs/digits/fid/*/.parts/*/part-*")),
+    sweep(name="loss", command=LOSS, moment=there("runs/digits/loss/*/.parts/*/.lock")),
+    sweep(name="comparison", command=COMPARE, moment=there("runs/digits/compare/*/.parts/*/part-*")),
     Phase(
         name="import of a folder",
         command=IMPORT,

@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from ncsnx.config import SGD
 from ncsnx.config.codec import identity, to_json
 from ncsnx.config.discovery import built_in_folder, resolve
 from ncsnx.runs.folder import Run
+from ncsnx.runs.selection import open_source
+from ncsnx.runs.targets import find_target
 from ncsnx.runs.writer_lock import HOLDER, writer_lock
 from tests.cli.command import run
 from tests.config.examples import from_json, line_of, minimal, write_file
@@ -139,6 +142,10 @@ def test_runs_slash_name_means_the_run_whose_name_alone_is_the_experiment(own: P
     Run.create(Path("elsewhere"), "own", minimal(), {}, None, "f" * 64, space_of(minimal().data))
     assert shown("show", "own", "--runs", "elsewhere")["experiment"]["name"] == "own"
     assert shown("show", "runs/own", "--runs", "elsewhere")["experiment"]["name"] == "minimal"
+    other = attrs.evolve(minimal(), name="other")
+    Run.create(Path("runs"), "own", other, {}, None, "f" * 64, space_of(other.data))
+    assert shown("show", "runs/own", "--runs", "elsewhere")["experiment"]["name"] == "other", "a path is a path"
+    assert open_source(Path("elsewhere"), "runs/own").path == find_target("runs/own", Path("elsewhere")).run.path
 
 
 def test_a_run_is_shown_though_its_file_and_its_folder_of_experiments_are_broken(unfinished: Run) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from ncsnx.runs import manifest
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.writer_lock import writer_lock
 from tests.forked import fork
 from tests.training.tiny import CPU, Result, command, files, saved, steps_of, wait_until
@@ -151,6 +153,25 @@ def test_a_run_that_another_process_writes_is_left_out(tmp_path: Path) -> None:
     assert told.code == 0, told.err
     assert "held-width_4 is left out: it is being written by process " in told.err
     assert steps_of(tmp_path / "runs/held-width_8") == [2]
+
+
+def test_a_run_that_was_trained_further_is_compared_at_the_steps_of_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sweep(tmp_path, "model.width=4,8", "--json").done()
+    command("train", "runs/digits-width_4", "steps=9", *CPU, "--no-report", folder=tmp_path).done()
+    read, parts = manifest.read_verified, list[str]()
+    monkeypatch.setattr(manifest, "read_verified", lambda *given: parts.append("read") or read(*given))
+    monkeypatch.setattr(manifest, "verify", lambda *given: parts.append("hashed"))
+    after = sweep(tmp_path, "model.width=4,8", "--json").done()
+    first, second = ([row["held_out"] for row in json.loads(one.out)["tables"][0]["rows"]] for one in (before, after))
+    assert first == second
+    assert parts == [], "a finished sweep reads no weights"
+    losses = sweep(tmp_path, "model.width=4,8", "--loss", "--json").done()
+    assert {run["step"] for row in json.loads(losses.out)["tables"][0]["rows"] for run in row["runs"]} == {2, 9}
+    (series,) = Ledger.read(Run(tmp_path / "runs/digits-width_4")).series("loss")
+    (entry,) = series.entries
+    assert entry.step == 2
 
 
 def test_a_stopped_sweep_resumes_in_the_run_that_it_was_in(tmp_path: Path) -> None:

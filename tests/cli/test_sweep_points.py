@@ -49,6 +49,12 @@ def test_quotation_marks_keep_a_value_with_a_comma_together() -> None:
     assert [point.values["data.path"] for point in points(*words)] == ["a,b.npy", "c.npy"]
 
 
+def test_brackets_keep_a_list_together() -> None:
+    base, changes = resolve("digits_edm"), parse_overrides(["model.multipliers=[2,3],[2,3,3]"])
+    found = sweep_points("edm", base.experiment, base.origins, changes)
+    assert [list(point.experiment.model.multipliers) for point in found] == [[2, 3], [2, 3, 3]]
+
+
 @given(
     st.lists(
         st.fixed_dictionaries({"model.width": st.text(max_size=90), "note": st.text(max_size=5)}),

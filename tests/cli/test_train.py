@@ -7,13 +7,17 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
+import attrs
 import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from ncsnx import draw as sample
+from ncsnx.commands.train import Train
 from ncsnx.commands.training import work
+from ncsnx.commands.training.job import TrainingJob
+from ncsnx.config import CosineDecay, Experiment
 from ncsnx.images import grid
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import percent
@@ -26,6 +30,7 @@ from ncsnx.training import loop
 from tests.cli.drawing import error
 from tests.config.examples import write_file
 from tests.data.miniature import FOLDER, write_cifar10
+from tests.runs.kept import SMALL
 from tests.training.tiny import (
     CPU,
     command,
@@ -187,10 +192,13 @@ def test_a_time_to_train_for_fixes_steps_and_decay_to_the_bit(tmp_path: Path, mo
     clock = iter([0.0, 4.0])  # of the command's start and of the planning
     monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: next(clock, 0.0)))
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1e12 if reached.exists() else 0.0))
-    rare = ("eval_every=100", "log_every=20", "snapshots=none", "decay=cosine", "decay.steps=9")
+    rare = ("eval_every=100", "log_every=20", "snapshots=none")
     words = [word for word in training(*rare) if not word.startswith("steps=")]
+    words[1] = "digits.py"
+    decay = ("optimizer=", "decay=CosineDecay(steps=9), optimizer=")
     for folder in folders:
         folder.mkdir()
+        write_file(folder / "digits.py", ("Adam, ", "Adam, CosineDecay, "), decay)
     ended = command(*words, "--for", "14s", folder=folders[0]).done()
     assert "10 steps fit, estimated from a quick timing" in ended.err
     stopped = steps_of(folders[0] / "runs/digits")[-1]
@@ -198,10 +206,44 @@ def test_a_time_to_train_for_fixes_steps_and_decay_to_the_bit(tmp_path: Path, mo
     assert f"stopped at step {stopped} of 10: time limit reached, learning rate at {rate} of optimizer.lr;" in ended.err
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 0.0))
     assert command(*words, "--for", "9s", folder=folders[0]).code == 0
-    typed = [word for word in words if not word.startswith("decay.steps=")]
-    assert command(*typed, "steps=10", "decay.steps=10", "--for", "9s", folder=folders[1]).code == 0
+    assert command(*words, "steps=10", "decay.steps=10", "--for", "9s", folder=folders[1]).code == 0
     limited, straight = (saved(folder / "runs/digits", 10) for folder in folders)
     assert limited["model.safetensors"] == straight["model.safetensors"]
+
+
+def test_what_is_typed_holds_or_is_refused_beside_a_time_to_train_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1e12))
+    words = [word for word in training("snapshots=none") if not word.startswith("steps=")]
+    command(*words, "decay=cosine", "decay.steps=100000", "--for", "1s", folder=tmp_path).done()
+    decay = Run(tmp_path / "runs/digits").experiment().decay
+    assert decay == CosineDecay(steps=100_000)
+    command(*words, "decay=cosine", "decay.steps=100000", "--for", "1s", folder=tmp_path).done()
+    for change in (["decay=cosine", "decay.steps=9"], ["decay=none"]):
+        refused = command(*words, *change, "--for", "1s", folder=tmp_path)
+        assert refused.code == 2
+        assert "belongs to another experiment; these values change what is trained: decay" in refused.err
+
+
+def test_a_time_to_train_for_is_planned_by_the_share_of_a_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, timed = attrs.evolve(SMALL, snapshots=None), list[int]()
+
+    def timing(experiment: Experiment, *others: object) -> Timing:
+        timed.append(experiment.batch_size)
+        return Timing(seconds_per_evaluation=0.0, seconds_per_training_image=1.0, seconds_per_update=0.0, timed="")
+
+    monkeypatch.setattr(work, "time_experiment", timing)
+    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    fields = {"data": tmp_path, "folder": tmp_path, "name": "new", "budget_s": 100.0}
+    job = TrainingJob(experiment=experiment, options=Train("digits"), **fields)
+    steps = []
+    for world in (1, 4):
+        ranks = SimpleNamespace(world=world, first=lambda find: find())
+        planned = work._ending_in_time(job, 100.0, None, SimpleNamespace(ranks=ranks, info=lambda line: None))
+        steps.append(planned.experiment.steps)
+    assert timed == [8, 2]
+    assert steps[1] >= 4 * steps[0]
 
 
 def test_a_time_that_reading_uses_up_still_trains_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,18 +4,22 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import pytest
 import torch
 from torch import Tensor
 
+from ncsnx.config.codec import digest
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
+from ncsnx.evaluation import measure
 from ncsnx.evaluation.measure import Measure, measure_all, missing, writing
 from ncsnx.ranks import shared_disk
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.ranks.shared_batches import batches_of
+from ncsnx.runs.ledger import Subject
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.storage.batch_files import Tensors
 from ncsnx.work import SILENT, Advance, Work
@@ -28,7 +32,6 @@ SUBJECTS = ("a", "b", "c", "d", "e")
 class Sums(Measure):
     """Measures the sum of 30 images, where image i is the number i, in batches of four, some of which may fail."""
 
-    label: ClassVar = "the sums"
     run: Any = None
     spec: Any = None
     runtime: Any = None
@@ -102,8 +105,7 @@ class Sums(Measure):
 def carried_out(sums: Sums, subjects: Sequence[str], work: Work = SILENT) -> tuple[list[str], int]:
     """Problems of the measured subjects, and the reported units of progress."""
     told = []
-    with writing(sums, work):
-        problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: told.append(count))
+    problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: told.append(count))
     return problems, sum(told)
 
 
@@ -137,9 +139,20 @@ def test_a_subject_that_cannot_be_measured_is_left_out_unless_divergence_is_a_re
     assert tolerant.rows == {"wild": float("inf")}
 
 
-def test_two_writers_exclude_each_other(tmp_path: Path) -> None:
-    with writing(Sums(folder=tmp_path), SILENT), pytest.raises(NcsnxError, match=r"the sums .* is being written by"):
-        carried_out(Sums(folder=tmp_path), ["a"])
+def test_a_subject_has_one_writer_and_others_may_be_measured_meanwhile(tmp_path: Path) -> None:
+    sums = Sums(folder=tmp_path)
+    with writing(Sums(folder=tmp_path), "b"):
+        with pytest.raises(NcsnxError, match=r"b of .*sums is being written by"):
+            carried_out(sums, ["a", "b", "c"])
+        assert carried_out(sums, ["c"]) == ([], 30)
+    assert sums.rows == {"a": 435.0, "c": 435.0}
+
+
+def test_a_subject_that_another_process_has_measured_meanwhile_is_done(tmp_path: Path) -> None:
+    sums = Sums(folder=tmp_path, rows={"a": 1.0})
+    assert measure_all(sums, ["a", "b"], SILENT, lambda count=1, kept=False: None) == []
+    assert sums.rows == {"a": 1.0, "b": 435.0}
+    assert not list((tmp_path / "sums/.parts").iterdir())
 
 
 @attrs.frozen
@@ -154,8 +167,7 @@ class Measured:
 
 def measured(sums: Sums, ranks: RankGroup, subjects: Sequence[str] = SUBJECTS) -> Measured:
     work = work_in(ranks)
-    with writing(sums, work):
-        problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: None)
+    problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: None)
     return Measured(problems if ranks.is_first else None, sums.rows, sums.made)
 
 
@@ -175,7 +187,7 @@ def test_an_interrupted_measurement_resumes_with_another_number_of_ranks(tmp_pat
     ended = in_ranks(2, lambda ranks: measured(failing, ranks))
     assert all(isinstance(one, BaseException) for one in ended), "an error of any rank ends all"
     assert any(isinstance(one, UsageError) for one in ended)
-    kept = set(tmp_path.glob("sums/.parts/*/*"))
+    kept = set(tmp_path.glob("sums/.parts/*/part-*"))
     assert kept
     ranks = in_ranks(3, lambda ranks: measured(Sums(folder=tmp_path), ranks))
     assert ranks[0].problems == []
@@ -200,10 +212,21 @@ def test_a_rank_may_wait_for_others_longer_than_for_a_disk(tmp_path: Path, monke
     job = Sums(folder=tmp_path, slow={0 if zlib.crc32(b"a") % 2 else 4})  # a batch of rank 1
 
     def work(ranks: RankGroup) -> None:
-        with writing(job, work_in(ranks)):
-            measure_all(job, ["a"], work_in(ranks), lambda count=1, kept=False: None)
+        measure_all(job, ["a"], work_in(ranks), lambda count=1, kept=False: None)
 
     assert in_ranks(2, work) == [None, None]
+
+
+def test_an_ensemble_of_which_a_member_was_replaced_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = {step: SimpleNamespace(checkpoint=SimpleNamespace(weights_sha256=str(step))) for step in (4, 8)}
+    monkeypatch.setattr(measure, "model_of", lambda run, step, runtime: saved[step])
+    facts = {"weights": "raw", "precision": "fp32", "identity": "a", "members": (4, 8)}
+    subject = Subject(step=8, weights_sha256=digest(["other", "8"]), **facts)
+    job: Any = SimpleNamespace(
+        spec=SimpleNamespace(sampler=None), given=None, runtime=None, run=SimpleNamespace(checkpoint=int)
+    )
+    with pytest.raises(UnsoundError, match="was replaced in the meantime"):
+        Measure.load(job, subject)
 
 
 def test_a_rank_that_would_measure_something_else_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.model import Model
 from ncsnx.work import SILENT
+from tests.features.scripted import PooledFeatures, scripted
 from tests.training.tiny import command, files
 
 diffusers = pytest.importorskip("diffusers")
@@ -154,15 +155,20 @@ def test_the_record_says_what_the_files_say_and_nothing_of_a_training(folder: Pa
 
 def test_the_run_does_what_a_trained_one_does(folder: Path) -> None:
     imported(folder)
-    few = ("--threads", "1")
+    few, pictures = ("--threads", "1"), folder.parent / "pics"
+    pictures.mkdir()
+    for shade in range(20):
+        Image.new("L", (8, 8), 12 * shade).save(pictures / f"{shade}.png")
+    scripted(PooledFeatures(features=5, side=2), folder.parent / "f.pt")
     for words in (
         ("sample", "tiny", "--n", "2", "sampler.steps=2"),
         ("likelihood", "tiny", "--n", "2"),
+        ("fid", "tiny", "--n", "10", "--reference", "./pics", "--features", "torchscript:f.pt", "sampler.steps=2"),
         ("report", "tiny"),
         ("doctor", "tiny"),
         ("list",),
     ):
-        result = command(*words, *(few if words[0] in ("sample",) else ()), folder=folder.parent)
+        result = command(*words, *(few if words[0] in ("sample", "fid") else ()), folder=folder.parent)
         told = "the data of 'tiny', which was trained elsewhere, is not known"
         assert (result.code == 0) == (words[0] != "likelihood"), result.err
         assert words[0] != "likelihood" or told in result.err

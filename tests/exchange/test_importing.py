@@ -13,6 +13,7 @@ from safetensors import safe_open
 from ncsnx.config import Experiment
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import NcsnxError
+from ncsnx.exchange import importing
 from ncsnx.exchange.importing import import_checkpoint
 from ncsnx.exchange.published_files import read_published
 from ncsnx.exchange.sources.published import Published, misfit, require_fit
@@ -20,6 +21,7 @@ from ncsnx.networks import empty_network, meta_network, to_published
 from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import verify
+from ncsnx.runs.segments import read_segments
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.loading import load
 from ncsnx.work import SILENT
@@ -123,6 +125,28 @@ def test_our_own_checkpoint_comes_back_to_the_bit_and_trains_on_with_a_fresh_opt
     assert newest.optimizer["step/begin.bias"] == 12 - 8
     run.update_experiment(attrs.evolve(experiment, note="kept"))
     assert run.data_fingerprint() == own_run.data_fingerprint()
+
+
+def test_an_interrupted_import_says_what_to_do_and_is_repeated(
+    own: tuple[Experiment, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, path = own
+    words = ["import", str(path), "digits", *overrides()]
+
+    def interrupted(*arguments: object, **others: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("write_checkpoint", "append_segment"):
+        with monkeypatch.context() as interrupting:
+            interrupting.setattr(importing, name, interrupted)
+            assert command(*words, folder=tmp_path).code != 0
+        if name == "write_checkpoint":
+            for others in (["list"], ["train", "runs/digits", "--device", "cpu"], ["sample", "digits"]):
+                told = command(*others, folder=tmp_path)
+                assert "repeat the import, which was interrupted" in told.err + told.out
+    command(*words, folder=tmp_path).done()
+    run = Run(tmp_path / "runs" / "digits")
+    assert [(one.from_step, one.imported is not None) for one in read_segments(run)] == [(8, True)]
 
 
 def test_other_contents_of_a_step_are_refused(own: tuple[Experiment, Path], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 from ncsnx.config import Retention
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.manifest import MANIFEST, checkpoints, set_aside, verify
 from ncsnx.runs.retention import CheckpointPruner, remove_debris, steps_in_words, steps_to_remove
 from ncsnx.runs.segments import append_segment, require_beginning
 from ncsnx.storage import atomic
 from tests.conftest import StartPython
-from tests.runs.kept import contents, folder, score, tree, with_rules, write
+from tests.runs.kept import contents, fid, folder, score, subject, tree, with_rules, write
 
 KILLED_AT_EACH_CALL = """
 import os, signal, shutil, sys
@@ -78,11 +80,11 @@ while True:
     ],
 )
 def test_the_rules_keep_what_they_say(rules: dict[str, Any], best: int | None, removed: list[int]) -> None:
-    assert steps_to_remove(Retention(**rules), [10, 20, 30, 40, 50, 60], best, []) == removed
+    assert steps_to_remove(Retention(**rules), [10, 20, 30, 40, 50, 60], {best} - {None}, []) == removed
 
 
 def test_the_best_alone_is_kept_of_those_that_were_scored_and_others_wait_for_their_score() -> None:
-    assert steps_to_remove(Retention(keep_best=True), [10, 20, 30, 40, 50], 20, [10, 20, 30]) == [10, 30]
+    assert steps_to_remove(Retention(keep_best=True), [10, 20, 30, 40, 50], [20], [10, 20, 30]) == [10, 30]
 
 
 @settings(deadline=None)  # machines are busy
@@ -98,7 +100,7 @@ def test_the_best_alone_is_kept_of_those_that_were_scored_and_others_wait_for_th
 )
 def test_whatever_the_rules_the_last_and_the_best_stay(rules: Retention, steps: list[int], data: st.DataObject) -> None:
     best = data.draw(st.sampled_from([None, *steps]))
-    removed = steps_to_remove(rules, steps, best, data.draw(st.lists(st.sampled_from(steps))))
+    removed = steps_to_remove(rules, steps, {best} - {None}, data.draw(st.lists(st.sampled_from(steps))))
     assert set(removed) <= set(steps) - {steps[-1], best}
 
 
@@ -131,6 +133,31 @@ def test_scores_that_cant_be_read_leave_everything_and_are_said_once(run: Run) -
     assert "measurements.jsonl, line 1" in line
     assert pruner.apply() == ([], [])
     assert checkpoints(run) == [10, 20, 30]
+
+
+def test_a_trial_moves_no_best_and_the_best_of_every_sweep_stays(run: Run) -> None:
+    write(run, 10, 20, 30, 40)
+    score(run, {10: 2.0, 20: 1.0, 30: 3.0})
+    trial = {"sampler": {"type": "another"}}
+    score(run, {10: 0.5}, now="2031", **trial)
+    score(run, {30: 0.5}, images=9_000, now="2032", **trial)
+    assert run.checkpoint("best") == 20
+    assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply() == ([], [])
+    write(run, 50)
+    assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply() == ([40], [])
+
+
+def test_a_damaged_line_of_another_measure_keeps_nothing(run: Run) -> None:
+    write(run, 10, 20, 30)
+    score(run, {20: 1.0})
+    losses = attrs.evolve(fid(), measure="loss")
+    Ledger.read(run).add(losses, subject(run, 10, "a"), {"score": 2.0}, {})
+    lines = run.ledger_path.read_bytes().splitlines(keepends=True)
+    run.ledger_path.write_bytes(b"".join([*lines[:-1], lines[-1][:-9] + b"\n"]))
+    assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply() == ([10], [])
+    run.ledger_path.write_bytes(b"".join([lines[0], lines[1][:-9] + b"\n", *lines[2:]]))
+    _, (line,) = CheckpointPruner(run, with_rules(run, keep_last=1)).apply()
+    assert line.startswith("retention removes nothing for now: ")
 
 
 def test_a_stop_request_leaves_the_rest_to_the_next_call(run: Run) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -24,7 +25,7 @@ def three(tmp_path: Path) -> list[RunSummary]:
     for name, width, loss in (("a", 8, 2.0), ("b", 32, 1.0), ("c", 16, None)):
         model = attrs.evolve(SMALL.model, width=width)
         experiment = attrs.evolve(SMALL, model=model, ema=None if loss is None else Ema(rate=0.999))
-        run = Run.create(tmp_path / "runs", name, experiment, {}, None, None, space_of(experiment.data))
+        run = Run.create(tmp_path / "runs", name, experiment, {}, None, "f" * 64, space_of(experiment.data))
         if loss is not None:
             MetricsLog(run).append({"step": 1, "loss": loss})
     return summaries(tmp_path / "runs")
@@ -52,7 +53,7 @@ def test_the_best_score_comes_with_its_protocol(run: Run) -> None:
     Ledger.read(run).add(fid(metric="FID"), subject(run, 2, sha256), {"score": 7.5}, {})
     found = summary_of(run)
     assert found.best is not None
-    assert (found.best.score, found.best.step, found.protocol) == (7.5, 2, "FID, n=100")
+    assert (found.best.score, found.best.step, found.protocol) == (7.5, 2, "FID, n=100, ald")
     json.dumps(found.as_json())
 
 
@@ -74,12 +75,14 @@ def test_runs_are_ordered_by_columns_those_without_a_value_last(three: list[RunS
 
 def test_scores_of_other_protocols_are_not_ranked_together(three: list[RunSummary]) -> None:
 
-    def best(score: float, images: int = 100) -> Best:
-        entry = Entry(protocol="", subject=subject(Run(three[0].path), 1, "a"), values={"score": score})
+    def best(score: float, images: int = 100, **others: Any) -> Best:
+        entry = Entry(protocol="", subject=subject(Run(three[0].path), 1, "a", **others), values={"score": score})
         run = Run(three[0].path)
         return Best(Series(run=run, protocol=fid(images), subject=entry.subject, entries=(entry,)), entry)
 
-    scores = (best(5.0), best(4.0, images=50), best(3.0))
-    found = [attrs.evolve(one, best=score) for one, score in zip(three, scores, strict=True)]
-    for column, expected in (("score", "ca"), ("-score", "ac")):
-        assert expected in names(ordered(found, column))
+    for others in ({"images": 50}, {"sampler": {"type": "heun"}}, {"weights": "raw"}, {"seed": 1}):
+        scores = (best(5.0), best(4.0, **others), best(3.0))
+        found = [attrs.evolve(one, best=score) for one, score in zip(three, scores, strict=True)]
+        assert found[0].protocol != found[1].protocol
+        for column, expected in (("score", "ca"), ("-score", "ac")):
+            assert expected in names(ordered(found, column))

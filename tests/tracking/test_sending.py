@@ -115,6 +115,28 @@ def test_a_score_of_an_earlier_checkpoint_is_sent_with_its_protocol(run: Run, st
     ]
 
 
+def test_a_measurement_whose_line_was_fixed_is_sent_and_no_other_twice(run: Run, stored: Stored) -> None:
+    for step in (10, 20, 30):
+        Ledger.read(run).add(fid(), subject(run, step, str(step)), {"score": float(step)}, {})
+    whole = run.ledger_path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    run.ledger_path.write_bytes(b"".join([*lines[:1], b"{\n", *lines[2:]]))
+    send_run(run, "kept")
+    run.ledger_path.write_bytes(whole)
+    send_run(run, "kept")
+    assert [step for step, _ in stored] == [20, 30, 10]
+
+
+def test_notes_of_numbered_measurements_still_count(run: Run, stored: Stored) -> None:
+    for step in (10, 20, 30):
+        Ledger.read(run).add(fid(), subject(run, step, str(step)), {"score": float(step)}, {})
+    TrackerRecord(run, "kept")
+    path = run.trackers / "kept.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sent": {"measurements": 1}}))
+    send_run(run, "kept")
+    assert [step for step, _ in stored] == [30]
+
+
 def test_no_path_to_the_data_is_sent(tmp_path: Path, stored: Stored) -> None:
     data = Images(root="/home/ada/scans", image_size=8)
     run = Run.create(tmp_path, "one", attrs.evolve(SMALL, data=data), {}, None, "f" * 64, space_of(data))

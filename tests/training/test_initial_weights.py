@@ -1,6 +1,7 @@
 """Training from the weights of a model: a new run that is resumed like any other and says where it started."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,12 @@ import pytest
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.checkpoint import read_checkpoint
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
 from ncsnx.training.initial_weights import initial_weights
 from ncsnx.training.training_state import TrainingState
-from tests.training.tiny import CPU, command, training
+from tests.training.tiny import CPU, command, saved, training
 
 WEIGHTS = ("model", "ema", "optimizer")
 
@@ -76,6 +77,37 @@ def test_other_weights_are_another_run_and_without_its_source_it_cannot_begin(so
     assert refused.code == 1
     assert "starts from weights that it has no checkpoint of yet" in refused.err
     assert "--from RUN" in refused.err
+
+
+def test_the_same_command_resumes_when_its_source_was_trained_further_or_is_gone(trained: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(trained / "runs" / "digits", tmp_path / "runs" / "other")
+    run = tuned(tmp_path, source, "tuned", "steps=4")
+    command("train", "runs/other", "steps=13", "snapshots=none", *CPU, folder=tmp_path).done()
+    tuned(tmp_path, source, "tuned", "steps=5")
+    shutil.rmtree(source)
+    tuned(tmp_path, source, "tuned", "steps=6")
+    assert run.steps()[-1] == 6
+    assert read_origins(run.origins_path)["initial_weights"] == "weights of other"
+    words = [*training("seed=5", "steps=6", "snapshots=none"), "--run", "tuned", "--from"]
+    assert "there is no run" in command(*words, "another", folder=tmp_path).err
+    refused = command(*words, str(source), "model.width=8", folder=tmp_path)
+    assert refused.code == 2
+
+
+def test_a_run_from_its_configuration_starts_from_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(trained / "runs" / "digits", tmp_path / "runs" / "other")
+    run = tuned(tmp_path, source, "warm", "steps=4")
+    command("train", "runs/other", "steps=13", "snapshots=none", *CPU, folder=tmp_path).done()
+    command("train", "runs/warm", "--run", "warm2", *CPU, folder=tmp_path).done()
+    same = Run(tmp_path / "runs" / "warm2")
+    assert saved(same.path, 4)["model.safetensors"] == saved(run.path, 4)["model.safetensors"]
+    command("sweep", "runs/warm", "--seeds", "2", *CPU, folder=tmp_path).done()
+    shutil.rmtree(source)
+    command("train", "runs/warm", "--run", "warm2", *CPU, folder=tmp_path).done()
+    refused = command("train", "runs/warm", "--run", "warm3", *CPU, folder=tmp_path)
+    assert refused.code == 1
+    assert "the weights that runs/warm started from are not beside it" in refused.err
+    assert not (tmp_path / "runs" / "warm3").exists()
 
 
 def test_images_of_another_shape_are_refused(source: Path) -> None:

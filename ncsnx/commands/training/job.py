@@ -44,6 +44,8 @@ class TrainingJob:
     options: Training
     start: Source | None = None
     """The run or exported model whose weights a new training starts from."""
+    derived_from: Run | None = None
+    """The run whose configuration a new run begins from, if any."""
     budget_s: float | None = None
     """Seconds to train for; None: until the last step."""
     trackers: Sequence[str] = ()

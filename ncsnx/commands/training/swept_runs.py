@@ -19,9 +19,10 @@ from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Protocol
-from ncsnx.runs.manifest import UnsoundError, checkpoints, verify
+from ncsnx.runs.ledger import Protocol, value
+from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.measurements import MeasuredRow, Measurements
+from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import SWEEP_SUFFIX, step_name
 from ncsnx.runs.summaries import RunSummary, summary_of
 from ncsnx.runs.targets import Target
@@ -76,11 +77,11 @@ class SweptRuns:
         return summary_of(run) if run.path.exists() else None
 
     def is_trained(self, point: SweepPoint) -> bool:
-        """Whether the run of a point is finished, and its newest checkpoint sound."""
+        """Whether the run of a point is finished, and its newest checkpoint has a manifest."""
         run = self._run(point)
         try:
             return is_finished(point, self._status(point)) and bool(
-                verify(run.checkpoints / step_name(max(checkpoints(run))))
+                read_manifest(run.checkpoints / step_name(max(checkpoints(run))))
             )
         except UnsoundError:
             return False
@@ -169,6 +170,7 @@ class SweptRuns:
             file=None if self.target.file is None else Path(self.target.file),
             folder=self.folder,
             name=point.run,
+            derived_from=self.target.run,
             data=self.sweep.data_folder(),
             options=attrs.evolve(self.sweep, device=self._device()),
         )
@@ -183,8 +185,9 @@ class SweptRuns:
     # ------------------------------------------------------------------------------------------------------- scoring
 
     def measure(self, points: Sequence[SweepPoint]) -> tuple[dict[str, dict[str, RunNumber]], list[str]]:
-        """Scores the newest checkpoints of finished runs, as `ncsnx fid` and `ncsnx loss` do; scores that exist are
-        read. Returns the numbers that were asked for, and a line for each run that has no score."""
+        """Scores finished runs as `ncsnx fid` and `ncsnx loss` do, at their last steps in the sweep, even if they were
+        trained further; scores that exist are read. Returns the numbers that were asked for, and a line for each run
+        that has no score."""
         problems, work = list[str](), self._own_work(attrs.evolve(self.work, info=self.work.detail))
         measured: dict[str, dict[str, RunNumber]] = {key: {} for key in ("fid", "loss") if getattr(self.sweep, key)}
         for point in [point for point in points if measured and is_finished(point, self._status(point))]:
@@ -203,10 +206,10 @@ class SweptRuns:
         return measured, problems
 
     def _command(self, key: str, point: SweepPoint) -> Fid | Loss:
-        """The command that measures the newest checkpoint of a run."""
+        """The command that measures the checkpoint of a run at its last step in the sweep."""
         sweep, run = self.sweep, self._run(point)
         common: dict[str, Any] = {
-            "range": "latest",
+            "range": str(point.experiment.steps),
             "data": sweep.data,
             "device": self._device(),
             "threads": sweep.threads,
@@ -252,7 +255,7 @@ class SweptRuns:
         found = dict[str, RunNumber]()
         for point in self.points:
             state = states[point.run]
-            if state is not None and is_finished(point, state) and state.held_out is not None:
+            if state is not None and is_finished(point, state) and (loss := self._held_out(point, state)) is not None:
                 run, most = self._run(point), point.experiment.batch_size
                 given = " given their classes" if point.experiment.model.classes else ""
                 how = (
@@ -263,8 +266,15 @@ class SweptRuns:
                 # the size of the batch says which images are seen, at which levels
                 facts = source.facts | loss_facts(point.experiment, source.space) | {"batch_size": most}
                 last = Protocol(measure="held_out", facts=facts, metric="held-out loss", words={"": how})
-                found[point.run] = RunNumber(protocol=last, value=state.held_out, facts=facts)
+                found[point.run] = RunNumber(protocol=last, value=loss, facts=facts)
         return found
+
+    def _held_out(self, point: SweepPoint, state: RunSummary) -> float | None:
+        """The last held-out loss of a run up to the last step of the sweep; None without one."""
+        if state.step == point.experiment.steps:
+            return state.held_out
+        records = [one for one in MetricsLog(self._run(point)).read() if one["step"] <= point.experiment.steps]
+        return next((value(one, "held_out") for one in reversed(records) if "held_out" in one), None)
 
 
 def _different_data(points: Sequence[SweepPoint]) -> list[Data]:

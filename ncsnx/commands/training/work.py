@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -34,7 +35,7 @@ from ncsnx.runtime import Runtime, device_name
 from ncsnx.space import Space
 from ncsnx.spelling import A_RUN, argument, parameter
 from ncsnx.tracking.sending import tracked
-from ncsnx.training.initial_weights import InitialWeights, initial_weights
+from ncsnx.training.initial_weights import InitialWeights, initial_weights, kept_weights, same_weights
 from ncsnx.training.loop import AgreedStop, train_steps
 from ncsnx.training.observer import TrainingObserver
 from ncsnx.training.optimizers import learning_rate
@@ -81,19 +82,26 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
 
 def _started(job: TrainingJob) -> tuple[TrainingJob, InitialWeights | None]:
     """The job with the network of the weights that it starts from, and these."""
-    if job.start is None:
-        return job, None
-    initial = initial_weights(job.experiment, job.start)
-    typed = [path for path in initial.changed if job.origins.get(path) == COMMAND_LINE]
-    if any(path.startswith("sampler") for path in typed):  # the one value that doesn't touch the weights
-        initial = attrs.evolve(initial, experiment=attrs.evolve(initial.experiment, sampler=job.experiment.sampler))
+    run, before, start, step = job.existing(), job.experiment, job.start, None
+    if start is None:
+        if before.initial_weights is None or job.derived_from is None or (run is not None and checkpoints(run)):
+            return job, None
+        start, step = same_weights(job.derived_from)
+    initial, kept = None, None if run is None else kept_weights(before, run, start)
+    if kept is None:
+        initial = initial_weights(before, start, step)
+        kept = initial.experiment, initial.origin
+    after, origin = kept
+    typed = [one.path for one in differences(before, after) if job.origins.get(one.path) == COMMAND_LINE]
+    if step is not None or any(path.startswith("sampler") for path in typed):  # it doesn't touch the weights
+        after = attrs.evolve(after, sampler=before.sampler)
     if typed := [path for path in typed if not path.startswith("sampler")]:
         raise UsageError(
-            f"{', '.join(typed)}: given by the weights of {job.start.where}, so that it cannot be changed",
+            f"{', '.join(typed)}: given by the weights of {start.where}, so that it cannot be changed",
             Hint("leave it out"),
         )
-    origins = {**job.origins, **dict.fromkeys(initial.changed, initial.origin)}
-    return attrs.evolve(job, experiment=initial.experiment, origins=origins), initial
+    changed = [one.path for one in differences(before, after)]
+    return attrs.evolve(job, experiment=after, origins={**job.origins, **dict.fromkeys(changed, origin)}), initial
 
 
 def _runtime(job: TrainingJob, ranks: RankGroup) -> Runtime:
@@ -111,22 +119,39 @@ def _space(job: TrainingJob, splits: Splits, work: Work) -> Space:
 
 
 def _ending_in_time(job: TrainingJob, end_s: float, runtime: Runtime, work: Work) -> TrainingJob:
-    """The job with the steps, and a cosine decay over them, that fit until `end_s`; an existing run keeps its own."""
-    if job.budget_s is None or job.origins.get("steps") == COMMAND_LINE:
+    """The job with the steps, and a cosine decay over them, that fit until `end_s`; an existing run keeps its own.
+
+    What was typed stays as it is.
+    """
+    if job.budget_s is None:
         return job
-    before = job.experiment
-    if (run := job.existing()) is not None:
+    before, run = job.experiment, job.existing()
+    typed = {path for path in ("steps", "decay.steps") if job.origins.get(path) == COMMAND_LINE}
+    if run is not None:
         recorded = run.experiment()
-        return attrs.evolve(job, experiment=attrs.evolve(before, steps=recorded.steps, decay=recorded.decay))
-    timing = work.ranks.first(lambda: time_experiment(before, runtime, work))
+        last = recorded.decay.steps if isinstance(recorded.decay, CosineDecay) else None
+        return attrs.evolve(job, experiment=_with_steps(before, typed, recorded.steps, last))
+    if "steps" in typed:
+        return job
+    # each rank computes its share of a batch
+    share = attrs.evolve(before, batch_size=math.ceil(before.batch_size / work.ranks.world), accumulation=1)
+    if work.ranks.world == 1:
+        share = before
+    timing = work.ranks.first(lambda: time_experiment(share, runtime, work))
     usable_s = work.ranks.first(lambda: (end_s - time.monotonic()) * (1 - RESERVE))
-    steps = steps_within(usable_s, before, timing)
-    after = attrs.evolve(before, steps=steps)
-    if isinstance(before.decay, CosineDecay):
-        after = attrs.evolve(after, decay=attrs.evolve(before.decay, steps=steps))
+    steps = steps_within(usable_s, share, timing)
+    after = _with_steps(before, typed, steps, steps)
     work.info(f"{counted(steps, 'step')} {'fits' if steps == 1 else 'fit'}, estimated from a quick timing")
     timed = {one.path: _TIMED for one in differences(before, after)}
     return attrs.evolve(job, experiment=after, origins={**job.origins, **timed})
+
+
+def _with_steps(experiment: Experiment, typed: set[str], steps: int, last: int | None) -> Experiment:
+    """The experiment with so many steps, and a cosine decay until the last one, unless these were typed."""
+    changes: dict[str, Any] = {} if "steps" in typed else {"steps": steps}
+    if last is not None and isinstance(experiment.decay, CosineDecay) and "decay.steps" not in typed:
+        changes["decay"] = attrs.evolve(experiment.decay, steps=last)
+    return attrs.evolve(experiment, **changes)
 
 
 def _run(job: TrainingJob, fingerprint: str, space: Space) -> Run:
@@ -176,7 +201,7 @@ class _Training:
                         stopped.then = f"the same command resumes from step {steps[-1]:,}"
                     display.finish("ended")  # the caller gives the reason
                     raise
-                is_complete = self.state.step >= self.state.experiment.steps
+                is_complete = self.state.experiment.is_complete(self.state.step)
                 display.finish("finished" if is_complete else "ended")
         work.ranks.end_others()
         if not is_complete:
@@ -216,6 +241,8 @@ class _Training:
         source = Path.cwd() if job.file is None else job.file.parent
         with AgreedStop(work.stop, work.ranks).interruptible():
             warnings = load_newest(run, state, work.ranks)
+            if run.data_fingerprint() is None:
+                run.steps()  # raises for an import that was interrupted
             if state.step == 0 and state.experiment.initial_weights is not None:
                 self._start_from()
             work.ranks.first(lambda: record_start(run, state, changes, dict(job.origins), job.options.note, source))
@@ -250,7 +277,7 @@ class _Training:
                 f"the learning rate ends at {_rate_in_words(experiment, steps)}, since decay.steps is {decay.steps:,}; "
                 f"for a complete decay, start another run: steps={steps} decay.steps={steps}"
             )
-        elif step >= steps:
+        elif experiment.is_complete(step):
             remarks.append(f"complete: nothing to train; to train on, give more steps, as in steps={2 * step}")
         if self.state.runtime.workers and isinstance(self.splits.train, CachedImages):
             remarks.append(f"{parameter('workers')} has no effect: the training images are in memory")
