@@ -4,10 +4,10 @@
     for package in *.deb; do dpkg-deb -x "$package" unpacked; done
     python examples/photographs.py unpacked photographs
 
-Pictures of the packages are copied as they are: photographs, and a few that were drawn or rendered. Only those are taken
-whose license, by the package's own copyright file, is CC0 or CC-BY; `ATTRIBUTION.txt` beside them has title, author and
-license of each. `drawing-*.png` are flat shapes, gradients, lines and letters at random places, which this script draws:
-without them, a network of photographs leaves traces in diagrams, screenshots and cartoons.
+Pictures of the packages are copied as they are: photographs, and a few that were drawn or rendered. Only those are
+taken whose license, by the package's own copyright file, is CC0 or CC-BY; `ATTRIBUTION.txt` beside them has title,
+author and license of each. `drawing-*.png` are flat shapes, gradients, lines and letters at random places, which this
+script draws: without them, a network of photographs leaves traces in diagrams, screenshots and cartoons.
 """
 
 import re

@@ -123,9 +123,9 @@ def _chosen(
     if is_chosen or not spec.any_sigma or task.rule == LANGEVIN:
         return of_any_class(chosen_sampler(work, source, changes, sampler), spec)
     fills = isinstance(task.operator, Masking) and isinstance(spec.data, Images) and spec.data.patches
-    default = DENOISING if task.rule == REVERSE else FILLING if fills else RESTORING
+    default: GridSampler = DENOISING if task.rule == REVERSE else FILLING if fills else RESTORING
     drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
-    begun = attrs.evolve(default, **drawn)
+    begun: Sampler = attrs.evolve(default, **drawn)
     if "sampler.classes" not in paths:
         begun = of_any_class(begun, spec)  # before what is typed, so that guidance that nobody typed falls
     chosen = apply_sampler_overrides(begun, list(changes))
