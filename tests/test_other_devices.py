@@ -85,7 +85,7 @@ def waits_of_an_evaluation(
     images = TrainingImages(train, Preprocessing(config.data, space, train.value_range, 0))
     draws = sampler_draws(sampler, levels, space, 0, images)
     if task is not None:
-        draws = attrs.evolve(draws, condition=task.conditions(space, 0.01, 0, 2))
+        draws = attrs.evolve(draws, rule=task.ruled(space, 0.01, 0, 2))
     if columns:
         ends = other_ends(draws, sampler, levels, space, 0)
         draws = interpolated(draws, ends, columns, space.start_mean())
@@ -152,7 +152,7 @@ def test_a_measurement_copies_nothing(watch: Watch, monkeypatch: pytest.MonkeyPa
         values = torch.zeros(2, *measuring.measured_shape, dtype=kind)
     monkeypatch.setattr(tomography, "_WITHOUT_SPARSE", ("meta",))  # as on MPS; meta has no sparse products either
     task = Task(name="t", operator=measuring, values=values, rule=rule, noise=0.1)
-    waits = waits_of_an_evaluation(watch, PredictorCorrector(steps=3), task=task)
+    waits = waits_of_an_evaluation(watch, PredictorCorrector(steps=10), task=task)
     if operator == "tomography":
         assert waits.pop("to the CPU") == waits.pop("to the device") > 0
     # 20 steps of conjugate gradients, every fifth of which looks whether all images are done

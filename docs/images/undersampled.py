@@ -23,7 +23,7 @@ from ncsnx.data.dataset import Dataset
 from ncsnx.images import complex_parts
 from ncsnx.inverse.coils import Sense, simulated_maps
 from ncsnx.inverse.image_quality import image_distances
-from ncsnx.inverse.rules import conjugate_gradients
+from ncsnx.inverse.rules.likelihood import conjugate_gradients
 
 EXPERIMENT, FOLDER = "phantom64x48", Path("given", "phantoms")
 COILS, FASTER, CENTER, NOISE, SEED = 4, 4, 6, 0.01, 0

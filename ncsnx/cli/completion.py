@@ -112,7 +112,7 @@ _NAMES: dict[str, Callable[[], Iterable[str]]] = {  # what they import would slo
         "all",
         *(one.tag for one in resolve_name("ncsnx.metrics.metric:all_metrics")() if one.on_request),
     ),
-    "rule": lambda: ("auto", "exact", "cg", "langevin", "dps"),
+    "rule": lambda: ("auto", *resolve_name("ncsnx.inverse.rules.contract:rules")()),
     "samplers": lambda: ("all", *_tags_of("ncsnx.config.sampler:Sampler")),
     "trackers": lambda: resolve_name("ncsnx.tracking.tracker:all_trackers")()[0],
 }

@@ -86,7 +86,6 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 at_once = work.ranks.batch_size(count, request.batch_size)
                 runtime = self.runtime_for(attrs.evolve(spec, sampler=sampler), work, plain=self.plain)
                 model = load_model(work, source, sampler, step, runtime, size, side)
-                self._require_admitted(model, task)  # before a folder is made
             drawing = FolderDrawing(
                 drawing=Drawing(
                     model=model,
@@ -148,21 +147,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     def _built(self, space: "Space", made: Path, *, any_sigma: bool) -> "Task":
         """The task, whose pictures are read. Raises UsageError, NcsnxError."""
-        from ncsnx.inverse.rules import AUTO, EXACT, REVERSE
+        from ncsnx.inverse.rules.contract import AUTO, EXACT
 
         task = self.build(space, made) if self.task is None else self.task
-        if task.rule == REVERSE and not any_sigma and self.rule in (None, AUTO):
+        if task.how.begins_at_noise and not any_sigma and self.rule in (None, AUTO):
             task = attrs.evolve(task, rule=EXACT)  # trained levels don't begin at the noise of a picture
         _ = task.protocol  # reads all pictures
         return task
-
-    def _require_admitted(self, model: "Model", task: "Task") -> None:
-        """Raises NcsnxError if the task's rule can't guide the sampler."""
-        import torch
-
-        first, lowest = torch.tensor([0], device=model.runtime.device), model.levels[-1]
-        condition = task.conditions(model.space.at(model.shape), lowest, 0, self.each)(first)
-        condition.admit(model.sampler, model.levels)
 
     def _recorded(self, output: "SampleFolder", model: "Model", task: "Task", work: "Work") -> "RestoredImages":
         """The images of a complete folder, with a record of how well they agree."""

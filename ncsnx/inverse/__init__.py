@@ -10,7 +10,6 @@ reads pictures with `read_pictures`.
 from ncsnx.inverse.coils import Sense as Sense
 from ncsnx.inverse.coils import estimated_maps as estimated_maps
 from ncsnx.inverse.coils import simulated_maps as simulated_maps
-from ncsnx.inverse.condition import Condition as Condition
 from ncsnx.inverse.image_quality import psnr as psnr
 from ncsnx.inverse.measured_files import reconstruct as reconstruct
 from ncsnx.inverse.measurement_map import LinearMap as LinearMap
@@ -23,6 +22,10 @@ from ncsnx.inverse.operators import Graying as Graying
 from ncsnx.inverse.operators import LinearOperator as LinearOperator
 from ncsnx.inverse.operators import Masking as Masking
 from ncsnx.inverse.operators import MatrixOperator as MatrixOperator
+from ncsnx.inverse.rules.contract import Measured as Measured
+from ncsnx.inverse.rules.contract import rule as rule
+from ncsnx.inverse.rules.exact import ExactRule as ExactRule
+from ncsnx.inverse.rules.likelihood import LikelihoodRule as LikelihoodRule
 from ncsnx.inverse.task import Task as Task
 from ncsnx.inverse.task_pictures import Pictures as Pictures
 from ncsnx.inverse.task_pictures import read_pictures as read_pictures

@@ -1,10 +1,10 @@
 """Measurements as functions of images: linear ones with an adjoint, and others that can be differentiated.
 
-A `LinearMap` is known by A and its adjoint Aᴴ, which are all that the rules of `ncsnx.inverse.rules` need: the coils of
-magnetic resonance, or a tomograph, whose singular value decomposition doesn't fit in memory. A map that has one is a
-`LinearOperator` (`ncsnx.inverse.operators`), with which samplers can also agree exactly. Measurements may be complex;
-images are real, and ⟨y, y'⟩ = Re Σ ȳ y' is the inner product, so that Aᴴ is the transpose of A from the values of the
-image to the real and imaginary parts of the measurements.
+A `LinearMap` is known by A and its adjoint Aᴴ, which are all that the rules of `ncsnx.inverse.rules.likelihood` need:
+the coils of magnetic resonance, or a tomograph, whose singular value decomposition doesn't fit in memory. A map that
+has one is a `LinearOperator` (`ncsnx.inverse.operators`), with which samplers can also agree exactly. Measurements may
+be complex; images are real, and ⟨y, y'⟩ = Re Σ ȳ y' is the inner product, so that Aᴴ is the transpose of A from the
+values of the image to the real and imaginary parts of the measurements.
 
 A map of your own has `shape`, `measured_shape`, `apply` and, if it is linear, `adjoint`. `from_deepinv` makes one of an
 operator of the library deepinv (https://deepinv.github.io), which computes on the device of its own tensors, to which
@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import attrs
 import torch
@@ -41,6 +41,8 @@ class MeasurementMap(ABC):
     """(C, H, W) of the images."""
     measured_shape: tuple[int, ...]
     """Shape of the measurements of one image."""
+    in_words: ClassVar[str] = "a measurement that is not linear"
+    """The kind of map, in messages."""
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:
@@ -87,6 +89,8 @@ class LinearMap(MeasurementMap):
 
     Raises NcsnxError in `check` unless ⟨A x, y⟩ = ⟨x, Aᴴ y⟩ to 1e-5 of ‖A x‖ ‖y‖.
     """
+
+    in_words: ClassVar[str] = "a linear map without singular values"
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:

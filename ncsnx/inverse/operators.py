@@ -10,6 +10,7 @@ An operator of your own has a shape, singular values and these two functions and
 import math
 from abc import abstractmethod
 from functools import cache, cached_property
+from typing import ClassVar
 
 import attrs
 import torch
@@ -47,6 +48,8 @@ class PlacedTensor:
 
 class LinearOperator(LinearMap):
     """A linear operator A of rank M from images (C, H, W) to measurements; as a map it is Uᵀ A = Σ Vᵀ."""
+
+    in_words: ClassVar[str] = "an operator with singular values"
 
     @property
     @abstractmethod
@@ -93,6 +96,19 @@ class LinearOperator(LinearMap):
         if y.dim() < 2 or math.prod(y.shape[1:]) != rank:
             raise NcsnxError(f"{type(self).__name__}: expected measurements (P, {rank}), found {tuple(y.shape)}")
         return y.flatten(1)
+
+    @property
+    def unmixed(self) -> LinearMap:
+        """The map to the measurements themselves, whose noise is independent: the operator, if U = 1.
+
+        Raises NcsnxError for an operator that mixes values (`of_measurement`) and has no such map.
+        """
+        if type(self).of_measurement is LinearOperator.of_measurement:
+            return self
+        raise NcsnxError(
+            f"{type(self).__name__} mixes values whose noise differs: expected `unmixed`, a LinearMap to the values "
+            "themselves"
+        )
 
     def check(self) -> None:
         """Raises NcsnxError as for any linear map, and unless V is orthonormal."""
@@ -173,6 +189,8 @@ class Masking(Selecting):
 @attrs.frozen(eq=False)
 class Identity(LinearOperator):
     """Measurement of all pixels, which noise makes one: denoising."""
+
+    in_words: ClassVar[str] = "a noisy picture"
 
     shape: tuple[int, int, int]
 
@@ -296,10 +314,36 @@ class Blurring(Selecting):
         return self.coefficients(y)
 
     @property
+    def unmixed(self) -> LinearMap:
+        """The map to blurred pictures."""
+        return _Blurred(self)
+
+    @property
     def _response(self) -> Tensor:
         """Response of the kernel at each frequency, (H, W) float64."""
         down, across = (_response(size, self.sigma) for size in self.shape[1:])
         return down[:, None] * across
+
+
+@attrs.frozen(eq=False)
+class _Blurred(LinearMap):
+    """A blur as a map to pictures: symmetric, A = V Σ Vᵀ."""
+
+    blurring: Blurring
+
+    @property
+    def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
+        return self.blurring.shape
+
+    @property
+    def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.blurring.shape
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self.blurring.images(self.blurring.apply(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.apply(y)
 
 
 @attrs.frozen(eq=False)
@@ -347,15 +391,30 @@ class Fourier(Selecting):
             return _hartley(spectrum)
         return _parts(torch.fft.ifft2(torch.complex(spectrum[:, 0], spectrum[:, 1]), norm="ortho")).view_as(spectrum)
 
-    def of_spectrum(self, spectrum: Tensor) -> Tensor:
-        """Coefficients of (B, H, W) complex frequencies, averaged with measured mirror images for real images."""
+    def of_spectrum(self, spectrum: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Coefficients of (B, H, W) complex frequencies, averaged with measured mirror images for real images.
+
+        noise: (B or 1, H, W), the standard deviation of each part of each frequency, by which the mean is weighted.
+        """
         if self.shape[0] == 2:
             return _parts(spectrum)[:, self._places.tensor]
-        measured, mirrored = self.measured.to(spectrum.real), _mirrored(self.measured).to(spectrum.real)
+        weights = self._weights(noise)
         # of a real image F(−k) is the conjugate of F(k)
-        total = measured * spectrum + mirrored * _mirrored(spectrum).conj()
-        mean = total / (measured + mirrored).clamp(min=1)
-        return (mean.real - mean.imag).flatten(1)[:, self._places.tensor]
+        total = weights * spectrum + _mirrored(weights) * _mirrored(spectrum).conj()
+        mean = total / (weights + _mirrored(weights)).where(self._measured, 1.0)
+        return (mean.real - mean.imag).flatten(1)[:, self._places.tensor].to(spectrum.real)
+
+    def of_noise(self, noise: Tensor) -> Tensor:
+        """The noise of Uᵀ y, (B, M), for `of_spectrum` with this noise, (B, H, W), whose parts are independent."""
+        if self.shape[0] == 2:
+            return noise[:, None].expand(-1, *self.shape).flatten(1)[:, self._places.tensor]
+        weights = self._weights(noise)
+        of_both = (2 / (weights + _mirrored(weights))).sqrt().flatten(1)[:, self._places.tensor]
+        return of_both * self.singular_values
+
+    def _weights(self, noise: Tensor | None) -> Tensor:
+        """(1 or B, H, W), 0 for frequencies that aren't measured."""
+        return self.measured.double()[None] if noise is None else torch.where(self.measured, noise.double() ** -2, 0.0)
 
 
 @attrs.frozen(eq=False)
@@ -402,6 +461,29 @@ class MatrixOperator(LinearOperator):
         if y.dim() != 2 or y.shape[1] != len(self.matrix):
             raise NcsnxError(f"expected measurements (P, {len(self.matrix)}), one per row, found {tuple(y.shape)}")
         return y @ self._decomposed[0].like(y)
+
+    @property
+    def unmixed(self) -> LinearMap:
+        """The matrix as it is."""
+        return _Rows(self.shape, PlacedTensor(self.matrix.detach().double()))
+
+
+@attrs.frozen(eq=False)
+class _Rows(LinearMap):
+    """A matrix (m, C·H·W), as a map to its m values."""
+
+    shape: tuple[int, int, int]
+    matrix: PlacedTensor
+
+    @property
+    def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (len(self.matrix.tensor),)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.matrix.like(x).T
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return (y @ self.matrix.like(y)).view(-1, *self.shape)
 
 
 def _parts(x: Tensor) -> Tensor:

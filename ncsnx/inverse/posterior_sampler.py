@@ -1,13 +1,14 @@
 """What a task needs of its sampler, in one place: the default, its grid, η, classes and warnings.
 
 Every way to draw images that agree with a measurement takes its sampler from `posterior_sampler`: `ncsnx restore`,
-`ncsnx.restore` and `ncsnx.draw`. What a sampler can't do under a rule, the rule refuses (`Constrain.admit`).
+`ncsnx.restore` and `ncsnx.draw`. What a sampler can't do under a rule, the rule refuses (`Rule.admit`).
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import attrs
+import torch
 
 from ncsnx.config.data_sets import Images
 from ncsnx.config.overrides import Override, apply_sampler_overrides
@@ -26,16 +27,13 @@ from ncsnx.config.sampler import (
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.inverse.operators import Masking
-from ncsnx.inverse.rules import EXACT, LANGEVIN, REVERSE
+from ncsnx.inverse.rules.contract import RESTORING, Definition
 from ncsnx.inverse.task import Task
 from ncsnx.model_spec import OF_ANY_CLASS, HasSampler, ModelSpec
 from ncsnx.sampling.sampler_choice import FAST_OVERRIDE, checked_sampler, chosen_sampler
 from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
-RESTORING = ConsistentAnnealed(steps=100, eta=0.5)
-"""The sampler of restorations, with `eta_min` at the noise of the measurement. On Gaussian data, the mean is away by 2
-to 9 % of the way to the data's; η = 1 halves that, but gives wrong weights to alternatives that differ as a whole."""
 FILLING = attrs.evolve(RESTORING, eta=1.0)
 """The sampler of holes in pictures, for a network of patches: it sees little beyond a hole, and what is known acts
 through the noisy copy of many steps. Where 80 % is missing, it gains 1 to 2 dB (docs/project/photographs.md)."""
@@ -43,23 +41,20 @@ _SHORT = (DPMSolverPP, DPMSolverPPSDE, EulerAncestral, Heun, PredictorCorrector,
 """Samplers whose images stay nearer to the data than the posterior."""
 FEWEST_STEPS = 40
 """Steps below which η = ½ leaves more noise than the next level has, and images vary too much or too little."""
-DENOISING = DPMSolverPPSDE(steps=20)
-"""The sampler of pictures whose noise is known: it follows the reverse diffusion, from their noise."""
 _PREVIEW_STEPS = 20
 
 
-def measurement_warnings(sampler: Sampler, *, rule: str, noisy: bool) -> Iterator[str]:
-    """How images of a sampler are known to differ from the posterior of a measurement.
+def measurement_warnings(sampler: Sampler, how: Definition, *, noisy: bool) -> Iterator[str]:
+    """How images of a sampler are known to differ from the posterior of a measurement under a rule.
 
-    rule: the name of the rule (`ncsnx.inverse.rules`). noisy: whether the measurement is noisy.
+    noisy: whether the measurement is noisy.
     """
-    if rule == REVERSE:
+    if how.shortfall is None:
         return
     if isinstance(sampler, _SHORT):
-        short = 58 if noisy and rule != EXACT else 27
         yield (
             f"sampler={tag_of(type(sampler))} stays short of the posterior: on Gaussian data, its mean covers as "
-            f"little as {100 - short} % of the way from the data's mean to the posterior's\n"
+            f"little as {100 - how.shortfall[noisy]} % of the way from the data's mean to the posterior's\n"
             "use cas instead:  sampler=cas"
         )
     elif noisy and isinstance(sampler, GridSampler) and sampler.steps < FEWEST_STEPS:
@@ -81,26 +76,28 @@ def posterior_sampler(
 ) -> Sampler:
     """The sampler that draws images which agree with a task, and warnings of how they differ from its posterior.
 
-    sampler: the one to change; by default `RESTORING`, `FILLING` for holes and a model of patches, `DENOISING` under
-    the rule 'reverse', or the model's own where these don't suit: for a network of trained levels, and under the rule
-    'langevin'. changes: overrides; the model's own sampler that isn't on a grid, such as `ald`, has the run's values if
-    it is named. quick: a preview in few steps, without warnings. Raises UsageError for what is no sampler of this model
-    and for noise that the model wasn't trained for.
+    sampler: the one to change; by default that of the task's rule (`Definition.sampler`), `FILLING` for holes and a
+    model of patches, or the model's own where these don't suit: for a network of trained levels, and for a rule without
+    one. changes: overrides; the model's own sampler that isn't on a grid, such as `ald`, has the run's values if it is
+    named. quick: a preview in few steps, without warnings. Raises UsageError for what is no sampler of this model and
+    for noise that the model wasn't trained for, NcsnxError for a sampler that the rule can't guide.
     """
-    spec = source.spec()
+    spec, how = source.spec(), task.how
     chosen = work.ranks.first(lambda: _chosen(task, source, spec, work, changes, sampler, quick=quick))
     sigma, most, least = task.sigma(spec.space), spec.levels[0], spec.levels[-1]
-    if task.rule != REVERSE:
+    if not how.begins_at_noise:
         found = at_noise(chosen, sigma)
     elif least <= sigma <= most:
         found = begun_at(chosen, sigma, least)
     else:
         unit = spec.space.scale / spec.space.span
         raise UsageError(
-            f"{parameter('noise')} {task.noise * spec.space.span:g}: this model knows noise from {unit * least:.3g} to "
-            f"{unit * most:.3g}"
+            f"{parameter('noise')} {task.least_noise * spec.space.span:g}: this model knows noise from "
+            f"{unit * least:.3g} to {unit * most:.3g}"
         )
-    for warning in () if quick else measurement_warnings(found, rule=task.rule, noisy=task.noise > 0):
+    space = spec.space.at(task.operator.shape)
+    task.ruled(space, least, 0, 1)(torch.tensor([0])).admit(found, spec.levels)
+    for warning in () if quick else measurement_warnings(found, how, noisy=task.least_noise > 0):
         work.warning(warning)
     return found
 
@@ -120,10 +117,10 @@ def _chosen(
     named = {override.text for override in changes if override.path == "sampler"}
     is_own = tag_of(type(spec.sampler)) in named and not isinstance(spec.sampler, GridSampler)
     is_chosen = sampler is not None or FAST_OVERRIDE in changes or is_own
-    if is_chosen or not spec.any_sigma or task.rule == LANGEVIN:
+    if is_chosen or not spec.any_sigma or task.how.sampler is None:
         return of_any_class(chosen_sampler(work, source, changes, sampler), spec)
     fills = isinstance(task.operator, Masking) and isinstance(spec.data, Images) and spec.data.patches
-    default: GridSampler = DENOISING if task.rule == REVERSE else FILLING if fills else RESTORING
+    default = FILLING if fills and task.how.sampler == RESTORING else task.how.sampler
     drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
     begun: Sampler = attrs.evolve(default, **drawn)
     if "sampler.classes" not in paths:

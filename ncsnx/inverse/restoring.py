@@ -12,7 +12,6 @@ from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibrati
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.operators import Fourier
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
-from ncsnx.inverse.rules import REVERSE
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, TaskRecord, misfit_in_words
 from ncsnx.quantities import counted
@@ -29,8 +28,8 @@ _MOST_MISFIT = 0.05
 
 def say_before(task: Task, space: Space, work: Work) -> None:
     """Says how the measurement is understood."""
-    if task.rule == REVERSE:
-        work.info(f"noise: {task.noise * space.span:.4g}")
+    if task.how.begins_at_noise:
+        work.info(f"noise: {task.least_noise * space.span:.4g}")
     if not task.is_exact:
         work.info(f"rule: {task.rule}")
     if task.facts.get("maps") == ESTIMATED:
@@ -45,11 +44,15 @@ def say_before(task: Task, space: Space, work: Work) -> None:
 def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
     misfit = f"largest difference from the measurement: {misfit_in_words(record.misfit, bounded=space.bounded)}"
-    misfit += f"; {record.misfit / (task.noise * space.span):.1f} times its noise" if task.noise else ""
-    if record.misfit > space.span * (_MOST_MISFIT * task.gain + 6 * task.noise):
+    if record.in_noise is None:
+        is_large = record.misfit > space.span * _MOST_MISFIT * task.gain
+    else:
+        misfit += f"; at most {record.in_noise:.1f} times its noise"
+        is_large = record.in_noise > 6 + _MOST_MISFIT * task.gain / task.least_noise
+    if is_large:
         is_best = task.is_exact and space.bounded
         best = "no image with values from black to white agrees better\n" if is_best else ""
-        noisy = "" if task.noise else f"; if it is noisy, say how much with {parameter('noise')}"
+        noisy = "" if record.in_noise else f"; if it is noisy, say how much with {parameter('noise')}"
         work.warning(f"{misfit}\n{best}check the values and the scale of the measurement{noisy}")
     else:
         work.info(misfit)
@@ -69,7 +72,7 @@ def posterior_means(task: Task, model: Model) -> Tensor | None:
     and for alternatives of several classes or other further inputs.
     """
     classes = model.spec().classes
-    if task.rule != REVERSE or model.cond is not None or len(classes) > 1 or model.sampler.guidance != 1:
+    if not task.how.begins_at_noise or model.cond is not None or len(classes) > 1 or model.sampler.guidance != 1:
         return None
     cond = model.inputs(0, torch.zeros(1, dtype=torch.int64, device=model.runtime.device))
     sigma, given = task.sigma(model.space), model.to_network(task.noisy_pictures() * model.space.span)

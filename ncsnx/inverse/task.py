@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse import operators
-from ncsnx.inverse.condition import Begun, Condition
 from ncsnx.inverse.measurement_map import (
     LinearMap,
     MeasurementMap,
@@ -23,17 +22,25 @@ from ncsnx.inverse.measurement_map import (
     sha256_of_values,
 )
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.inverse.rules import EXACT, REVERSE, RULES, chosen_rule
+from ncsnx.inverse.rules.contract import AUTO, EXACT, Definition, Measured, chosen_rule, measured_by, rows_of
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
-from ncsnx.samplers.state import Constrain
+from ncsnx.samplers.state import Rule
 from ncsnx.sampling.generation import SeededNoise
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
 
 MEASURE = "measure"
 """Name of the task of a file of measurements."""
+
+
+def _as_noise(noise: float | Tensor) -> float | Tensor:
+    """A number, or a tensor of several in float64."""
+    if isinstance(noise, int | float):
+        return noise
+    found = torch.as_tensor(noise).double()
+    return found if found.dim() else float(found)
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -52,11 +59,12 @@ class Task:
     values: Tensor = attrs.field(converter=torch.as_tensor)
     """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y. For another map,
     y itself, (P, *measured_shape)."""
-    noise: float = 0.0
-    """γ, the standard deviation of the noise in y, finite and >= 0; of complex values, that of each part."""
-    rule: str = "auto"
-    """How samplers use the measurement: 'exact', 'reverse', 'cg', 'langevin' or 'dps' (see `ncsnx.inverse.rules`);
-    'auto': the default of the operator."""
+    noise: float | Tensor = attrs.field(default=0.0, converter=_as_noise)
+    """γ, the standard deviation of the noise in y, finite and >= 0; of complex values, that of each part. One for all
+    values, or independent noise of each, above 0, (P or 1, *operator.measured_shape): of an operator, that of Uᵀ y."""
+    rule: str = AUTO
+    """How samplers use the measurement: 'exact', 'reverse', 'cg', 'langevin', 'dps' or the rule of a package (see
+    `ncsnx.inverse.rules`); 'auto': the default of the operator."""
     inputs: Tensor | None = attrs.field(default=None, converter=optional(torch.as_tensor))
     """Measurements as pictures, (P, C, H, W) in [0, 1]. None: the pseudo-inverse."""
     truth: Tensor | None = attrs.field(default=None, converter=optional(torch.as_tensor))
@@ -79,9 +87,29 @@ class Task:
             kind = type(self.operator).__name__
             raise NcsnxError(f"{self.name}: expected a MeasurementMap, such as a LinearOperator, not {kind}")
         self._check_values()
-        object.__setattr__(self, "rule", chosen_rule(self.rule, self.operator))
-        if not 0 <= self.noise < math.inf:
-            raise UsageError(f"expected {parameter('noise')} >= 0, the standard deviation, found {self.noise:g}")
+        self._check_noise()
+        object.__setattr__(self, "rule", self._rule(self.rule).name)
+
+    def _rule(self, name: str) -> Definition:
+        return chosen_rule(name, self.operator, any_noise=isinstance(self.noise, Tensor))
+
+    @property
+    def how(self) -> Definition:
+        """The rule with what it needs of a sampler."""
+        return self._rule(self.rule)
+
+    def _check_noise(self) -> None:
+        noise = self.noise
+        if not isinstance(noise, Tensor):
+            if not 0 <= noise < math.inf:
+                raise UsageError(f"expected {parameter('noise')} >= 0, the standard deviation, found {noise:g}")
+            return
+        one = tuple(self.operator.measured_shape)
+        if tuple(noise.shape) not in ((1, *one), (self.count, *one)):
+            expected = ", ".join(map(str, (self.count, *one)))
+            raise NcsnxError(f"{self.name}: expected a number as noise, or ({expected}), found {tuple(noise.shape)}")
+        if wrong := noise[~((noise > 0) & noise.isfinite())].tolist():
+            raise NcsnxError(f"{self.name}: expected a noise above 0 for each value, found {wrong[0]:g}")
 
     def _check_values(self) -> None:
         operator, shape = self.operator, tuple(self.operator.shape)
@@ -109,7 +137,7 @@ class Task:
         y: Tensor,
         *,
         name: str = "measured",
-        noise: float = 0.0,
+        noise: float | Tensor = 0.0,
         **fields: Any,
     ) -> Self:
         """The task of measurements y = A x of images x in [0, 1], with noise of this standard deviation.
@@ -119,10 +147,15 @@ class Task:
 
         y: (P, …), as operator.of_measurement expects it: for a `MatrixOperator` (P, m), in the order of its rows; for a
         `Blurring` blurred pictures (P, C, H, W); for others M values per picture. Convert complex frequencies by
-        `Fourier.of_spectrum` first. Another map takes (P, *measured_shape), real or complex. fields: further ones of
-        the task: rule, inputs, truth, pictures, facts. Raises NcsnxError.
+        `Fourier.of_spectrum` first. Another map takes (P, *measured_shape), real or complex. noise: one for all values,
+        or of each, of the shape of y or of one picture's; an operator that mixes values is then taken as its
+        `unmixed` map. fields: further ones of the task: rule, inputs, truth, pictures, facts. Raises NcsnxError.
         """
-        y = torch.as_tensor(y)
+        y, noise = torch.as_tensor(y), _as_noise(noise)
+        if isinstance(noise, Tensor):
+            noise = noise if noise.dim() == y.dim() else noise[None]
+            operator = operator.unmixed if isinstance(operator, LinearOperator) else operator
+            noise = noise.flatten(1) if isinstance(operator, LinearOperator) else noise
         if isinstance(operator, LinearOperator):
             if y.is_complex():
                 raise NcsnxError(f"{name}: expected measurements that are real numbers, found complex ones")
@@ -149,7 +182,7 @@ class Task:
         """JSON values of the task that determine the images."""
         return {
             "name": self.name,
-            "noise": self.noise,
+            "noise": self.noise if isinstance(self.noise, float | int) else _noise_in_short(self.noise),
             "values_sha256": sha256_of_values(self.values),
             **({} if self.is_exact else {"rule": self.rule}),
             **self.facts,
@@ -164,6 +197,7 @@ class Task:
             values=self.values[chosen],
             inputs=None if self.inputs is None else self.inputs[chosen],
             truth=None if self.truth is None else self.truth[chosen],
+            noise=rows_of(self.noise, chosen),
             pictures=self.names[chosen],
         )
 
@@ -192,22 +226,24 @@ class Task:
         return torch.cat([_of_adjoint(operator, self.values, place) for place in range(self.count)]).float()
 
     def noisy_pictures(self) -> Tensor:
-        """The values of a noisy picture's pixels, which the rule `reverse` begins from, (P, C, H, W) float32."""
+        """The values of a noisy picture's pixels, (P, C, H, W) float32."""
         return self.values.float().view(self.count, *self.operator.shape)
 
-    @property
-    def _measured(self) -> Tensor:
-        """The measurements as the map's values: Σ c for the coefficients c of an operator."""
-        operator = self.operator
-        return operator.singular_values * self.values.double() if isinstance(operator, LinearOperator) else self.values
-
-    def misfit(self, images: Tensor) -> float:
-        """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1].
+    def misfits(self, images: Tensor) -> tuple[float, float | None]:
+        """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1], and the
+        largest in standard deviations of the noise, if there is noise.
 
         The task has one picture. For an operator, the difference of Uᵀ y.
         """
-        y = self._measured
-        return max(float((applied_precisely(self.operator, image[None]) - y).abs().max()) for image in images)
+        y = measured_by(self.operator, self.values)
+        away = torch.cat([(applied_precisely(self.operator, image[None]) - y).abs() for image in images])
+        noisy = float((away / self.noise).max()) if self.least_noise else None
+        return float(away.max()), noisy
+
+    @property
+    def least_noise(self) -> float:
+        """γ, or the smallest of the noises of the values."""
+        return float(self.noise.min()) if isinstance(self.noise, Tensor) else self.noise
 
     @property
     def gain(self) -> float:
@@ -241,46 +277,37 @@ class Task:
         black, white = space.ends
         if not 0 < (norm := self.operator.norm) < math.inf:
             raise NcsnxError(f"{self.name}: expected a map with a finite norm > 0, found {norm:g}: it measures nothing")
-        return (white - black) * self.noise / norm
+        return (white - black) * self.least_noise / norm
 
-    def conditions(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Constrain]:
-        """Function from indices to their condition; image i is an alternative of picture i // alternatives.
+    def ruled(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Rule]:
+        """Function from indices to the rule of those images; image i is an alternative of picture i // alternatives.
 
         lowest: σ of the last level, for the rule `exact`. Raises as `require_fit`.
         """
         self.require_fit(space)
-        operator, (black, white) = self.operator, space.ends
+        operator, how = self.operator, self.how
 
-        def exact(indices: Tensor) -> Condition:
-            assert isinstance(operator, LinearOperator), "chosen_rule"
-            scale, values = white - black, self.values[(indices // alternatives).cpu()].double()
-            middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
-            given = (scale * values + middle).float().to(indices.device)
-            noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
-            ends = space.ends if space.bounded else None
-            return Condition(operator, given, noise, scale * self.noise, lowest, ends)
-
-        def begun(indices: Tensor) -> Begun:
-            pictures = self.noisy_pictures()[(indices // alternatives).cpu()]
-            return Begun(black + (white - black) * pictures.to(indices.device), self.sigma(space))
-
-        y = self._measured if self.rule in RULES else self.values
-
-        def guided(indices: Tensor) -> Constrain:
-            rule, each = RULES[self.rule], (indices // alternatives).cpu()
-            pictures, places = torch.unique(each, return_inverse=True)
-            given = rule.prepared(operator.of(pictures), in_single_precision(y[pictures]))
-            return rule(
-                map=operator.of(each),
-                given=given[places].to(indices.device),
-                deviation=self.noise,
-                norm=operator.norm,
-                black=black,
-                white=white,
-                bounded=space.bounded,
+        def of(indices: Tensor) -> Rule:
+            pictures = (indices // alternatives).cpu()
+            return how.under(
+                Measured(
+                    map=operator.of(pictures),
+                    values=self.values[pictures],
+                    noise=rows_of(self.noise, pictures),
+                    norm=operator.norm,
+                    space=space,
+                    lowest=lowest,
+                    device=indices.device,
+                    draws=SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE),
+                )
             )
 
-        return {EXACT: exact, REVERSE: begun}.get(self.rule, guided)
+        return of
+
+
+def _noise_in_short(noise: Tensor) -> dict[str, Any]:
+    """The noises of the values, for the protocol."""
+    return {"least": float(noise.min()), "largest": float(noise.max()), "sha256": sha256_of_values(noise)}
 
 
 def _of_adjoint(map: LinearMap, values: Tensor, place: int) -> Tensor:

@@ -82,6 +82,8 @@ class TaskRecord:
     task: str
     misfit: float
     """Largest difference to the measurement, where black is 0 and white 1; in own values of unbounded data."""
+    in_noise: float | None = attrs.field(default=None, metadata=OMITTED)
+    """The largest in standard deviations of the noise; None without noise."""
     samples_sha256: str
     """Hash of the values of all images, as float32 in their order."""
     posterior_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
@@ -125,7 +127,7 @@ def record_task(
     samples = samples_in(folder)
     files = samples.files()
     values = hashlib.sha256()
-    misfits: list[float] = []
+    misfits: list[tuple[float, float | None]] = []
     maps: list[dict[str, Tensor]] = []
     records: list[PictureRecord] = []
     rows: list[GridRow] = []
@@ -135,7 +137,7 @@ def record_task(
         measured, images = task.of(place), samples.read("samples", place * alternatives, alternatives, files)
         values.update(images.numpy().tobytes())
         mean = images.mean(dim=0) if means is None else means[place]
-        misfits.append(measured.misfit(images / space.span))
+        misfits.append(measured.misfits(images / space.span))
         maps.append(pixel_maps(images, space))
         if means is not None:
             maps[-1]["mean"] = space.own_numbers(mean).float()
@@ -155,7 +157,8 @@ def record_task(
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(
         task=task.name,
-        misfit=space.span * max(misfits),
+        misfit=space.span * max(away for away, _ in misfits),
+        in_noise=max((noisy for _, noisy in misfits if noisy is not None), default=None),
         samples_sha256=samples_sha256,
         posterior_sha256=posterior_sha256,
         calibration=calibration,

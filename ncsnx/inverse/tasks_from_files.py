@@ -19,7 +19,7 @@ from ncsnx.data.decoding import CODEC_NOISE
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.measurement_map import sha256_of_values
 from ncsnx.inverse.operators import Averaging, Blurring, Graying, Identity, Masking
-from ncsnx.inverse.rules import AUTO
+from ncsnx.inverse.rules.contract import AUTO
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, mask_space, read_pictures
 from ncsnx.networks.optional_packages import required

@@ -14,7 +14,7 @@ from ncsnx.samplers.contract import Definition, DenoisingModel, Draw, Steps, def
 from ncsnx.samplers.driver import drive
 from ncsnx.samplers.grids import levels_of
 from ncsnx.samplers.guidance import Guidance
-from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, ScaledScore, State
+from ncsnx.samplers.state import Noise, Rule, SamplerFunction, ScaledScore, State
 
 _GUESSED_EVALUATIONS = 100
 
@@ -34,12 +34,12 @@ def build_sampler(config: Sampler) -> SamplerFunction:
         *,
         noise: Noise,
         cond: Cond = NO_COND,
-        constrain: Constrain | None = None,
+        rule: Rule | None = None,
     ) -> Iterator[State]:
-        if constrain is not None:
-            constrain.admit(config, sigmas)
+        if rule is not None:
+            rule.admit(config, sigmas)
         levels = sampler_levels(config, sigmas)
-        return run(definition, config, model, x, levels, noise=noise, cond=cond, constrain=constrain)
+        return run(definition, config, model, x, levels, noise=noise, cond=cond, rule=rule)
 
     return sampler
 
@@ -53,9 +53,9 @@ def run(
     *,
     noise: Noise,
     cond: Cond = NO_COND,
-    constrain: Constrain | None = None,
+    rule: Rule | None = None,
 ) -> Iterator[State]:
-    """The states of a sampler at these levels, without checking that it supports `constrain`."""
+    """The states of a sampler at these levels, without checking that it supports `rule`."""
 
     def start(x: Tensor, draw: Draw, evaluate: DenoisingModel) -> Steps:
         return definition.start(config, x, levels, draw, evaluate)
@@ -67,8 +67,8 @@ def run(
         x,
         noise=noise,
         cond=cond,
-        constrain=constrain,
-        class_guidance=Guidance.of(config),
+        rule=rule,
+        guidance=Guidance.of(config),
         adaptive=adaptive,
     )
 

@@ -57,8 +57,9 @@ class State:
     """Network evaluations per image so far; the mean over the batch for adaptive samplers."""
 
 
-class Constrain(Protocol):
-    """A measurement of a batch of images. σ is a float or, inside a step of an adaptive sampler, (B, 1, 1, 1).
+class Rule(Protocol):
+    """How a sampler uses the measurement of a batch of images. σ is a float or, inside a step of an adaptive sampler,
+    (B, 1, 1, 1).
 
     The network may be evaluated at another x than the sampler's. `last` is the state at the beginning of the step, None
     before the first.
@@ -79,7 +80,7 @@ class Constrain(Protocol):
         """The score that the sampler follows from its x inside a step. s: the network's at its x, `at`."""
         return s
 
-    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor | float]:
+    def scored(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor | float]:
         """The score s(x, σ), by one call of `score`, and the likelihood score ∇ log p(measurement | x) at σ.
 
         x: the network's. Both have its shape. The likelihood score is 0 where the measurement is in x.
@@ -87,7 +88,7 @@ class Constrain(Protocol):
         return score(x, sigma), 0.0
 
     def of(self, rows: slice | Tensor) -> Self:
-        """The measurement of some of the images. rows: a slice, or indices (B',) int64."""
+        """The rule of some of the images. rows: a slice, or indices (B',) int64."""
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
         """Raises NcsnxError for a sampler that doesn't draw from the posterior under this measurement."""

@@ -29,7 +29,7 @@ from ncsnx.runs.selection import Source
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler, visited
-from ncsnx.samplers.state import Constrain, ScaledScore, State
+from ncsnx.samplers.state import Rule, ScaledScore, State
 from ncsnx.sampling.generation import (
     Draws,
     TrainingImages,
@@ -54,7 +54,7 @@ FILM_FRAMES = 40
 """Default number of frames of an animation."""
 
 
-def count_images(n: int, task: "Conditions | None") -> int:
+def count_images(n: int, task: "Measurements | None") -> int:
     """Number of images: n, or n alternatives of each of the task's pictures. Raises UsageError."""
     if task is None:
         return n  # SampleRequest checks its range
@@ -67,7 +67,7 @@ def count_images(n: int, task: "Conditions | None") -> int:
     return n * task.count
 
 
-class Conditions(Protocol):
+class Measurements(Protocol):
     """Measurements of pictures, such as a task of `ncsnx.inverse`."""
 
     @property
@@ -84,8 +84,8 @@ class Conditions(Protocol):
     def protocol(self) -> Mapping[str, Any]:
         """JSON that determines the measurements."""
 
-    def conditions(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Constrain]:
-        """(indices of images) → their measurement; image i is an alternative of picture i // alternatives."""
+    def ruled(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Rule]:
+        """(indices of images) → their rule; image i is an alternative of picture i // alternatives."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -95,7 +95,7 @@ class Drawing:
     model: Model
     request: SampleRequest
     """The images that are asked for; with a task, its number of pictures divides n."""
-    task: Conditions | None = None
+    task: Measurements | None = None
     """Measurements that the images agree with."""
     data: Path | None = None
     """The data folder, for samplers that start from training images."""
@@ -224,8 +224,8 @@ def _draws(drawing: Drawing) -> Draws:
     if model.has_inputs or model.sampler.guidance != 1:
         draws = attrs.evolve(draws, cond=partial(model.inputs, request.seed))
     if task is not None:
-        condition = task.conditions(space, levels[-1], request.seed, request.n // task.count)
-        return attrs.evolve(draws, condition=condition)
+        rule = task.ruled(space, levels[-1], request.seed, request.n // task.count)
+        return attrs.evolve(draws, rule=rule)
     if columns is None:
         return draws
     if request.between is None:

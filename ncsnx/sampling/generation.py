@@ -16,7 +16,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.rank_group import never_stop
 from ncsnx.ranks.shared_batches import batches_of
 from ncsnx.samplers.building import first_sigma
-from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, ScaledScore, State
+from ncsnx.samplers.state import Noise, Rule, SamplerFunction, ScaledScore, State
 from ncsnx.space import Space
 
 
@@ -30,8 +30,8 @@ class Draws:
     """indices → noise source of that shape."""
     cond: Callable[[Tensor], Cond] | None = None
     """indices → further inputs of the network for those images, tensors of that many rows; None: none."""
-    condition: Callable[[Tensor], Constrain] | None = None
-    """indices → measurement of those images."""
+    rule: Callable[[Tensor], Rule] | None = None
+    """indices → how their measurement is used; None: there is none."""
     columns: int = 1
     """Images per index; more than one for interpolation, where an index is a row."""
 
@@ -223,10 +223,10 @@ def generate(
 
     for batch in batches_of(indices, max(1, batch_size // draws.columns)):
         positions = torch.tensor(batch, dtype=torch.int64, device=device)
-        constrain = None if draws.condition is None else draws.condition(positions)
+        rule = None if draws.rule is None else draws.rule(positions)
         noise, x = draws.noise(positions), draws.initial(positions)
         cond = NO_COND if draws.cond is None else draws.cond(positions)
-        for state in sampler(stoppable, x, sigmas, noise=noise, cond=cond, constrain=constrain):
+        for state in sampler(stoppable, x, sigmas, noise=noise, cond=cond, rule=rule):
             on_state(batch, state)
             x = state.x
         if not bool(torch.isfinite(x).all()):

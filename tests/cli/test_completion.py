@@ -13,7 +13,7 @@ import pytest
 
 from ncsnx.cli.completion import _NAMES, completion_of
 from ncsnx.commands.command import Declaration
-from ncsnx.inverse.rules import AUTO, EXACT, RULES
+from ncsnx.inverse.rules.contract import AUTO, rules
 from ncsnx.runs.folder import Run
 from tests.config.examples import minimal, write_file
 from tests.forked import REPOSITORY
@@ -100,7 +100,7 @@ def test_a_command_is_offered_the_fields_that_it_takes() -> None:
 
 def test_every_closed_set_of_names_is_offered() -> None:
     offered = {kind: set(names()) for kind, names in _NAMES.items()}
-    assert offered["rule"] == {AUTO, EXACT, *RULES}
+    assert offered["rule"] == {AUTO, *rules()}
     known = {"column": "score", "device": "cuda", "features": "inception", "metrics": "all", "trackers": "mlflow"}
     assert all(name in offered[kind] for kind, name in known.items())
 

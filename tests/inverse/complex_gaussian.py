@@ -30,15 +30,19 @@ from ncsnx.config import (
 )
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.coils import Sense, simulated_maps
-from ncsnx.inverse.measurement_map import LinearMap
-from ncsnx.inverse.rules import AnnealedLikelihood, DataConsistency, DiffusionPosterior, Rule
+from ncsnx.inverse.measurement_map import LinearMap, in_single_precision
+from ncsnx.inverse.rules.likelihood import AnnealedLikelihood, DataConsistency, DiffusionPosterior, LikelihoodRule
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.sampling.generation import SeededNoise, initial_normal
 from tests.samplers.toy import scaled
 
 MEAN, DEVIATION, LENGTH, NOISE = 0.5, 0.25, 4.0, 0.02
 LEVELS = tuple(30.0 * (0.005 / 30.0) ** (number / 119) for number in range(120))
-RULES: Mapping[str, type[Rule]] = {"langevin": AnnealedLikelihood, "cg": DataConsistency, "dps": DiffusionPosterior}
+RULES: Mapping[str, type[LikelihoodRule]] = {
+    "langevin": AnnealedLikelihood,
+    "cg": DataConsistency,
+    "dps": DiffusionPosterior,
+}
 SAMPLERS: Mapping[str, Sampler] = {
     "`ald`, 120 levels × 3": AnnealedLangevin(step_size=0.3 * LEVELS[-1] ** 2, steps_per_level=3),
     "`pc`": PredictorCorrector(steps=100),
@@ -110,16 +114,14 @@ class Problem:
         away = self.map.adjoint(self.y).flatten() - self.normal @ mean
         return mean + covariance @ away / self.noise**2, covariance
 
-    def drawn(self, rule: type[Rule], sampler: Sampler, count: int, seed: int = 0) -> tuple[Tensor, float]:
+    def drawn(self, rule: type[LikelihoodRule], sampler: Sampler, count: int, seed: int = 0) -> tuple[Tensor, float]:
         """Images (count, N), and the evaluations of each."""
         indices = torch.arange(count)
-        given = rule.prepared(self.map, self.y)
-        given = given.expand(count, *[-1] * (given.dim() - 1))
-        given = given.to(torch.complex64 if given.is_complex() else torch.float32)
-        constrain = rule(map=self.map, given=given, deviation=self.noise, norm=self.map.norm)
+        y = in_single_precision(self.y).expand(count, *[-1] * (self.y.dim() - 1))
+        made = rule(map=self.map, y=y, noise=self.noise, norm=self.map.norm)
         x = initial_normal(seed, indices, self.map.shape, mean=MEAN, sigma=first_sigma(sampler, LEVELS))
         noise = SeededNoise(seed, indices, self.map.shape)
-        *_, last = build_sampler(sampler)(scaled(self.score), x, LEVELS, noise=noise, constrain=constrain)
+        *_, last = build_sampler(sampler)(scaled(self.score), x, LEVELS, noise=noise, rule=made)
         return last.x.double().flatten(1), last.evaluations
 
     def judged(self, images: Tensor) -> "Judgement":
@@ -160,7 +162,7 @@ def coils_problem(size: tuple[int, int] = (24, 16), seed: int = 0) -> Problem:
     return Problem(Sense(simulated_maps(size, 4), mask), seed=seed)
 
 
-def rows(count: int, rules: Mapping[str, type[Rule]] = RULES) -> Iterator[str]:
+def rows(count: int, rules: Mapping[str, type[LikelihoodRule]] = RULES) -> Iterator[str]:
     """The table, line by line."""
     problem = coils_problem()
     yield "| rule | sampler | evaluations | error of the mean | variance, measured | variance, rest | s |"

@@ -11,7 +11,7 @@ from torch import Tensor
 from ncsnx import inverse
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import LinearOperator, Task, register_task, tasks_from_files
-from ncsnx.inverse.condition import Condition
+from ncsnx.inverse.rules.exact import ExactRule
 from ncsnx.inverse.tasks_from_files import registered_tasks
 from tests.inverse.examples import OPERATORS, pictures
 
@@ -74,7 +74,7 @@ def test_its_singular_values_are_above_zero_and_as_many_as_its_coefficients(oper
 
 def test_an_image_agrees_with_its_own_measurement_and_its_null_space_stays(operator: LinearOperator) -> None:
     x, other = pictures(operator), pictures(operator).flip(0)
-    kept = Condition(operator, operator.coefficients(x), lambda step: torch.zeros_like(x))
+    kept = ExactRule(operator, operator.coefficients(x), lambda step: torch.zeros_like(x))
     torch.testing.assert_close(kept(x, 0.0, 0), x)
     replaced = kept(other, 0.0, 0)
     torch.testing.assert_close(operator.apply(replaced), operator.apply(x))

@@ -195,11 +195,11 @@ def test_a_map_in_float32_serves_measurements_of_any_type() -> None:
     of, x = SinglePrecision(), torch.rand(1, 1, 3, 4)
     for y in (of.apply(x), of.apply(x).double(), of.apply(x).round().long()):
         task = Task.of_measurement(of, y)
-        condition = task.conditions(unit_space(1, 3, 4), lowest=0.01, seed=0, alternatives=2)(torch.arange(2))
-        _, guidance = condition.guided(lambda x, sigma: -x, x.expand(2, -1, -1, -1), 0.5)
+        condition = task.ruled(unit_space(1, 3, 4), lowest=0.01, seed=0, alternatives=2)(torch.arange(2))
+        _, guidance = condition.scored(lambda x, sigma: -x, x.expand(2, -1, -1, -1), 0.5)
         assert guidance.dtype == torch.float32
         assert task.shown().shape == x.shape
-        assert task.misfit(x) < 0.51
+        assert task.misfits(x)[0] < 0.51
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_what_does_not_go_together_is_refused(change: dict[str, Any], told: str)
 
 def test_noise_of_a_condition_differs_between_seeds_and_images() -> None:
     task = Task(name="mine", operator=Masking(HALF), values=VALUES[:1])
-    conditions = [task.conditions(unit_space(*SHAPE), 0.01, seed, 2)(torch.arange(2)) for seed in (0, 1)]
+    conditions = [task.ruled(unit_space(*SHAPE), 0.01, seed, 2)(torch.arange(2)) for seed in (0, 1)]
     noisy = torch.cat([condition(torch.zeros(2, *SHAPE), 1.0, 0) for condition in conditions])
     assert len(noisy.unique(dim=0)) == 4
 
@@ -78,7 +78,7 @@ def test_noise_of_a_condition_differs_between_seeds_and_images() -> None:
 )
 def test_only_bounded_data_limit_the_values_of_a_result(data: Data, largest: float) -> None:
     task = Task(name="mine", operator=Masking(HALF), values=VALUES[:1])
-    result = task.conditions(space_of(data), 0.01, 0, 1)(torch.arange(1))(torch.full((1, *SHAPE), 9.0), 0.0, 0)
+    result = task.ruled(space_of(data), 0.01, 0, 1)(torch.arange(1))(torch.full((1, *SHAPE), 9.0), 0.0, 0)
     assert (float(result.min()), float(result.max())) == (0.0, largest)
 
 

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from ncsnx.config.sampler import Exponential, GridSampler, Sampler
 from ncsnx.inverse import Masking
-from ncsnx.inverse.condition import Condition
+from ncsnx.inverse.rules.exact import ExactRule
 from ncsnx.samplers.building import run, sampler_levels
 from ncsnx.samplers.contract import Definition
-from ncsnx.samplers.state import Constrain, Noise
+from ncsnx.samplers.state import Noise, Rule
 from tests.samplers.toy import scaled
 
 STEPS = 60
@@ -31,19 +31,19 @@ NOISES = (0.1, 0.5)
 """Standard deviations of the measurement's noise; the data's is about 0.6."""
 LARGEST_MEAN_ERROR = 0.6
 """Largest accepted error of the mean, as a fraction of the way from the posterior's to the data's. A sampler that
-ignores the measurement has 1, one that never goes back (see `ncsnx.inverse.condition`) 0.35, a solver of the flow
+ignores the measurement has 1, one that never goes back (see `ncsnx.inverse.rules.exact`) 0.35, a solver of the flow
 0.5."""
 VARIANCE_BOUNDS = (0.35, 2.0)
 """Accepted variances of the measured pixels, as multiples of the posterior's. `cas` of first order has ½ with any data;
 a sampler that ignores a measurement with low noise has 39."""
 
-MeasuredPixels = Callable[[Tensor, Tensor, float, Noise], Constrain]
+MeasuredPixels = Callable[[Tensor, Tensor, float, Noise], Rule]
 """(mask of the measured pixels, their values (B, M), standard deviation of the noise, draws) → the measurement."""
 
 
-def measured_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Condition:
+def measured_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> ExactRule:
     """A noisy measurement of some pixels. known: mask (C, H, W) bool; values: (B, M)."""
-    return Condition(Masking(known), values, noise, deviation)
+    return ExactRule(Masking(known), values, noise, deviation)
 
 
 _SHAPE, _COUNT, _FEW = (1, 4, 4), 400, 12
@@ -191,9 +191,9 @@ class _Problem:
             return normal(10**6)(k)
 
         count = len(range(_COUNT)[rows])
-        constrain = measured(self.known.view(_SHAPE), self.values.expand(count, -1).float(), self.deviation, normal(1))
+        rule = measured(self.known.view(_SHAPE), self.values.expand(count, -1).float(), self.deviation, normal(1))
         x = 0.5 + levels[0] * normal(0)(0)
-        *_, last = run(definition, config, scaled(score), x, levels, noise=noise, constrain=constrain)
+        *_, last = run(definition, config, scaled(score), x, levels, noise=noise, rule=rule)
         return last.x.double().flatten(1), drawn
 
     def judge(self, images: Tensor) -> tuple[float, float]:

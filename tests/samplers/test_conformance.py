@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ncsnx.config import Exponential, Sampler
 from ncsnx.config.sampler import GridSampler
-from ncsnx.inverse import Averaging, Condition
+from ncsnx.inverse import Averaging
+from ncsnx.inverse.rules.exact import ExactRule
 from ncsnx.samplers.building import build_sampler, evaluations, first_sigma, state_count
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import State
@@ -102,10 +103,10 @@ def test_an_exact_measurement_is_kept_and_the_rest_follows_from_it(config: Sampl
     config, count = in_steps(config, 6 if few else 40), 8 if few else 200
     values = operator.coefficients(torch.full((1, 1, 4, 4), 0.9)) * torch.tensor([1.0, 0.5, 1.5, 1.0])
     indices = torch.arange(count)
-    condition = Condition(operator, values.expand(count, -1), SeededNoise(1, indices, (1, 4, 4)), lowest=levels[-1])
+    condition = ExactRule(operator, values.expand(count, -1), SeededNoise(1, indices, (1, 4, 4)), lowest=levels[-1])
     x = initial_normal(2, indices, (1, 4, 4), mean=0.5, sigma=levels[0])
     noise = SeededNoise(3, indices, (1, 4, 4))
-    *_, last = build_sampler(config)(scaled(gaussian_score), x, levels, noise=noise, constrain=condition)
+    *_, last = build_sampler(config)(scaled(gaussian_score), x, levels, noise=noise, rule=condition)
     torch.testing.assert_close(operator.coefficients(last.x), condition.values, atol=1e-5, rtol=0)
     rest = last.x - operator.images(condition.values)
     assert float(rest.mean(dim=0).abs().max()) < 5 * DEVIATION / math.sqrt(count)

@@ -40,8 +40,8 @@ def states_of(config: Sampler, noise_deviation: float | None = None) -> list[Sta
         return torch.randn(x.shape, generator=generator)
 
     values = torch.zeros(2, 16)
-    constrain = None if noise_deviation is None else measured_pixels(KNOWN, values, noise_deviation, noise)
-    return list(build_sampler(config)(scaled(gaussian_score), x, SIGMAS, noise=noise, constrain=constrain))
+    rule = None if noise_deviation is None else measured_pixels(KNOWN, values, noise_deviation, noise)
+    return list(build_sampler(config)(scaled(gaussian_score), x, SIGMAS, noise=noise, rule=rule))
 
 
 def ancestral(x: Tensor, sigmas: Sequence[float], noise: Draw) -> Steps:
@@ -180,7 +180,7 @@ class Guiding:
         assert torch.equal(at, x + sigma / 10)
         return s + 1
 
-    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+    def scored(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
         return score(x, sigma), torch.full_like(x, G) * self.factors.view(-1, 1, 1, 1)
 
     def of(self, rows: slice | Tensor) -> Self:
@@ -213,7 +213,7 @@ def test_a_measurement_decides_on_the_networks_x_and_on_what_the_sampler_follows
                 scaled(lambda x, sigma: torch.full_like(x, S)),
                 x,
                 noise=lambda k: x,
-                constrain=Guiding(torch.ones(2)),
+                rule=Guiding(torch.ones(2)),
                 adaptive=adaptive,
             )
         )
@@ -249,6 +249,6 @@ def test_an_adaptive_sampler_evaluates_some_images_each_at_its_own_sigma() -> No
 
     x = torch.arange(3.0).double().view(-1, 1, 1, 1)
     guiding = Guiding(torch.arange(3.0))
-    states = list(drive(script, scaled(score), x, noise=lambda k: x, constrain=guiding, adaptive=True))
+    states = list(drive(script, scaled(score), x, noise=lambda k: x, rule=guiding, adaptive=True))
     assert evaluated[1].tolist() == pytest.approx([2.65, 0.625])
     assert [state.evaluations for state in states] == [1, 5 / 3]

@@ -9,13 +9,13 @@ from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Averaging, LinearMap, Masking, MeasurementMap, Task
-from ncsnx.inverse.rules import RULES, SPREAD, DataConsistency, Rule, chosen_rule, conjugate_gradients
+from ncsnx.inverse.rules.contract import chosen_rule
+from ncsnx.inverse.rules.likelihood import SPREAD, DataConsistency, conjugate_gradients
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
-from ncsnx.samplers.state import Noise
+from ncsnx.samplers.state import Noise, Rule
 from tests.forked import REPOSITORY
-from tests.inverse.complex_gaussian import RULES as TABLE_RULES
-from tests.inverse.complex_gaussian import SAMPLERS, Problem, coils_problem, rows
+from tests.inverse.complex_gaussian import RULES, SAMPLERS, Problem, coils_problem, rows
 from tests.inverse.examples import MatrixMap
 from tests.inverse.linear_response import Source, law
 from tests.samplers.exam import fault
@@ -38,7 +38,7 @@ class Squares(MeasurementMap):
 
 def consistent_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Rule:
     pixels = Masking(known)
-    return DataConsistency(map=pixels, given=pixels.adjoint(values), deviation=deviation, norm=1.0)
+    return DataConsistency(map=pixels, y=values, noise=deviation, norm=1.0)
 
 
 @pytest.mark.slow
@@ -74,11 +74,11 @@ def test_the_guides_table_is_what_the_rules_do_and_its_best_rule_is_the_default(
         for one, other in zip(cells[2:6], others[2:6], strict=True):
             if one.replace(".", "").isdecimal():
                 assert float(one) == pytest.approx(float(other), abs=0.011, rel=relative)
-    default = chosen_rule("auto", coils_problem().map)
+    default = chosen_rule("auto", coils_problem().map).name
     for title, sampler in SAMPLERS.items():
         if isinstance(sampler, GridSampler):
             errors = {}
-            for name, rule in TABLE_RULES.items():
+            for name, rule in RULES.items():
                 try:
                     errors[name] = coils_problem().judged(coils_problem().drawn(rule, sampler, 40)[0]).mean
                 except NcsnxError:
@@ -103,10 +103,10 @@ def test_a_noisy_measurement_counts_once_whether_the_last_level_is_above_or_belo
         return (0.5 - x) / (SPREAD**2 + sigma**2)
 
     def drawn(count: int, source: Source) -> Tensor:
-        constrain = task.conditions(unit_space(*of.shape), levels[-1], 0, count)(torch.arange(count))
+        rule = task.ruled(unit_space(*of.shape), levels[-1], 0, count)(torch.arange(count))
         x = 0.5 + levels[0] * source("start")(0)
         sampler = build_sampler(ConsistentAnnealed(steps=60))
-        *_, last = sampler(scaled(score), x, levels, noise=source("steps"), constrain=constrain)
+        *_, last = sampler(scaled(score), x, levels, noise=source("steps"), rule=rule)
         return last.x.flatten(1)
 
     mean, covariance = law(drawn, of.shape)
@@ -153,9 +153,8 @@ def test_the_units_of_a_measurement_do_not_matter() -> None:
         found = []
         for unit in (1.0, 1000.0):
             of = MatrixMap((1, 4, 2), unit * matrix)
-            given = rule.prepared(of, unit * torch.ones(1, 5))
-            one = rule(map=of, given=given, deviation=0.1 * unit, norm=of.norm)
-            found.append(one.guided(lambda x, sigma: -x / (1 + sigma**2), x, 0.5)[1])
+            one = rule(map=of, y=unit * torch.ones(1, 5), noise=0.1 * unit, norm=of.norm)
+            found.append(one.scored(lambda x, sigma: -x / (1 + sigma**2), x, 0.5)[1])
         torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
 
 
@@ -165,7 +164,7 @@ def test_a_measurement_that_is_not_linear_is_followed_by_gradients() -> None:
     of = task.operator
     assert isinstance(of, MeasurementMap)
     given = task.values.expand(20, -1, -1)
-    dps = RULES["dps"](map=of, given=given, deviation=task.noise, norm=of.norm)
+    dps = RULES["dps"](map=of, y=given, noise=task.noise, norm=of.norm)
     levels = tuple(1.0 * (0.01 / 1.0) ** (number / 29) for number in range(30))
     generator = torch.Generator().manual_seed(0)
 
@@ -176,7 +175,7 @@ def test_a_measurement_that_is_not_linear_is_followed_by_gradients() -> None:
         return (0.5 - x) / (0.09 + sigma**2)
 
     sampler = AnnealedLangevin(step_size=0.5 * levels[-1] ** 2, steps_per_level=10)
-    *_, last = build_sampler(sampler)(scaled(score), 0.5 + draw(0), levels, noise=draw, constrain=dps)
+    *_, last = build_sampler(sampler)(scaled(score), 0.5 + draw(0), levels, noise=draw, rule=dps)
     assert not last.x.requires_grad
     assert float((of.apply(last.x) - 0.49).abs().mean()) < 0.05
     assert 0.2 < float(last.x[:, 0, 2:].std()) < 0.4, "the rest is as in the data"
@@ -194,10 +193,10 @@ LINEAR = MatrixMap((1, 4, 4), torch.ones(2, 16))
     ],
 )
 def test_the_measurement_decides_on_the_rule(operator: LinearMap, default: str, fitting: set[str]) -> None:
-    assert chosen_rule("auto", operator) == default
+    assert chosen_rule("auto", operator).name == default
     for rule in ("exact", *RULES):
         if rule in fitting:
-            assert chosen_rule(rule, operator) == rule
+            assert chosen_rule(rule, operator).name == rule
         else:
             with pytest.raises(NcsnxError, match=f"rule {rule} does not fit .*; expected one of"):
                 chosen_rule(rule, operator)

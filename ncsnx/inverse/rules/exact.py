@@ -1,8 +1,8 @@
-"""Conditioning on a linear measurement: measured coefficients are part of the x at which the network is evaluated.
+"""`exact`: measured coefficients are part of the x at which the network is evaluated.
 
-With y = A x + γ n and A = U Σ Vᵀ, the measured coefficient i of x has the standard deviation τ_i = γ / s_i, which is 0
-for an exact measurement. As in Kawar et al. 2021 (SNIPS, arXiv 2105.14951, section 4), the noise of the network's x
-contains the noise of the measurement. At the level σ
+With y = A x + γ n and A = U Σ Vᵀ, the measured coefficient i of x has the standard deviation τ_i = γ_i / s_i, where
+γ_i is the noise of coefficient i of Uᵀ y; it is 0 for an exact measurement. As in Kawar et al. 2021 (SNIPS, arXiv
+2105.14951, section 4), the noise of the network's x contains the noise of the measurement. At the level σ
 
     σ ≥ τ_i   the coefficient is its value + √(σ² − τ_i²) z, with noise of σ in total;
     σ < τ_i   it is (1 − c²) value + c² u with c² = 1 − σ²/τ_i².
@@ -33,21 +33,18 @@ with a trained network they also add up its errors, so that `restore` lets `cas`
 measurement's noise.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, cast
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.overrides import as_words
-from ncsnx.config.sampler import DPMSolverPPSDE, EulerAncestral, GridSampler, Sampler
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.config.sampler import GridSampler, Sampler
+from ncsnx.errors import NcsnxError
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.samplers.building import first_sigma
-from ncsnx.samplers.state import Constrain, Noise, State, tweedie
-from ncsnx.spelling import argument
+from ncsnx.inverse.rules.contract import EXACT, Measured, is_noisy, on_device, rows_of, rule
+from ncsnx.samplers.state import Noise, Rule, State, tweedie
 
 _REFLECTIONS = 500
 _LIKELY = 4.0
@@ -59,21 +56,37 @@ _NEAR = 1e-4
 """Tolerance beyond black and white, as a fraction of the range: it vanishes when rounded to 8 bits."""
 
 
+@rule(EXACT, fits=LinearOperator, shortfall=(27, 27))
 @attrs.frozen(eq=False)
-class Condition(Constrain):
-    """A measurement of the batch, in the network's range, as the `constrain` argument of a sampler."""
+class ExactRule(Rule):
+    """A measurement of the batch, in the network's range."""
 
     operator: LinearOperator
     values: Tensor
     """Measured coefficients Σ⁻¹ Uᵀ y, (B, M)."""
     noise: Noise
     """Noise source, independent of the sampler's."""
-    deviation: float = 0.0
-    """γ, the standard deviation of the noise in y."""
+    deviation: float | Tensor = 0.0
+    """γ, the standard deviation of the noise in Uᵀ y: one, or (B or 1, M)."""
     lowest: float = 0.0
     """σ of the last level. Coefficients with a smaller deviation count as exact in a result."""
     ends: tuple[float, float] | None = None
     """Black and white in the network's range, which limit the values of an image; None: no limits."""
+
+    @classmethod
+    def under(cls, measured: Measured) -> Self:
+        """The rule for a batch, whose map is a `LinearOperator`."""
+        operator, space = cast("LinearOperator", measured.map), measured.space
+        black, white = space.ends
+        middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
+        return cls(
+            operator,
+            ((white - black) * measured.values.double() + middle).float().to(measured.device),
+            measured.draws,
+            (white - black) * on_device(measured.noise, measured.device),
+            measured.lowest,
+            space.ends if space.bounded else None,
+        )
 
     def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None = None) -> Tensor:
         """x with the measurement in its place.
@@ -86,7 +99,7 @@ class Condition(Constrain):
             noise = self.operator.coefficients(self.noise(step))
             extra = (level**2 - tau**2).clamp(min=0).sqrt()
             placed = self._replaced(x, tau <= level, extra * noise)
-            return placed if self.deviation == 0 else self._combined(placed, level, noise, last)
+            return self._combined(placed, level, noise, last) if is_noisy(self.deviation) else placed
         fine = tau <= self.lowest
         x = self._replaced(x, fine)
         return x if self.ends is None or not bool(fine.any()) else self._between_ends(x, fine, *self.ends)
@@ -130,17 +143,17 @@ class Condition(Constrain):
         return x + operator.images(torch.where(tau > level, combined - own, 0.0))
 
     def _deviations(self, x: Tensor) -> Tensor:
-        """τ, the standard deviation of each coefficient, (M,), on the device and in the precision of x."""
+        """τ, the standard deviation of each coefficient, (M,) or (B, M), on the device and in the precision of x."""
         return (self.deviation / self.operator.placed_singular_values.like(self.values)).to(x)
 
     def _shares(self, x: Tensor, level: float | Tensor) -> tuple[Tensor, Tensor]:
-        """τ, (M,), and c² at σ, (M,) or (B, M), in the precision of x; c² only means something where τ > σ."""
+        """τ, and c² at σ, (M,) or (B, M), in the precision of x; c² only means something where τ > σ."""
         tau = self._deviations(x)
         return tau, (1 - (level / tau) ** 2).clamp(min=1e-6)
 
     def released(self, x: Tensor, last: State) -> Tensor:
         """x with w = D + c (u − D) along coefficients with τ > σ."""
-        if self.deviation == 0:
+        if not is_noisy(self.deviation):
             return x
         operator, (tau, share) = self.operator, self._shares(x, last.sigma)
         own, base = operator.coefficients(x), operator.coefficients(last.denoised)
@@ -149,7 +162,7 @@ class Condition(Constrain):
 
     def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: State | None) -> Tensor:
         """s, but (D₀ + (D − D₀)/c − w)/σ² along coefficients of which the sampler has u. D₀: `last.denoised`."""
-        if self.deviation == 0 or last is None:
+        if not is_noisy(self.deviation) or last is None:
             return s
         level = _of_coefficients(sigma)
         operator, (tau, share) = self.operator, self._shares(x, level)
@@ -160,51 +173,19 @@ class Condition(Constrain):
 
     def of(self, rows: slice | Tensor) -> Self:
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
-        return attrs.evolve(self, values=self.values[rows], noise=lambda step: self.noise(step)[rows])
+        return attrs.evolve(
+            self,
+            values=self.values[rows],
+            noise=lambda step: self.noise(step)[rows],
+            deviation=rows_of(self.deviation, rows),
+        )
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
         """Raises NcsnxError for a grid so short that a noisy measurement hardly counts between its levels."""
-        if self.deviation > 0 and isinstance(config, GridSampler) and config.steps < _FEWEST_NOISY_STEPS:
+        if is_noisy(self.deviation) and isinstance(config, GridSampler) and config.steps < _FEWEST_NOISY_STEPS:
             raise NcsnxError(
                 f"expected at least {_FEWEST_NOISY_STEPS} steps for a noisy measurement, found "
                 f"sampler.steps={config.steps}, whose images would be nearer to the data than to the posterior"
-            )
-
-
-@attrs.frozen(eq=False)
-class Begun(Constrain):
-    """A noisy picture as the x of its own noise level, at which the sampler begins.
-
-    From there, the reverse Markov chain draws from p(x_0 | y): its noise at the first level is that of the picture.
-    Samplers of the same marginal laws by other steps don't: those that renew the noise forget the picture, and one of
-    the flow gives a single image.
-    """
-
-    given: Tensor
-    """The noisy pictures, (B, C, H, W) in the network's range."""
-    deviation: float
-    """σ of their noise."""
-
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None = None) -> Tensor:
-        """The pictures at the beginning, later x."""
-        return self.given.to(x) if last is None else x
-
-    def of(self, rows: slice | Tensor) -> Self:
-        """The pictures of some of the images. rows: a slice, or indices (B',) int64."""
-        return attrs.evolve(self, given=self.given[rows])
-
-    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that isn't the reverse Markov chain from the pictures' noise."""
-        if not isinstance(config, DPMSolverPPSDE | EulerAncestral) or config.eta != 1:
-            raise NcsnxError(
-                f"{as_words(config)} doesn't follow the reverse diffusion of a noisy picture",
-                Hint("use", adds="sampler=dpmpp-sde"),
-                Hint("or the rule of other measurements", adds=argument("rule", "exact")),
-            )
-        if not math.isclose(first := first_sigma(config, sigmas), self.deviation, rel_tol=1e-4):
-            raise NcsnxError(
-                f"expected a sampler that begins at the noise of the picture, σ = {self.deviation:.4g}; found "
-                f"{first:.4g}"
             )
 
 

@@ -16,18 +16,13 @@ from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.config.sampler import DPMSolverPP, DPMSolverPPSDE, EulerAncestral, GridSampler, Heun
 from ncsnx.config.variants import variants
-from ncsnx.inverse import Averaging, Blurring, Condition, Fourier, Graying, LinearOperator, Masking, MatrixOperator
-from ncsnx.inverse.condition import Begun
+from ncsnx.inverse import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking, MatrixOperator
 from ncsnx.inverse.operators import Identity
-from ncsnx.inverse.posterior_sampler import (
-    DENOISING,
-    FEWEST_STEPS,
-    RESTORING,
-    at_noise,
-    begun_at,
-    measurement_warnings,
-)
-from ncsnx.inverse.rules import DataConsistency
+from ncsnx.inverse.posterior_sampler import FEWEST_STEPS, at_noise, begun_at, measurement_warnings
+from ncsnx.inverse.rules.contract import RESTORING, rules
+from ncsnx.inverse.rules.exact import ExactRule
+from ncsnx.inverse.rules.likelihood import DataConsistency
+from ncsnx.inverse.rules.reverse import DENOISING, ReverseRule
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import Score, State
@@ -106,9 +101,9 @@ def drawn(
         level = sigma.view(-1, 1) if isinstance(sigma, Tensor) else sigma
         return -((along / (variances.to(x) + level**2)) @ axes.to(x).T).view_as(x)
 
-    condition = Condition(operator, values.expand(count, -1), source("measurement"), noise, lowest=levels[-1])
+    condition = ExactRule(operator, values.expand(count, -1), source("measurement"), noise, lowest=levels[-1])
     x = 0.5 + first_sigma(sampler, levels) * source("start")(0)
-    *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=source("steps"), constrain=condition)
+    *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=source("steps"), rule=condition)
     return last.x.double().flatten(1)
 
 
@@ -168,14 +163,14 @@ def test_a_sampler_that_stays_short_of_an_exact_measurement_is_warned_of(sampler
     if not issubclass(sampler, GridSampler) or definition_of(sampler).adaptive:
         return
     is_short = judged("mask", 0.0, sampler(steps=60))[0] > 0.15
-    assert bool(list(measurement_warnings(sampler(steps=60), rule="exact", noisy=False))) == is_short
+    assert bool(list(measurement_warnings(sampler(steps=60), rules()["exact"], noisy=False))) == is_short
 
 
 def test_few_steps_along_a_noisy_measurement_are_warned_of() -> None:
     for steps, is_few in ((10, True), (FEWEST_STEPS - 1, True), (FEWEST_STEPS, False)):
         sampler = ConsistentAnnealed(steps=steps)
-        assert bool(list(measurement_warnings(sampler, rule="exact", noisy=True))) == is_few
-        assert not list(measurement_warnings(sampler, rule="exact", noisy=False))
+        assert bool(list(measurement_warnings(sampler, rules()["exact"], noisy=True))) == is_few
+        assert not list(measurement_warnings(sampler, rules()["exact"], noisy=False))
     assert judged("averaging", 0.1, ConsistentAnnealed(steps=10))[1] > 1.9
     assert judged("averaging", 0.1, ConsistentAnnealed(steps=FEWEST_STEPS))[1] < 1.3
 
@@ -208,9 +203,9 @@ def images_of_one_mixture(sampler: Sampler, count: int) -> Tensor:
 
     levels = sigmas(resolve("cifar10").experiment.schedule)
     operator = Masking((torch.arange(16) == 0).view(shape))
-    condition = Condition(operator, y.expand(count, 1), draw, noise, lowest=levels[-1])
+    condition = ExactRule(operator, y.expand(count, 1), draw, noise, lowest=levels[-1])
     x = 0.62 + first_sigma(sampler, levels) * draw(0)
-    *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=draw, constrain=condition)
+    *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=draw, rule=condition)
     return last.x.flatten(1)
 
 
@@ -248,15 +243,15 @@ def test_more_steps_bring_the_labels_of_half_digits_nearer_to_their_law_by_eithe
     right = by_label((-(away**2) / (2 * (noise**2 + wide**2))).softmax(dim=1))
     levels, given = tuple(10 * 0.001 ** (k / 99) for k in range(100)), y.repeat_interleave(100, dim=0)
     conditions = {
-        "exact": Condition(operator, given, draw, noise, lowest=levels[-1]),
-        "cg": DataConsistency(map=operator, given=operator.adjoint(given), deviation=noise, norm=1.0),
+        "exact": ExactRule(operator, given, draw, noise, lowest=levels[-1]),
+        "cg": DataConsistency(map=operator, y=given, noise=noise, norm=1.0),
     }
     variation = {}
     for rule, condition in conditions.items():
         for steps in (100, 400):
             sampler = at_noise(attrs.evolve(RESTORING, steps=steps), noise)
             x = digits.mean(dim=0).view(1, 8, 8) + levels[0] * draw(0)
-            *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=draw, constrain=condition)
+            *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=draw, rule=condition)
             nearest = torch.cdist(last.x.flatten(1), digits).argmin(dim=1).view(6, 100)
             found = by_label(functional.one_hot(nearest, len(digits)).double().mean(dim=1))
             variation[rule, steps] = float((found - right).abs().sum(dim=1).mean() / 2)
@@ -276,13 +271,13 @@ def test_measured_pixels_keep_their_law_at_any_number_of_steps(deviation: float,
 
     sampler, operator = ConsistentAnnealed(steps=steps), Masking(torch.ones(shape, dtype=torch.bool))
     values = torch.tensor([[0.1, -0.1, 0.05, 0.0]]).double()
-    condition = Condition(operator, values.expand(500, -1), draw, noise, lowest=levels[-1])
+    condition = ExactRule(operator, values.expand(500, -1), draw, noise, lowest=levels[-1])
     states = build_sampler(sampler)(
         scaled(lambda x, sigma: -x / (deviation**2 + sigma**2)),
         levels[0] * draw(0),
         levels,
         noise=draw,
-        constrain=condition,
+        rule=condition,
     )
     largest = 0.0
     for state in states:
@@ -309,9 +304,9 @@ def test_the_mean_of_alternatives_of_a_noisy_picture_is_its_denoised_image(sampl
 
         def images(count: int, source: Source, score: Score = score) -> Tensor:
             draw = source("measurement")
-            condition = Condition(operator, values.expand(count, -1), draw, noise, lowest=levels[-1])
+            condition = ExactRule(operator, values.expand(count, -1), draw, noise, lowest=levels[-1])
             x = levels[0] * source("start")(0)
-            *_, last = draws_images(scaled(score), x, levels, noise=source("steps"), constrain=condition)
+            *_, last = draws_images(scaled(score), x, levels, noise=source("steps"), rule=condition)
             return last.x.flatten(1)
 
         mean, covariance = law(images, shape)
@@ -333,8 +328,8 @@ def test_the_reverse_diffusion_of_a_noisy_picture_ends_at_its_posterior_of_gauss
     def images(count: int, source: Source) -> Tensor:
         sampler = begun_at(attrs.evolve(DENOISING, steps=steps), noise, lowest)
         y = exact.values.expand(count, -1).view(-1, 1, 4, 4)
-        condition, x = Begun(y, noise), source("start")(0)
-        *_, last = build_sampler(sampler)(scaled(score), x, (9.0, lowest), noise=source("steps"), constrain=condition)
+        condition, x = ReverseRule(y, noise), source("start")(0)
+        *_, last = build_sampler(sampler)(scaled(score), x, (9.0, lowest), noise=source("steps"), rule=condition)
         return last.x.flatten(1)
 
     found, spread = law(images, operator.shape)
@@ -365,8 +360,8 @@ def test_the_reverse_diffusion_of_a_noisy_picture_gives_two_kinds_of_images_thei
         return torch.randn(count, *shape, generator=generator).double()
 
     sampler = begun_at(attrs.evolve(DENOISING, steps=steps), noise, 0.01)
-    condition = Begun(y.view(1, *shape).expand(count, -1, -1, -1), noise)
-    *_, last = build_sampler(sampler)(scaled(score), draw(0), (9.0, 0.01), noise=draw, constrain=condition)
+    condition = ReverseRule(y.view(1, *shape).expand(count, -1, -1, -1), noise)
+    *_, last = build_sampler(sampler)(scaled(score), draw(0), (9.0, 0.01), noise=draw, rule=condition)
     narrow = last.x.flatten(1)[last.x.flatten(1).mean(dim=1) < 0.45]
     right = float(odds(y[None], noise)[0, 0])
     assert 0.2 < right < 0.8
@@ -410,10 +405,10 @@ def test_inpainting_is_the_published_one_when_it_is_fed_its_draws() -> None:
     values = operator.coefficients(reference.repeat_interleave(2, dim=0))
     half = known.shape[-1] - known.shape[-1] // 2
     draws = RecordedNoise(functional.pad(tensors["inpaint.noise_known"], (0, half)))
-    condition = Condition(operator, values, draws)
+    condition = ExactRule(operator, values, draws)
     sampler = build_sampler(AnnealedLangevin(step_size=5e-6, steps_per_level=2, denoise=False))
     noise = RecordedNoise(tensors["inpaint.noise"])
-    states = list(sampler(network.scaled_score, init, network.noise_levels, noise=noise, constrain=condition))
+    states = list(sampler(network.scaled_score, init, network.noise_levels, noise=noise, rule=condition))
     assert relative_error(states[-2].x, tensors["inpaint.last_recorded"]) < 1e-5
 
 
@@ -421,7 +416,7 @@ def test_a_result_is_brought_between_black_and_white_and_keeps_its_measurement()
     operator = Averaging((1, 4, 4), 2)
     values = operator.coefficients(torch.full((1, 1, 4, 4), 0.9))
     x = 0.9 + 0.6 * torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    condition = Condition(operator, values, RecordedNoise(torch.zeros(0)), ends=(0.0, 1.0))
+    condition = ExactRule(operator, values, RecordedNoise(torch.zeros(0)), ends=(0.0, 1.0))
     result = condition(x, 0.0, 0)
     torch.testing.assert_close(operator.coefficients(result), values)
     assert float(result.max()) < 1 + 1e-4
@@ -440,7 +435,7 @@ def test_a_third_of_the_frequencies_and_both_ends_are_kept_by_each_image_for_its
 
     def result(rows: slice) -> Tensor:
         draw = RecordedNoise(torch.zeros(0))
-        return Condition(operator, values[rows], draw, deviation, lowest=0.01, ends=(0.0, 1.0))(x[rows], 0.0, 0)
+        return ExactRule(operator, values[rows], draw, deviation, lowest=0.01, ends=(0.0, 1.0))(x[rows], 0.0, 0)
 
     found = result(slice(None))
     away = (operator.coefficients(found) - values).abs()
@@ -453,7 +448,7 @@ def test_a_third_of_the_frequencies_and_both_ends_are_kept_by_each_image_for_its
 def test_a_result_keeps_what_was_measured_better_than_the_last_level_is() -> None:
     operator = MatrixOperator((1, 1, 3), torch.diag(torch.tensor([1.0, 0.01, 0.001])))
     values, x = operator.coefficients(torch.full((1, 1, 1, 3), 0.5)), torch.zeros(1, 1, 1, 3)
-    condition = Condition(operator, values, RecordedNoise(torch.zeros(0)), 0.001, lowest=0.2)
+    condition = ExactRule(operator, values, RecordedNoise(torch.zeros(0)), 0.001, lowest=0.2)
     torch.testing.assert_close(condition(x, 0.0, 0), torch.tensor([[[[0.5, 0.5, 0.0]]]]), atol=1e-6, rtol=0)
 
 
@@ -471,9 +466,9 @@ def test_a_measurement_with_more_noise_than_the_first_level_keeps_the_posterior(
         return -x / (1 + sigma**2)
 
     def images(count: int, source: Source) -> Tensor:
-        condition = Condition(operator, values.expand(count, -1), source("measurement"), 1000.0)
+        condition = ExactRule(operator, values.expand(count, -1), source("measurement"), 1000.0)
         x = levels[0] * source("start")(0)
-        *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=source("steps"), constrain=condition)
+        *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=source("steps"), rule=condition)
         return last.x.flatten(1)
 
     mean, covariance = law(images, operator.shape)
@@ -483,7 +478,7 @@ def test_a_measurement_with_more_noise_than_the_first_level_keeps_the_posterior(
 
 def test_a_noisy_measurement_and_what_the_sampler_has_are_weighted_by_their_precision() -> None:
     operator = Masking(torch.tensor([[[True, False]]]))
-    condition = Condition(operator, torch.tensor([[1.0]]), RecordedNoise(torch.ones(3, 1, 1, 1, 2)), 0.5)
+    condition = ExactRule(operator, torch.tensor([[1.0]]), RecordedNoise(torch.ones(3, 1, 1, 1, 2)), 0.5)
     x, last = torch.tensor([[[[0.2, 0.3]]]]), arrived(0.45, torch.tensor([[[[0.4, 0.4]]]]))
     c = (1 - 0.3**2 / 0.5**2) ** 0.5
     u = 0.4 + (0.2 - 0.4) / c
