@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from ncsnx.config import UNet
@@ -37,6 +38,7 @@ CONTRACTS = {
     "tests/data/test_data_sets.py": ("Rings", "Digits"),
     "tests/metrics/test_metrics.py": ("mean-shift", "density-coverage"),
     "tests/inverse/test_contract.py": ("row-sums", "top-half"),
+    "tests/inverse/rules/test_contract.py": ("shot", "cg"),
     "tests/cli/test_paths.py": ("steps RUN", "fid RUN"),
 }
 """Module of each registry's conformance test → the package's entry, and a built-in entry for comparison."""
@@ -167,6 +169,14 @@ def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:
     ncsnx(toy, place, "restore", "straight", "--n", "3", "--out", "drawn", *words, *CPU)
     drawn = samples_in(place / "drawn").read("samples")
     torch.testing.assert_close(drawn.sum(dim=3), sums.repeat_interleave(3, 0), atol=1e-2, rtol=0)
+
+
+@pytest.mark.slow
+def test_its_rule_is_offered_and_restores(toy: Path, place: Path) -> None:
+    Image.fromarray(255 * np.eye(8, dtype=np.uint8)).save(place / "photo.png")
+    words = ("restore", "straight", "--inpaint", "photo.png", "--mask", "0,0,4,4", "--noise", "0.1", *CPU)
+    shown = ncsnx(toy, place, *words, "--out", "shot", "--n", "2", "--rule", "shot", "sampler.steps=40")
+    assert "rule: shot" in shown
 
 
 @pytest.mark.slow

@@ -146,6 +146,10 @@ class Tasks:
         pictures = {name: as_file(name, given[name], made, space) for name in _PICTURES if name in given}
         task = self._task(pictures, space, made)
         if self.denoise is None and self.noise is not None:
+            if not isinstance(task.noise, int | float):
+                raise UsageError(
+                    f"{parameter('noise')}: {task.name} has the noise of each value; leave {parameter('noise')} out"
+                )
             task = attrs.evolve(task, noise=self._known_noise(space))
         if self.rule is not None:
             task = attrs.evolve(task, rule=self.rule)

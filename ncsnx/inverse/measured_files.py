@@ -12,6 +12,9 @@ as fastMRI stores it: fftshift(fft2(ifftshift(image))), so that the middle of th
 1811.08839). The order can't be read off a file, so it is said, or frequency 0 is first; a file whose energy contradicts
 that is refused. Values outside the mask are ignored. mask is (H, W), 1 where kspace was measured, or (W,) for columns
 that are measured whole; several coils may have one for each picture, (P, H, W). Values are the data's own.
+
+An array `noise` of the shape of the measurement, or of one picture's, is the standard deviation of each value; of
+complex values, that of each part. It is ignored outside the mask.
 """
 
 import math
@@ -69,7 +72,8 @@ def reconstruct(path: Path, space: Space, *, maps: str | None = None, centered: 
     expected = _expected_arrays(file, shape, has_coils=has_coils)
     if "kspace" not in expected and (stray := "centered" if centered is not None else "maps" if maps else None):
         raise UsageError(f"{parameter(stray)} goes with frequencies (kspace), found {', '.join(names)}")
-    saved = f"save it with numpy.savez(FILE, {', '.join(f'{name}=…' for name in expected)})"
+    needed = [f"{name}=…" for name in expected if name != "noise"]
+    saved = f"save it with numpy.savez(FILE, {', '.join(needed)})"
     arrays = read_arrays(path, expected, saved, ignored=_FASTMRI_OTHERS)
     if maps == ESTIMATE:
         arrays.pop("maps", None)
@@ -96,11 +100,13 @@ def _expected_arrays(file: ArrayFile, shape: Shape, *, has_coils: bool) -> dict[
         return {
             "sinogram": ExpectedArray("real numbers", REAL, (each, ("P", *each)), copies=3),
             "angles": ExpectedArray("degrees", REAL, (("angles",),)),
+            "noise": _expected_noise((each, ("P", *each))),
         }
     if "matrix" in names:
         return {
             "matrix": ExpectedArray("real numbers", REAL, (("m", math.prod(shape)),), copies=3),
             "y": ExpectedArray("real numbers", REAL, (("m",), ("P", "m")), copies=3),
+            "noise": _expected_noise((("m",), ("P", "m"))),
         }
     found, advice = file.array("kspace").shape if "kspace" in names else (), ""
     if len(found) > 1 and (size[0], size[1]) not in set(pairwise(found)):  # else it is right, or other axes come last
@@ -112,7 +118,12 @@ def _expected_arrays(file: ArrayFile, shape: Shape, *, has_coils: bool) -> dict[
         "kspace": ExpectedArray("complex numbers", COMPLEX, (picture, ("P", *picture)), copies=copies, advice=advice),
         "mask": ExpectedArray("zeros and ones", REAL, (*masks, ("P", *size)) if has_coils else masks),
         **({"maps": _expected_maps(shape)} if has_coils else {}),
+        "noise": _expected_noise((picture, ("P", *picture))),
     }
+
+
+def _expected_noise(shapes: tuple[tuple[int | str, ...], ...]) -> ExpectedArray:
+    return ExpectedArray("standard deviations", REAL, shapes, optional=True, copies=3)
 
 
 def _expected_maps(shape: Shape) -> ExpectedArray:
@@ -130,14 +141,17 @@ def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
 
 
 def _of_one_coil(arrays: Arrays, shape: Shape, centered: bool | None) -> Task:
-    y, known = _frequencies(arrays, centered, axes=2)
+    y, known, noise = _frequencies(arrays, centered, axes=2)
     operator = Fourier(shape, known)
     facts = {"mask_sha256": sha256_of_values(operator.measured)}
-    return Task(name=MEASURE, operator=operator, values=operator.of_spectrum(y), facts=facts)
+    if noise is None:
+        return Task(name=MEASURE, operator=operator, values=operator.of_spectrum(y), facts=facts)
+    values, noises = operator.of_spectrum(y, noise), operator.of_noise(noise)
+    return Task(name=MEASURE, operator=operator, values=values, noise=noises, facts=facts)
 
 
 def _of_coils(arrays: Arrays, shape: Shape, centered: bool | None) -> Task:
-    y, known = _frequencies(arrays, centered, axes=3)
+    y, known, noise = _frequencies(arrays, centered, axes=3)
     facts = {"mask_sha256": sha256_of_values(known)}
     if "maps" in arrays:
         maps = torch.from_numpy(arrays["maps"].astype(np.complex64))
@@ -146,7 +160,8 @@ def _of_coils(arrays: Arrays, shape: Shape, centered: bool | None) -> Task:
         maps = torch.stack([estimated_maps(kspace, of_picture) for kspace, of_picture in zip(y, masks, strict=True)])
         facts["maps"] = ESTIMATED
     facts["maps_sha256"] = sha256_of_values(maps)
-    return Task(name=MEASURE, operator=Sense(maps, known, channels=shape[0]), values=y, facts=facts)
+    operator = Sense(maps, known, channels=shape[0])
+    return Task(name=MEASURE, operator=operator, values=y, noise=0.0 if noise is None else noise, facts=facts)
 
 
 def _of_sinogram(arrays: Arrays, shape: Shape) -> Task:
@@ -154,7 +169,9 @@ def _of_sinogram(arrays: Arrays, shape: Shape) -> Task:
     sinogram = torch.from_numpy(arrays["sinogram"].astype(np.float64))
     y = sinogram.reshape(-1, shape[0], *sinogram.shape[-2:])
     facts = {"angles_sha256": sha256_of_values(angles), "detectors": y.shape[3]}
-    return Task(name=MEASURE, operator=Radon(shape, angles, y.shape[3]), values=y, facts=facts)
+    noise = arrays.get("noise")
+    noises = 0.0 if noise is None else torch.from_numpy(noise.astype(np.float64)).reshape(-1, *y.shape[1:])
+    return Task(name=MEASURE, operator=Radon(shape, angles, y.shape[3]), values=y, noise=noises, facts=facts)
 
 
 def _of_matrix(arrays: Arrays, shape: Shape) -> Task:
@@ -163,7 +180,8 @@ def _of_matrix(arrays: Arrays, shape: Shape) -> Task:
     if y.shape[1] != len(matrix):
         raise NcsnxError(f"matrix has {counted(len(matrix), 'row')}, but y has {counted(y.shape[1], 'value')}")
     facts = {"matrix_sha256": sha256_of_values(matrix)}
-    return Task.of_measurement(MatrixOperator(shape, matrix), y, name=MEASURE, facts=facts)
+    noise = torch.from_numpy(np.atleast_2d(arrays["noise"].astype(np.float64))) if "noise" in arrays else 0.0
+    return Task.of_measurement(MatrixOperator(shape, matrix), y, name=MEASURE, noise=noise, facts=facts)
 
 
 def _in_unit(task: Task, space: Space) -> Task:
@@ -179,8 +197,9 @@ def _in_unit(task: Task, space: Space) -> Task:
     return task.divided(white - black)
 
 
-def _frequencies(arrays: Arrays, centered: bool | None, axes: int) -> tuple[Tensor, Tensor]:
-    """kspace (P, …) with 0 where it wasn't measured, and the mask as booleans; frequency 0 first.
+def _frequencies(arrays: Arrays, centered: bool | None, axes: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """kspace (P, …) with 0 where it wasn't measured, the mask as booleans, and the noise, (P or 1, …), or None, with
+    frequency 0 first.
 
     axes: number of axes of a picture's kspace. Raises NcsnxError unless the mask has ones, and else zeros, and for NaN
     and infinity where it is 1.
@@ -199,7 +218,18 @@ def _frequencies(arrays: Arrays, centered: bool | None, axes: int) -> tuple[Tens
         measured = np.where(where, kspace, 0).astype(kind)
     require_finite(torch.from_numpy(measured), f"kspace of shape {kspace.shape} where mask is 1")
     measured, known = in_fft_order(measured, known, centered)
-    return torch.from_numpy(measured.astype(kind)), torch.from_numpy(known)
+    noise = _noise_of_frequencies(arrays, where, axes, centered=bool(centered))
+    return torch.from_numpy(measured.astype(kind)), torch.from_numpy(known), noise
+
+
+def _noise_of_frequencies(arrays: Arrays, where: NDArray[Any], axes: int, *, centered: bool) -> Tensor | None:
+    """The noise of kspace, (P or 1, …), frequency 0 first; outside the mask, where it isn't used, the largest."""
+    if "noise" not in arrays:
+        return None
+    noise = arrays["noise"].astype(np.float64)
+    noise = noise.reshape(-1, *noise.shape[-axes:])
+    noise = np.where(where, noise, np.max(noise, where=np.broadcast_to(where, noise.shape), initial=0.0))
+    return torch.from_numpy(np.fft.ifftshift(noise, axes=(-2, -1)) if centered else noise)
 
 
 def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centered: bool | None) -> tuple[NDArray[Any], NDArray[Any]]:
