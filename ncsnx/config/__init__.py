@@ -63,6 +63,7 @@ from ncsnx.config.training import Adam as Adam
 from ncsnx.config.training import CosineDecay as CosineDecay
 from ncsnx.config.training import Decay as Decay
 from ncsnx.config.training import InverseSqrtDecay as InverseSqrtDecay
+from ncsnx.config.training import Loss as Loss
 from ncsnx.config.training import Optimizer as Optimizer
 from ncsnx.config.training import Retention as Retention
 from ncsnx.config.training import RMSProp as RMSProp

@@ -14,7 +14,7 @@ from ncsnx.config.converter import StructureError, structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.origins import is_default
 from ncsnx.config.pretrained import Declared
-from ncsnx.config.variants import TAG, Config, tag_of
+from ncsnx.config.variants import TAG, Config, saved_tag
 
 CONFIG_VERSION = 1
 
@@ -59,7 +59,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def identifying_values(config: Config) -> dict[str, Any]:
     """The JSON values of a configuration object that are part of the identity, variants with their tag under 'type'."""
     values: dict[str, Any] = {}
-    if (tag := tag_of(type(config))) is not None:
+    if (tag := saved_tag(type(config))) is not None:
         values[TAG] = tag
     for field in attrs.fields(type(config)):
         value = getattr(config, field.name)

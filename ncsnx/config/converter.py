@@ -27,6 +27,8 @@ from ncsnx.config.variants import (
     is_omitted,
     plugin_errors,
     rest_field,
+    saved_tag,
+    saved_variant,
     tag_of,
     variants,
     version_fields,
@@ -269,10 +271,11 @@ def _structure_variant(value: Any, family: type[Config]) -> Any:
     if not isinstance(value, dict):
         raise _refused(f"one of {', '.join(accepted)}", value)
     tag = value.get(TAG)
-    if not isinstance(tag, str) or tag not in accepted:
+    cls = saved_variant(family, value) if TAG not in value or isinstance(tag, str) else None
+    if cls is None:
         found = f"type {quoted(tag)}" if TAG in value else "an object without a type (no registered variant)"
         raise _refused(f"one of {', '.join(accepted)}", tag, list(accepted), found, broken)
-    return _converter.structure({key: held for key, held in value.items() if key != TAG}, accepted[tag])
+    return _converter.structure({key: held for key, held in value.items() if key != TAG}, cls)
 
 
 def _structure_class(cls: type[Any]) -> Callable[[Any, Any], Any]:
@@ -325,7 +328,7 @@ def _unstructure_class(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
     dump = make_dict_unstructure_fn(cls, _converter, **by_value)  # type: ignore[arg-type]
     rest = rest_field(cls)
     may_be_omitted = [field for field in attrs.fields(cls) if "omitted" in field.metadata]
-    tag = tag_of(cls)
+    tag = saved_tag(cls)
 
     def unstructure_class(value: Any) -> dict[str, Any]:
         values: dict[str, Any] = {**({} if tag is None else {TAG: tag}), **dump(value)}

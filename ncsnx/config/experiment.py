@@ -9,7 +9,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.model import Model
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.schedule import LogNormal, Schedule
-from ncsnx.config.training import Adam, Decay, Optimizer, Retention, ScoreMatching
+from ncsnx.config.training import Adam, Decay, Loss, Optimizer, Retention, ScoreMatching
 from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config
 
 MOST_STEPS = 1_000_000_000
@@ -68,7 +68,7 @@ class Experiment(Config):
     """Optimizer of the weights."""
     sampler: Sampler = attrs.field(metadata=OUTSIDE_IDENTITY)
     """Sampler that draws images unless a command says otherwise."""
-    loss: ScoreMatching = attrs.field(factory=ScoreMatching)
+    loss: Loss = attrs.field(factory=ScoreMatching)
     """Training loss: denoising score matching, and its weight at each σ."""
     augmentation: Augmentation | None = attrs.field(default=None, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
     """Transformations of the training images. They need a network that takes labels: model=unet."""

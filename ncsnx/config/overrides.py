@@ -19,7 +19,16 @@ from ncsnx.config.feature_networks import Features
 from ncsnx.config.image_sizes import ImageSize, parsed_size
 from ncsnx.config.origins import COMMAND_LINE, DEFAULT, is_default
 from ncsnx.config.sampler import Sampler
-from ncsnx.config.variants import OUTSIDE_IDENTITY, TAG, Config, is_family, plugin_errors, tag_of, variants
+from ncsnx.config.variants import (
+    OUTSIDE_IDENTITY,
+    TAG,
+    Config,
+    is_family,
+    plugin_errors,
+    saved_variant,
+    tag_of,
+    variants,
+)
 from ncsnx.errors import Hint, UsageError, quoted
 from ncsnx.quantities import parsed_integer, them
 from ncsnx.spelling import parameter
@@ -212,7 +221,7 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any]) -> No
             raise OverrideError(f"{override.path}: no such field, since {'.'.join(parts[:depth])} is none")
         values[part] = values.get(part) or {}  # a part that was turned off starts from its defaults
         values = values[part]
-        cls = variants(declared)[values[TAG]] if is_family(declared) else declared
+        cls = saved_variant(declared, values) or declared
 
 
 def _set(
@@ -225,7 +234,7 @@ def _set(
         _fill(values, field)
         missing = "".join(f"; {error}" for error in plugin_errors())
         tag, held = _one_of(override.text, list(variants(declared)), override.path, missing), values.get(field.name)
-        if held is None or tag != held[TAG]:  # None: the part was turned off
+        if held is None or variants(declared)[tag] is not saved_variant(declared, held):  # None: it was turned off
             values[field.name] = _swapped(declared, tag, held)
     elif isinstance(declared, type) and issubclass(declared, Config):
         accepted = ", ".join(f"{override.path}.{inner.name}=…" for inner in attrs.fields(declared))
@@ -254,7 +263,8 @@ def _refuse_contradictions(overrides: list[Override]) -> None:
 def _swapped(family: type[Config], tag: str, before: dict[str, Any] | None) -> dict[str, Any]:
     if before is None:
         return {TAG: tag}
-    old, new = variants(family)[before[TAG]], variants(family)[tag]
+    old, new = saved_variant(family, before), variants(family)[tag]
+    assert old is not None, "structured"
     kept = {
         field.name: before[field.name]
         for field in attrs.fields(new)

@@ -1,11 +1,11 @@
-"""Configuration of optimizers, which `ncsnx.training.optimizers` builds, and rules that prune checkpoints."""
+"""Configuration of losses, optimizers and rules that prune checkpoints."""
 
 from typing import Literal
 
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.variants import OUTSIDE_IDENTITY_AT_DEFAULT, Config, variant
+from ncsnx.config.variants import OUTSIDE_IDENTITY_AT_DEFAULT, Config, tag_of, variant
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +56,23 @@ class SGD(Optimizer):
 
 
 @attrs.frozen(kw_only=True)
-class ScoreMatching(Config):
+class Loss(Config):
+    """What a network is trained for."""
+
+    @property
+    def uses_sigma_data(self) -> bool:
+        """Whether it depends on `data.sigma_data`."""
+        return False
+
+    @property
+    def in_words(self) -> str:
+        """The loss with its weights: 'denoising score matching, weighted by σ^2'."""
+        return tag_of(type(self)) or type(self).__name__
+
+
+@variant(Loss, "score-matching", untagged=True)
+@attrs.frozen(kw_only=True)
+class ScoreMatching(Loss):
     """Denoising score matching: the mean of ½ ‖s(x̃, σ) + z/σ‖² · λ(σ) over the batch."""
 
     power: float = attrs.field(default=2.0, validator=checks.not_negative)
@@ -77,8 +93,8 @@ class ScoreMatching(Config):
 
     @property
     def in_words(self) -> str:
-        """The weights: 'weighted by σ^2'."""
-        return f"weighted by σ^{self.power:g}" if self.weighting == "power" else "weighted as in EDM"
+        weights = f"σ^{self.power:g}" if self.weighting == "power" else "EDM"
+        return f"denoising score matching, weighted {'as in' if self.weighting == 'edm' else 'by'} {weights}"
 
 
 @attrs.frozen(kw_only=True)

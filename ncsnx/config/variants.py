@@ -30,6 +30,7 @@ left out of the identity, so that earlier experiments keep theirs, and with it t
 
 _families: "dict[type[Config], dict[str, type[Config]]]" = {}
 _tags: "dict[type[Config], str]" = {}
+_untagged: "dict[type[Config], type[Config]]" = {}
 
 
 @attrs.frozen(kw_only=True)
@@ -55,8 +56,10 @@ def described_values(config: Config) -> Iterator[tuple[str, str, bool]]:
             yield field.name, value if isinstance(value, str) else repr(value), by_default
 
 
-def variant(family: type[Config], tag: str) -> Callable[[T], T]:
+def variant(family: type[Config], tag: str, *, untagged: bool = False) -> Callable[[T], T]:
     """Class decorator: registers a configuration class as the variant `tag` of `family`.
+
+    untagged: whether it is saved without its tag, as it was before the family had other variants.
 
     Raises ValueError if another class already has the tag, and NcsnxError in an experiment file, since a saved run must
     be readable without that file.
@@ -72,9 +75,21 @@ def variant(family: type[Config], tag: str) -> Callable[[T], T]:
         if held is not cls:
             raise ValueError(f"{family.__name__} already has a variant {tag!r}: {held.__qualname__}")
         _tags[cls] = tag
+        if untagged:
+            _untagged[family] = cls
         return cls
 
     return register_variant
+
+
+def saved_variant(family: type[Config], values: dict[str, Any]) -> "type[Config] | None":
+    """The variant of saved values, by their tag; None for an unknown one."""
+    return _families.get(family, {}).get(values[TAG]) if TAG in values else _untagged.get(family)
+
+
+def saved_tag(cls: type[Config]) -> str | None:
+    """The tag that a variant is saved with; None for the untagged one and for other classes."""
+    return None if cls in _untagged.values() else _tags.get(cls)
 
 
 def is_family(cls: object) -> bool:

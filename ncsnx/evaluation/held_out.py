@@ -27,7 +27,7 @@ from ncsnx.runs.ledger import Quantity, Row, Series, Subject
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
 from ncsnx.storage.batch_files import Tensors
-from ncsnx.training.loss import loss_weight, score_matching_loss
+from ncsnx.training.losses import build_loss
 from ncsnx.work import Advance, Work
 
 _EVALUATIONS = 20_000
@@ -104,7 +104,7 @@ class HeldOutLoss(Measure):
         given = " given their classes" if self.experiment.model.classes else ""
         return {
             "": (
-                f"denoising score matching, {self.experiment.loss.in_words}, "
+                f"{self.experiment.loss.in_words}, "
                 f"{counted(self.count, 'held-out image')}{given}, "
                 f"each at {self.effective_passes:,} of {counted(len(self.sigmas), 'noise level')}, noise from seed "
                 f"{self.seed}"
@@ -125,7 +125,7 @@ class HeldOutLoss(Measure):
         (model,) = self.load(subject)
         held_out, device = self.source.splits().held_out, self.runtime.device
         preprocessing = Preprocessing(self.experiment.data, model.space, held_out.value_range, self.experiment.seed)
-        stream, weight = Stream(self.seed, Purpose.HELD_OUT_NOISE), loss_weight(self.experiment, model.space)
+        stream, loss_of = Stream(self.seed, Purpose.HELD_OUT_NOISE), build_loss(self.experiment, model.space)
         for batch in map(torch.tensor, batches_of(indices, self.batch_size)):
             positions = batch.to(device)
             images = held_out.read(batch)
@@ -138,7 +138,7 @@ class HeldOutLoss(Measure):
                 # step 0 is the noise of the held-out batch that training evaluates
                 noise = stream.normal(positions, self.experiment.data.shape, step=number + 1)
                 with torch.no_grad():
-                    loss = score_matching_loss(model.network, x, model.network.sigmas[seen], noise, weight, cond)
+                    loss = loss_of(model.network, x, model.network.sigmas[seen], noise, cond)
                 losses.append(loss.cpu())
                 advance(len(batch))
             table = torch.stack(losses, dim=1)

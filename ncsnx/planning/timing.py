@@ -21,7 +21,7 @@ from ncsnx.runtime import Runtime, fastest_s
 from ncsnx.samplers.building import expected_evaluations
 from ncsnx.space import Space
 from ncsnx.training.ema import WeightAverage
-from ncsnx.training.loss import add_gradients, loss_weight, score_matching_loss
+from ncsnx.training.losses import add_gradients, build_loss
 from ncsnx.training.optimizers import checked_optimizer, training_execution
 from ncsnx.training.snapshots import BATCH_SIZE, snapshot_sampler
 from ncsnx.training.training_step import update_weights
@@ -87,7 +87,7 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
     """
     runtime.for_training(experiment)
     size, shape, device = timed_size(experiment), experiment.data.shape, runtime.device
-    network, weight = _filled_network(experiment).to(device), loss_weight(experiment, Space.unmeasured(experiment.data))
+    network, loss_of = _filled_network(experiment).to(device), build_loss(experiment, Space.unmeasured(experiment.data))
     prepare(network, training_execution(experiment.optimizer, runtime.execution(experiment)))
     optimizer = checked_optimizer(experiment.optimizer, network.parameters())
     average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
@@ -104,7 +104,7 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
         if size == shape[1:]:  # masks have the size of the images
             cond = network.training_cond(torch.arange(count, device=device), None)
         x, sigma = noise(count), network.sigmas[:1].expand(count)
-        loss = score_matching_loss(network.train(), x, sigma, x, weight, cond).mean()
+        loss = loss_of(network.train(), x, sigma, x, cond).mean()
         add_gradients(network, loss)
         loss.item()
 

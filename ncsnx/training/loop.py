@@ -22,7 +22,7 @@ from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Run
 from ncsnx.sampling.loading import weights_of
 from ncsnx.stopping import StopRequest
-from ncsnx.training.loss import HeldOutBatch, PendingLosses
+from ncsnx.training.loss_values import HeldOutBatch, PendingLosses
 from ncsnx.training.observer import COMPILING, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.run_files import RunFiles

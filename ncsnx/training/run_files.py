@@ -18,7 +18,7 @@ from ncsnx.runs.metrics_log import MetricsLog, series_of
 from ncsnx.runs.names import step_name
 from ncsnx.runs.retention import CheckpointPruner, steps_in_words
 from ncsnx.storage.atomic import reporting
-from ncsnx.training.loss import HeldOutLoss
+from ncsnx.training.loss_values import HeldOutLoss
 from ncsnx.training.observer import CHECKPOINT, TrainingObserver
 from ncsnx.training.training_state import TrainingState
 

@@ -28,7 +28,7 @@ from ncsnx.randomness import Purpose, Stream, drawn_together
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.spelling import parameter
 from ncsnx.training.ema import WeightAverage
-from ncsnx.training.loss import add_gradients, draw_sigmas, loss_weight, score_matching_loss
+from ncsnx.training.losses import add_gradients, build_loss, draw_sigmas
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.training_state import TrainingState
 
@@ -50,7 +50,7 @@ class TrainingStep:
         self._state, self._experiment = state, experiment
         self._preprocessing = Preprocessing(experiment.data, state.space, value_range, experiment.seed)
         self._compiled_noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled=True) if compiled else None
-        self._weight = loss_weight(experiment, state.space)
+        self._loss = build_loss(experiment, state.space)
         self._gradients = BatchGradients(state.network, self.loss_at, ranks, experiment.accumulation)
         self.total_loss = self._gradients.total
 
@@ -109,7 +109,7 @@ class TrainingStep:
     def loss_at(self, x: Tensor, sigma: Tensor, noise: Tensor, cond: Cond) -> Tensor:
         """The contribution of clean images in the network's range, (B, C, H, W) float32, to the batch's mean loss, with
         their σ, noise, and what else the network gets in training."""
-        losses = score_matching_loss(self._state.network, x, sigma, noise, self._weight, cond)
+        losses = self._loss(self._state.network, x, sigma, noise, cond)
         return losses.sum() / self._experiment.batch_size
 
     def update(self) -> None:

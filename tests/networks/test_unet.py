@@ -22,7 +22,7 @@ from ncsnx.networks.unet import Attention, group_norm
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.state import score_of
 from ncsnx.space import Space
-from ncsnx.training.loss import draw_sigmas, loss_weight, score_matching_loss
+from ncsnx.training.losses import draw_sigmas, loss_weight, score_matching_loss
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.work import SILENT
 from tests.config.examples import minimal
@@ -257,7 +257,8 @@ def test_the_edm_weighting_is_that_of_the_paper_on_the_denoiser() -> None:
     expected = weight * (denoised - x).square().flatten(1).sum(dim=1)
     assert (
         relative_error(
-            score_matching_loss(made, x, sigma, noise, loss_weight(experiment, space_of(experiment.data))), expected
+            score_matching_loss(made, x, sigma, noise, weight=loss_weight(experiment, space_of(experiment.data))),
+            expected,
         )
         < 1e-9
     )

@@ -9,7 +9,7 @@ import torch
 from ncsnx.config import NCSNv2
 from ncsnx.data import open_data
 from ncsnx.storage.json_lines import read_records
-from ncsnx.training.loss import HeldOutBatch
+from ncsnx.training.loss_values import HeldOutBatch
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.ranks.launched import finish, messages, small
 from tests.ranks.process_ranks import in_ranks

@@ -10,7 +10,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.networks import to_published
 from ncsnx.samplers.state import score_of
 from ncsnx.training.ema import WeightAverage
-from ncsnx.training.loss import Weight, loss_weight, score_matching_loss
+from ncsnx.training.losses import Weight, loss_weight, score_matching_loss
 from tests.config.examples import minimal
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
 from tests.spaces import space_of, untrained
@@ -115,7 +115,7 @@ def test_the_loss_is_the_published_one(name: str, key: str, power: float) -> Non
     golden = load_golden(name)
     clean, levels, noise = (golden.tensors[f"dsm.{part}"] for part in ("clean", "labels", "noise"))
     sigma = golden.network.sigmas[levels]
-    loss = score_matching_loss(golden.network, clean, sigma, noise, weighted_by(power))
+    loss = score_matching_loss(golden.network, clean, sigma, noise, weight=weighted_by(power))
     assert loss.shape == (3,)
     assert relative_error(loss.mean().reshape(1), golden.tensors[key]) < TOLERANCE
 
@@ -133,7 +133,7 @@ def test_the_loss_is_the_textbook_expression_at_any_power(name: str) -> None:
             sigma = float(network.sigmas[level])
             score = score_of(network.scaled_score, (image + sigma * z)[None], sigma)[0]
             expected.append(0.5 * ((score + z / sigma) ** 2).sum() * sigma**power)
-        loss = score_matching_loss(network, clean, network.sigmas[levels], noise, weighted_by(power))
+        loss = score_matching_loss(network, clean, network.sigmas[levels], noise, weight=weighted_by(power))
         assert relative_error(loss, torch.stack(expected)) < 1e-9
 
 

@@ -19,7 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runtime import Runtime
 from ncsnx.training import loop
-from ncsnx.training.loss import PendingLosses
+from ncsnx.training.loss_values import PendingLosses
 from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import TrainingStep

@@ -1,73 +1,19 @@
-"""Denoising score matching over noise levels (Vincent 2011; Song & Ermon 2019, arXiv 1907.05600, equation 5)."""
+"""The values of losses that training reports: of a held-out batch, and of its own steps."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import singledispatch
 
 import attrs
 import torch
 from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.schedule import LogNormal, Schedule
 from ncsnx.data import Dataset, Preprocessing
-from ncsnx.networks import Cond, Network
-from ncsnx.networks.contract import NO_COND
+from ncsnx.networks import Network
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.space import Space
-
-Weight = Callable[[Tensor], Tensor | None]
-"""σ, (B,) → w(σ), (B,), by which the loss of each image is multiplied; None for 1."""
-
-
-def score_matching_loss(
-    network: Network,
-    x: Tensor,
-    sigma: Tensor,
-    noise: Tensor,
-    weight: Weight = lambda sigma: None,
-    cond: Cond = NO_COND,
-) -> Tensor:
-    """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
-
-    x: clean images (B, C, H, W) in the network's range. sigma: (B,) float32. noise: z ~ N(0, 1), of the shape of x.
-    cond: what else the network is given in training.
-    With x̃ = x + σz it is ½ ‖σ s(x̃, σ) + z‖² · w(σ).
-    """
-    perturbed = x + sigma.view(-1, 1, 1, 1) * noise
-    residual = network.scaled_score(perturbed, sigma, cond) + noise
-    loss = 0.5 * residual.square().flatten(1).sum(dim=1)
-    return loss if (weights := weight(sigma)) is None else loss * weights
-
-
-def loss_weight(experiment: Experiment, space: Space) -> Weight:
-    """w(σ) = λ(σ)/σ² of an experiment's loss: see `ScoreMatching.weighting`."""
-    power = experiment.loss.power
-    if experiment.loss.weighting == "edm":
-        sigma_data = space.known_sigma_data
-        return lambda sigma: 2 * (1 + (sigma / sigma_data) ** 2)
-    return lambda sigma: None if power == 2 else sigma ** (power - 2)
-
-
-@singledispatch
-def draw_sigmas(schedule: Schedule, levels: Tensor, stream: Stream, positions: Tensor) -> Tensor:
-    """The σ of the images at these positions of the training stream, (B,) float32: one of the levels, equally likely.
-
-    levels: (L,) float32, the schedule's σ, on the device of the positions.
-    """
-    return levels[stream.integers(positions, len(levels))]
-
-
-@draw_sigmas.register
-def _(schedule: LogNormal, levels: Tensor, stream: Stream, positions: Tensor) -> Tensor:
-    return torch.exp(schedule.p_mean + schedule.p_std * stream.normal(positions, (1,))[:, 0])
-
-
-def add_gradients(network: Network, loss: Tensor) -> None:
-    """Adds the gradients of a loss, 0-dim, to those of the network's weights, in the network's precision."""
-    with network.products():
-        loss.backward()  # type: ignore[no-untyped-call]
+from ncsnx.training.losses import build_loss
 
 
 @attrs.frozen
@@ -95,7 +41,7 @@ class HeldOutBatch:
         positions = shared.to(device)
         images = dataset.read(shared)
         preprocessing = Preprocessing(experiment.data, space, dataset.value_range, experiment.seed)
-        self._weight = loss_weight(experiment, space)
+        self._loss = build_loss(experiment, space)
         self._x = preprocessing.held_out(images.pixels.to(device), positions)
         self._labels = images.labels.to(device)
         self._noise = Stream(experiment.seed, Purpose.HELD_OUT_NOISE).normal(positions, experiment.data.shape)
@@ -115,7 +61,7 @@ class HeldOutBatch:
         if self._is_empty:
             return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
         sigma, cond = network.sigmas[self._levels], network.class_cond(self._labels)
-        losses = score_matching_loss(network, self._x, sigma, self._noise, self._weight, cond)
+        losses = self._loss(network, self._x, sigma, self._noise, cond)
         return losses.cpu().double(), self._levels.cpu()
 
 

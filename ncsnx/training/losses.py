@@ -1,0 +1,119 @@
+"""Losses: what a network learns from clean images and noise, and how a loss is registered for its configuration.
+
+    @loss(ScoreMatching)
+    def score_matching(experiment: Experiment, space: Space) -> LossFunction: ...
+
+`build_loss` is what training, held-out losses, timing and the check of compiled gradients call. What a loss needs
+beside the network, it makes of the experiment and keeps: weights of levels, the noise of the data. It may evaluate the
+network itself more than once, also without gradients, as a teacher.
+"""
+
+from collections.abc import Callable
+from functools import partial, singledispatch
+from typing import Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.schedule import LogNormal, Schedule
+from ncsnx.config.training import Loss, ScoreMatching
+from ncsnx.config.variants import load_plugins
+from ncsnx.networks import Cond, Network
+from ncsnx.networks.contract import NO_COND
+from ncsnx.randomness import Stream
+from ncsnx.registering import unregistered
+from ncsnx.space import Space
+
+
+class LossFunction(Protocol):
+    """The loss of a network."""
+
+    def __call__(self, network: Network, x: Tensor, sigma: Tensor, noise: Tensor, cond: Cond) -> Tensor:
+        """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
+
+        x: clean images (B, C, H, W) in the network's range. sigma: (B,) float32. noise: z ~ N(0, 1), of the shape of x.
+        cond: what else the network is given in training. The same arguments give the same loss.
+        """
+
+
+LossMaker = Callable[[Experiment, Space], LossFunction]
+M = TypeVar("M", bound=LossMaker)
+_makers: dict[type[Loss], LossMaker] = {}
+
+
+def loss(config: type[Loss]) -> Callable[[M], M]:
+    """Registers the decorated maker of a loss. Raises ValueError if the configuration already has one."""
+
+    def registered(maker: M) -> M:
+        if config in _makers:
+            raise ValueError(f"{config.__qualname__} already has a loss: {_makers[config]!r}")
+        _makers[config] = maker
+        return maker
+
+    return registered
+
+
+def build_loss(experiment: Experiment, space: Space) -> LossFunction:
+    """The loss of an experiment. Raises NcsnxError for a configuration without a registered loss."""
+    kind = type(experiment.loss)
+    if kind not in _makers:
+        load_plugins("ncsnx.runtime")
+    if kind not in _makers:
+        raise unregistered("loss", kind, "ncsnx.training.losses.loss")
+    return _makers[kind](experiment, space)
+
+
+Weight = Callable[[Tensor], Tensor | None]
+"""σ, (B,) → w(σ), (B,), by which the loss of each image is multiplied; None for 1."""
+
+
+def score_matching_loss(
+    network: Network,
+    x: Tensor,
+    sigma: Tensor,
+    noise: Tensor,
+    cond: Cond = NO_COND,
+    weight: Weight = lambda sigma: None,
+) -> Tensor:
+    """½ ‖σ s(x̃, σ) + z‖² · w(σ) with x̃ = x + σz of each image, (B,) float32: see `LossFunction`."""
+    perturbed = x + sigma.view(-1, 1, 1, 1) * noise
+    residual = network.scaled_score(perturbed, sigma, cond) + noise
+    loss = 0.5 * residual.square().flatten(1).sum(dim=1)
+    return loss if (weights := weight(sigma)) is None else loss * weights
+
+
+def loss_weight(experiment: Experiment, space: Space) -> Weight:
+    """w(σ) = λ(σ)/σ² of score matching: see `ScoreMatching.weighting`."""
+    config = cast("ScoreMatching", experiment.loss)
+    power = config.power
+    if config.weighting == "edm":
+        sigma_data = space.known_sigma_data
+        return lambda sigma: 2 * (1 + (sigma / sigma_data) ** 2)
+    return lambda sigma: None if power == 2 else sigma ** (power - 2)
+
+
+@loss(ScoreMatching)
+def score_matching(experiment: Experiment, space: Space) -> LossFunction:
+    """Denoising score matching (Vincent 2011; Song & Ermon 2019, arXiv 1907.05600, equation 5)."""
+    return partial(score_matching_loss, weight=loss_weight(experiment, space))
+
+
+@singledispatch
+def draw_sigmas(schedule: Schedule, levels: Tensor, stream: Stream, positions: Tensor) -> Tensor:
+    """The σ of the images at these positions of the training stream, (B,) float32: one of the levels, equally likely.
+
+    levels: (L,) float32, the schedule's σ, on the device of the positions.
+    """
+    return levels[stream.integers(positions, len(levels))]
+
+
+@draw_sigmas.register
+def _(schedule: LogNormal, levels: Tensor, stream: Stream, positions: Tensor) -> Tensor:
+    return torch.exp(schedule.p_mean + schedule.p_std * stream.normal(positions, (1,))[:, 0])
+
+
+def add_gradients(network: Network, loss: Tensor) -> None:
+    """Adds the gradients of a loss, 0-dim, to those of the network's weights, in the network's precision."""
+    with network.products():
+        loss.backward()  # type: ignore[no-untyped-call]
