@@ -109,7 +109,7 @@ def test_a_network_of_classes_draws_them_and_is_not_guided(tmp_path: Path) -> No
     refused = command("sample", "tiny", "--n", "2", "sampler.guidance=2", folder=tmp_path)
     assert refused.code == 2
     assert "trained with model.class_dropout=0" in refused.err.replace("\n", " ")
-    with pytest.raises(NcsnxError, match="needs the class of each image"):
+    with pytest.raises(NcsnxError, match=r"must be the class of each image, \(3,\) int64, each from 0 to 2, since"):
         model.denoise(z, 1.0)
 
 

@@ -151,6 +151,10 @@ def test_images_of_a_conditional_network_take_the_classes_in_turn(tmp_path: Path
     assert model.inputs(0, torch.arange(12))["classes"].tolist() == [*range(10), 0, 1]
     drawn = ncsnx.draw(model, n=3, sampler=model.sampler)
     assert not drawn[0].allclose(drawn[1], atol=0.01)
+    with pytest.raises(
+        NcsnxError, match=r"must be the class of each image, \(3,\) int64, each from 0 to 9, since this"
+    ):
+        model.denoise(model.to_network(drawn), 1.0)
 
 
 def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
