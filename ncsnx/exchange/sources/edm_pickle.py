@@ -1,6 +1,6 @@
 """Networks of Karras et al. 2022 (arXiv 2206.00364): `edm-….pkl` and `network-snapshot-….pkl`, of their DDPM++."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from ncsnx.errors import NcsnxError, quoted
 from ncsnx.exchange.model_source import FoundModel, ModelSource, plain_name, source
 from ncsnx.exchange.persistent_pickles import NetworkPickle, read_network_pickle
 from ncsnx.networks.edm_names import from_edm
+from ncsnx.quantities import listed
 from ncsnx.work import Work
 
 _WANTED: dict[str, Any] = {
@@ -59,6 +60,7 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
         )
     try:
         size, channels = int(asked["img_resolution"]), int(asked["img_channels"])
+        multipliers = tuple(asked.get("channel_mult", (1, 2, 2, 2)))
         steps = next((steps for side, steps in _STEPS.items() if size <= side), max(_STEPS.values()))
         return Pretrained(
             name=plain_name(path.stem),
@@ -69,9 +71,9 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
             schedule=LogNormal(sigma_max=_SIGMA_MAX, sigma_min=_SIGMA_MIN, levels=steps),
             model=UNet(
                 width=asked.get("model_channels", 128),
-                multipliers=tuple(asked.get("channel_mult", (1, 2, 2, 2))),
+                multipliers=multipliers,
                 blocks=asked.get("num_blocks", 4),
-                attention=tuple(asked.get("attn_resolutions", (16,))),
+                attention=_attention(path, asked.get("attn_resolutions", (16,)), size, len(multipliers)),
                 dropout=float(asked.get("dropout", 0.1)),
                 **_classes(asked),
             ),
@@ -79,13 +81,27 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
             sampler=Heun(steps=steps, grid=Karras(sigma_max=_SIGMA_MAX, sigma_min=_SIGMA_MIN, rho=7.0)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise NcsnxError(f"{path}: its network has impossible arguments: {error}") from error
+        raise NcsnxError(f"{path}: its network has impossible arguments: {quoted(str(error))}") from error
 
 
 def _classes(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a network that is conditional on classes; "no class" was trained only with dropout of labels."""
     count = asked.get("label_dim", 0)
     return {"classes": count, "class_dropout": float(asked.get("label_dropout", 0.0))} if count else {}
+
+
+def _attention(path: Path, asked: Sequence[Any], size: int, stages: int) -> tuple[Any, ...]:
+    """Sides of the stages that attend; the published code ignores those that no stage has. Raises NcsnxError for none.
+
+    Its middle block then attends alone, which ours doesn't.
+    """
+    sides = [size >> stage for stage in range(stages)]
+    if attending := tuple(side for side in asked if side in sides):
+        return attending
+    found = f"sides of {listed(list(map(str, sides)))} px and attn_resolutions={quoted(asked)}"
+    raise NcsnxError(
+        f"{path}: its network attends in the middle alone ({found}), and only networks that attend in a stage are read"
+    )
 
 
 def _labels(path: Path, asked: Any) -> int:
