@@ -109,7 +109,11 @@ def read_folder(folder: Path, name: str, address: str) -> FoundModel:
     sigmas = _sigmas(folder, scheduler)
     content, sha256 = _read_weights(place)
     classes = {} if (count := unet.get("num_class_embeds")) is None else {"classes": count}
-    model = Diffusers(unet=completed(unet), prediction=_prediction(folder, scheduler), **classes)
+    try:
+        described = completed(unet)
+    except NcsnxError as error:
+        raise NcsnxError(f"{place / CONFIG}: {error.message}", *error.hints) from error
+    model = Diffusers(unet=described, prediction=_prediction(folder, scheduler), **classes)
     is_clipping = str(scheduler.get("_class_name")).startswith(_CLIPPING)
     clips = is_clipping and scheduler.get("clip_sample", True) and not scheduler.get("thresholding")
     declared = Pretrained(
@@ -158,7 +162,7 @@ def _sigmas(folder: Path, scheduler: Mapping[str, Any]) -> tuple[float, ...]:
         raise NcsnxError(f"{folder} has a scheduler of class {quoted(name)}, and only those with betas are read")
     fields = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
     asked = {name: scheduler[name] for name in (*fields, "rescale_betas_zero_snr") if name in scheduler}
-    require_modest(asked, "its scheduler", most=_MOST_STEPS)
+    require_modest(asked, f"{folder}: its scheduler", most=_MOST_STEPS)
     with foreign_errors(f"{folder}: diffusers refuses its scheduler"):
         made = required("diffusers", "diffusers", "this model").DDPMScheduler.from_config(asked)
         kept = made.alphas_cumprod.double().flatten()

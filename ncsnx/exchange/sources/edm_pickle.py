@@ -1,6 +1,6 @@
 """Networks of Karras et al. 2022 (arXiv 2206.00364): `edm-….pkl` and `network-snapshot-….pkl`, of their DDPM++."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,9 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
         size, channels = int(asked["img_resolution"]), int(asked["img_channels"])
         multipliers = tuple(asked.get("channel_mult", (1, 2, 2, 2)))
         steps = next((steps for side, steps in _STEPS.items() if size <= side), max(_STEPS.values()))
-        return Pretrained(
+        sides = [size >> stage for stage in range(len(multipliers))]
+        attention = tuple(side for side in asked.get("attn_resolutions", (16,)) if side in sides)
+        declared = Pretrained(
             name=plain_name(path.stem),
             source=Provenance(kind="edm", address=path.name, sha256=found.sha256),
             shape=(channels, size, size),
@@ -73,7 +75,7 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
                 width=asked.get("model_channels", 128),
                 multipliers=multipliers,
                 blocks=asked.get("num_blocks", 4),
-                attention=_attention(path, asked.get("attn_resolutions", (16,)), size, len(multipliers)),
+                attention=attention,  # the published code ignores other sides
                 dropout=float(asked.get("dropout", 0.1)),
                 **_classes(asked),
             ),
@@ -82,26 +84,18 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise NcsnxError(f"{path}: its network has impossible arguments: {quoted(str(error))}") from error
+    if not attention:
+        raise NcsnxError(
+            f"{path}: its network attends in the middle alone, since none of its stages, of "
+            f"{listed(list(map(str, sides)))} px, is in attn_resolutions; only networks that attend in a stage are read"
+        )
+    return declared
 
 
 def _classes(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a network that is conditional on classes; "no class" was trained only with dropout of labels."""
     count = asked.get("label_dim", 0)
     return {"classes": count, "class_dropout": float(asked.get("label_dropout", 0.0))} if count else {}
-
-
-def _attention(path: Path, asked: Sequence[Any], size: int, stages: int) -> tuple[Any, ...]:
-    """Sides of the stages that attend; the published code ignores those that no stage has. Raises NcsnxError for none.
-
-    Its middle block then attends alone, which ours doesn't.
-    """
-    sides = [size >> stage for stage in range(stages)]
-    if attending := tuple(side for side in asked if side in sides):
-        return attending
-    found = f"sides of {listed(list(map(str, sides)))} px and attn_resolutions={quoted(asked)}"
-    raise NcsnxError(
-        f"{path}: its network attends in the middle alone ({found}), and only networks that attend in a stage are read"
-    )
 
 
 def _labels(path: Path, asked: Any) -> int:
