@@ -42,11 +42,12 @@ def reading(path: Path) -> Iterator[None]:
 def opened(path: Path) -> BufferedReader:
     """The file, open for reading. Raises OSError; ENODEV if it isn't a regular file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else opening a named pipe would wait forever
-    file = os.fdopen(descriptor, "rb")
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         raise OSError(errno.ENODEV, "is not a regular file")
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def read_bytes(path: Path, limit: int | None = None) -> bytes:

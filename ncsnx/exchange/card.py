@@ -191,15 +191,18 @@ def _sample_grid(picture: Picture, space: Space) -> Iterator[str]:
 def _usage(declared: Declared, space: Space) -> Iterator[str]:
     channels, height, width = space.shape
     values = "in [0, 1]" if space.bounded else "in the data's own values"
+    has_classes = declared.model.classes > 0
+    imports = "import torch\n\nimport ncsnx" if has_classes else "import ncsnx"
+    cond = ", cond=model.inputs(0, torch.arange(16))" if has_classes else ""
     yield "## Use"
     yield f"With ncsnx installed, in Python; for `{PLACEHOLDER}`, the address `hf://USER/MODEL` on the Hub will do too:"
     yield (
         "```python\n"
-        "import ncsnx\n\n"
+        f"{imports}\n\n"
         f'model = ncsnx.load("{PLACEHOLDER}")\n'
         f"images = ncsnx.draw(model, n=16, seed=0)  # (16, {channels}, {height}, {width}), {values}\n"
         "x = model.to_network(images)  # in the network's range, on its device\n"
-        "score = model.score(x, sigma=model.network.noise_levels[0])\n"
+        f"score = model.score(x, sigma=model.network.noise_levels[0]{cond})\n"
         "```"
     )
     yield "On the command line, which writes PNGs, a grid and the tensors to `./samples`:"

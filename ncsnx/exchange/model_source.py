@@ -79,7 +79,12 @@ class FoundModel:
         """
         declared = checked(declared)
         space = attrs.evolve(Space.with_ends(declared.shape, declared.ends), own=own, sigma_data=declared.sigma_data)
-        network, source = meta_network(declared, space), declared.source
+        source = declared.source
+        try:
+            network = meta_network(declared, space)
+            network.require_size(*declared.shape[1:])
+        except NcsnxError as error:  # without its hints, which are for fields of experiments
+            raise NcsnxError(f"{source.address}: {error.message}") from error
         state = tensors(network) if callable(tensors) else tensors
         require_tensors(network, source.address, state)
         record = ImportRecord(file=source.address, sha256=source.sha256, bytes=size, step=source.step or 0)
@@ -199,9 +204,11 @@ def require_tensors(network: Network, where: str, tensors: Tensors) -> None:
     small file may declare a tensor of any size.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {shortened(name): tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = {name if name in shapes else quoted(name): tuple(tensor.shape) for name, tensor in tensors.items()}
     if wrong := sorted(name for name in shapes | found if shapes.get(name) != found.get(name)):
-        said = [f"{name} is {found.get(name, 'missing')}, not {shapes.get(name, 'there')}" for name in wrong]
+        said = [
+            f"{name} is {shortened(str(found.get(name, 'missing')))}, not {shapes.get(name, 'there')}" for name in wrong
+        ]
         raise NcsnxError(f"{where}: the weights do not fit the network that it describes: {listed(said, 3, '; ')}")
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS or not bool(torch.isfinite(tensor).all()):

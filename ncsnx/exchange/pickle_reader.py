@@ -16,8 +16,8 @@ import attrs
 
 from ncsnx.config.checks import is_whole
 
-_MOST_INSTRUCTIONS = 500_000
-"""A network of 56 million parameters has some 40,000."""
+_MOST_INSTRUCTIONS = 250_000
+"""A network of 56 million parameters has some 40,000; 300,000 names of tensors would take many seconds."""
 _LONGEST_TUPLE = 64
 _INSTRUCTIONS = frozenset(
     re.findall(

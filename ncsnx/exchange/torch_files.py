@@ -16,7 +16,7 @@ import torch
 
 from ncsnx import bounded_reads
 from ncsnx.config.checks import is_whole
-from ncsnx.errors import NcsnxError, quoted
+from ncsnx.errors import NcsnxError, printable, quoted
 from ncsnx.exchange.model_source import MOST_BYTES
 from ncsnx.exchange.pickle_reader import (
     Allowance,
@@ -75,7 +75,7 @@ def _unpickled(path: Path, file: BufferedReader, size: int, kind: str) -> Any:
         if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
             raise NcsnxError(f"{path} declares more data than fits in memory, or is damaged") from error
         text = str(error).partition("WeightsUnpickler error:")[2].strip() or str(error).strip() or type(error).__name__
-        reason = text.splitlines()[0][:160]
+        reason = printable(text)[:160]
         raise NcsnxError(f"{path} is damaged or not {kind}: {reason}; nothing in it was executed") from error
 
 

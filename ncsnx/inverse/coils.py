@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.measurement_map import LinearMap
+from ncsnx.inverse.measurement_map import LinearMap, require_scale
 from ncsnx.inverse.operators import PlacedTensor
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
@@ -27,7 +27,7 @@ class Sense(LinearMap):
     """Multi-coil Cartesian sampling of images with two channels (real, imaginary), or one (real).
 
     `normal` takes one coil after the other, so that its memory is a few times that of the images. Raises NcsnxError for
-    maps or masks of other shapes.
+    maps or masks of other shapes, and for those of a picture of which nothing is measured.
     """
 
     maps: Tensor = attrs.field(converter=torch.as_tensor)
@@ -48,7 +48,8 @@ class Sense(LinearMap):
             )
         if not bool(torch.isfinite(torch.view_as_real(maps.resolve_conj())).all()):
             raise NcsnxError("coil maps contain NaN or infinity")
-        if not bool(((mask == 0) | (mask == 1)).all()):
+        require_scale(maps if maps.dim() == 4 else maps[None], "coil maps")
+        if not bool(((mask == 0) | (mask == 1)).all() and (mask == 1).flatten(-2).any(dim=-1).all()):
             raise NcsnxError("expected a mask of zeros and ones, with a 1 where a frequency was measured")
         if self.channels not in (1, 2):
             raise NcsnxError(f"coils measure images of 1 or 2 channels, not {self.channels}")

@@ -154,7 +154,8 @@ def _of_coils(arrays: Arrays, shape: Shape, centered: bool | None) -> Task:
     y, known, noise = _frequencies(arrays, centered, axes=3)
     facts = {"mask_sha256": sha256_of_values(known)}
     if "maps" in arrays:
-        maps = torch.from_numpy(arrays["maps"].astype(np.complex64))
+        with np.errstate(all="ignore"):  # overflow gives infinity, which is refused
+            maps = torch.from_numpy(arrays["maps"].astype(np.complex64))
     else:
         masks = known.expand(len(y), *shape[1:])
         maps = torch.stack([estimated_maps(kspace, of_picture) for kspace, of_picture in zip(y, masks, strict=True)])

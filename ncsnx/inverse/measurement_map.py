@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ncsnx.config.user_code import foreign_errors
 from ncsnx.data.transforms import real_parts
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, them
 
 _POWER_STEPS = 100
@@ -32,6 +32,8 @@ _POWER_TOLERANCE = 1e-4
 _ADJOINT_TOLERANCE = 1e-5
 _DIFFERENCE = 1e-3
 """Step of the difference quotients of a nonlinear map, for images in [0, 1]."""
+_SMALLEST, _LARGEST = 1e-15, 1e15
+"""Range of norms, whose squares are numbers of single precision with room for sums."""
 
 
 class MeasurementMap(ABC):
@@ -107,10 +109,10 @@ class LinearMap(MeasurementMap):
             return math.sqrt(_largest_eigenvalue(self.normal, _random(self, 1).float()))
 
     def check(self) -> None:
-        """Raises NcsnxError if a function fails, returns another shape, or if `adjoint` isn't the adjoint."""
+        """Raises NcsnxError if a function fails, returns another shape, or if `adjoint` isn't the adjoint, and for a
+        norm that is 0 or too large or small for single precision."""
         _check_adjoint(self.of(torch.tensor([0])))
-        if self.norm == 0:
-            raise NcsnxError(f"{type(self).__name__}: measures nothing: A x is 0 for every x")
+        require_norm(self, type(self).__name__)
 
 
 @attrs.frozen(eq=False)
@@ -170,6 +172,32 @@ def require_finite(x: Tensor, what: str) -> None:
     """Raises NcsnxError for values that are NaN, infinite or too large for float32. what: the values, in words."""
     if count := int((~torch.isfinite(in_single_precision(x))).sum()):
         raise NcsnxError(f"{what}: found {counted(count, 'NaN, infinite or too large value')}; replace {them(count)}")
+
+
+def require_norm(of: MeasurementMap, what: str) -> None:
+    """Raises NcsnxError for a map that measures nothing, or whose norm is too large or small for single precision."""
+    _require_scale(of.norm, of.norm, f"{what}: expected a map whose norm in single precision")
+
+
+def require_scale(values: Tensor, what: str) -> None:
+    """Raises NcsnxError as `require_norm` for the values of a map, (P, …) of each picture. what: the values, in words.
+
+    Smaller values than the range of their own type are compared too, whose norm would be 0.
+    """
+    largest = values.detach().abs().flatten(1).amax(dim=1)
+    _require_scale(float(largest.min()), float(largest.max()), f"expected {what} whose largest value")
+
+
+def _require_scale(smallest: float, largest: float, what: str) -> None:
+    if smallest >= _SMALLEST and largest <= _LARGEST:
+        return
+    if smallest == 0:
+        raise NcsnxError(f"{what} is above 0, found 0: it measures nothing")
+    odd = smallest if smallest < _SMALLEST else largest
+    raise NcsnxError(
+        f"{what} is from {_SMALLEST:g} to {_LARGEST:g}, so that squares fit into single precision, found {odd:g}",
+        Hint("multiply it, the measurements and the noise by one number"),
+    )
 
 
 def sha256_of_values(x: Tensor) -> str:
@@ -248,14 +276,14 @@ def _random(of: MeasurementMap, seed: int, *, uniform: bool = False) -> Tensor:
 
 
 def _largest_eigenvalue(normal: Callable[[Tensor], Tensor], v: Tensor) -> float:
-    """Largest eigenvalue of a symmetric map that is positive semidefinite, by power iteration from v."""
+    """Largest eigenvalue of a positive semidefinite map in float32, by power iteration from v."""
     eigenvalue = 0.0
     for _ in range(_POWER_STEPS):
-        length = float(v.norm())
-        if length == 0:
-            return 0.0
-        v = normal(v / length)
-        before, eigenvalue = eigenvalue, float(v.norm())
+        length = _length(v)  # in double precision, since that of a large map overflows
+        if not 0 < length < math.inf:
+            return length
+        v = normal((v.double() / length).float())
+        before, eigenvalue = eigenvalue, _length(v)
         if abs(eigenvalue - before) <= _POWER_TOLERANCE * eigenvalue:
             break
     return eigenvalue

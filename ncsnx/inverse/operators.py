@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.measurement_map import LinearMap
+from ncsnx.inverse.measurement_map import LinearMap, require_scale
 from ncsnx.quantities import counted
 
 LUMA = (0.299, 0.587, 0.114)
@@ -421,7 +421,8 @@ class Fourier(Selecting):
 class MatrixOperator(LinearOperator):
     """A matrix (m, C·H·W), decomposed when it is first used; for small images.
 
-    Raises NcsnxError for a matrix of another shape, without rows, of zeros only, or with values that aren't finite.
+    Raises NcsnxError for a matrix of another shape, without rows, of zeros only, with values that aren't finite, or too
+    large or small for single precision.
     """
 
     shape: tuple[int, int, int]
@@ -433,8 +434,7 @@ class MatrixOperator(LinearOperator):
             raise NcsnxError(f"expected a matrix (m, {size}) for such images, found {tuple(self.matrix.shape)}")
         if self.matrix.is_complex() or not bool(torch.isfinite(self.matrix).all()):
             raise NcsnxError("expected a matrix of finite real numbers")
-        if not bool(self.matrix.any()):
-            raise NcsnxError("a matrix of zeros measures nothing")
+        require_scale(self.matrix[None], "a matrix")
 
     @cached_property
     def _decomposed(self) -> tuple[PlacedTensor, Tensor, PlacedTensor]:

@@ -19,6 +19,7 @@ from ncsnx.inverse.measurement_map import (
     in_single_precision,
     inner,
     require_finite,
+    require_norm,
     sha256_of_values,
 )
 from ncsnx.inverse.operators import LinearOperator
@@ -113,6 +114,8 @@ class Task:
 
     def _check_values(self) -> None:
         operator, shape = self.operator, tuple(self.operator.shape)
+        if 0 in operator.measured_shape:
+            raise NcsnxError(f"{self.name}: {type(operator).__name__} measures nothing")
         images = ("inputs", self.inputs, shape), ("truth", self.truth, shape)
         for what, tensor, one in (("values", self.values, tuple(operator.measured_shape)), *images):
             if tensor is None:
@@ -275,9 +278,8 @@ class Task:
     def sigma(self, space: Space) -> float:
         """The smallest noise of what was measured, as σ in the network's range."""
         black, white = space.ends
-        if not 0 < (norm := self.operator.norm) < math.inf:
-            raise NcsnxError(f"{self.name}: expected a map with a finite norm > 0, found {norm:g}: it measures nothing")
-        return (white - black) * self.least_noise / norm
+        require_norm(self.operator, self.name)
+        return (white - black) * self.least_noise / self.operator.norm
 
     def ruled(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Rule]:
         """Function from indices to the rule of those images; image i is an alternative of picture i // alternatives.
@@ -314,4 +316,7 @@ def _of_adjoint(map: LinearMap, values: Tensor, place: int) -> Tensor:
     """The scaled adjoint of one of the measurements: see `Task.shown`."""
     of_picture = map.of(torch.tensor([place]))
     back = of_picture.adjoint(in_single_precision(values[place : place + 1]))
-    return back * (inner(back, back) / max(inner(back, of_picture.normal(back)), torch.finfo(torch.float32).tiny))
+    if (length := math.sqrt(inner(back, back))) == 0:
+        return back
+    direction = back / length  # higher powers of a large map's norm overflow
+    return direction * (length / inner(direction, of_picture.normal(direction)))

@@ -38,7 +38,7 @@ def require_modest(values: Any, what: str, *, most: int = 16_384) -> None:
         for one in values.values() if isinstance(values, dict) else values:
             require_modest(one, what, most=most)
     elif isinstance(values, int | float) and not abs(values) <= most:
-        raise NcsnxError(f"{what} has the number {values:g}, above {most:,}")
+        raise NcsnxError(f"{what} has the number {quoted(values)}, above {most:,}")
 
 
 def _built(unet: dict[str, Any], device: torch.device) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, quoted
 from ncsnx.networks.contract import Network
 from ncsnx.networks.unet import UNetNetwork
 
@@ -51,12 +51,13 @@ def from_edm(network: Network, published: Mapping[str, Tensor], where: str) -> d
         if (found := left.pop(theirs, None)) is None:
             raise NcsnxError(f"{where} lacks {theirs}, which its network needs")
         if found.shape != wanted.shape:  # before anything is copied: a small file may declare a tensor of any size
-            raise NcsnxError(f"{where}: {theirs} is {tuple(found.shape)}, and its network needs {tuple(wanted.shape)}")
+            shape = quoted(tuple(found.shape))
+            raise NcsnxError(f"{where}: {theirs} is {shape}, and its network needs {tuple(wanted.shape)}")
         if place.endswith("attention.projections"):
             found = found.reshape(-1, 3, *found.shape[1:]).transpose(0, 1).flatten(0, 1)
         state[name] = found
     if left:
-        raise NcsnxError(f"{where} has {len(left)} tensors that its network lacks, such as {min(left)[:80]!r}")
+        raise NcsnxError(f"{where} has {len(left)} tensors that its network lacks, such as {quoted(min(left))}")
     mean = torch.full((1, 1, 2, 2), 0.25)
     if not all(published[name].equal(mean) for name in published if name.endswith(_FILTER)):
         raise NcsnxError(f"{where} resamples by another filter than the mean of 2×2 pixels, which ours takes")

@@ -20,7 +20,7 @@ from ncsnx.config.pretrained import Declared, require_trained
 from ncsnx.config.sampler import Heun, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, NcsnxError, UsageError, printable, quoted, require_between
-from ncsnx.model_spec import ModelSpec
+from ncsnx.model_spec import NO_CLASS, ModelSpec
 from ncsnx.networks import Cond, Network, NetworkSpec
 from ncsnx.networks.contract import NO_COND
 from ncsnx.networks.function import FunctionNetwork, Gives, check_function, device_of, space_of
@@ -323,11 +323,13 @@ class Model:
 
         x: in the network's range, on the model's device (`to_network`); if it requires a gradient, the score has one.
         sigma: σ > 0 of all images, or of each, (B,) or (B, 1, 1, 1), in the network's range too: twice that of pixels
-        in [0, 1] where data.transform is 'rescaled'. cond: further inputs of the network. Raises NcsnxError for a size
-        or a type that the network can't take, and for a σ that it doesn't accept (NCSN accepts its trained levels
-        only).
+        in [0, 1] where data.transform is 'rescaled'. cond: further inputs of the network, such as 'classes', (B,)
+        int64. Raises NcsnxError for a size or a type that the network can't take, for a σ that it doesn't accept (NCSN
+        accepts its trained levels only), and for classes that it doesn't know.
         """
         self.network.require_size(*x.shape[-2:])
+        if self.network.classes:
+            self._require_classes(len(x), cond.get("classes"))
         if x.dtype != self.network.dtype:
             raise NcsnxError(f"images must be {self.network.dtype}, as the network's weights are, not {x.dtype}")
         on_device = isinstance(sigma, Tensor) and sigma.device.type != "cpu"  # where a look would wait
@@ -338,6 +340,25 @@ class Model:
             self.network.require_sigmas(levels)
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
             return score_of(self.network.scaled_score, x, sigma, cond)
+
+    def _require_classes(self, count: int, classes: Tensor | None) -> None:
+        """Raises NcsnxError unless each of `count` images has a class that the network was trained on.
+
+        No class is one of them where `class_dropout` withheld some.
+        """
+        model = self.spec().model
+        lowest = 0 if model is not None and model.class_dropout == 0 else NO_CLASS
+        highest = self.network.classes - 1
+        if classes is None and lowest == NO_CLASS:
+            return
+        known = f"each from 0 to {highest:,}" + (f", or {NO_CLASS} for no class" if lowest == NO_CLASS else "")
+        expected = f'cond={{"classes": …}} must be the class of each image, ({count},) int64, {known}'
+        if classes is None:
+            raise NcsnxError(f"{expected}, since this network was trained with model.class_dropout=0")
+        if tuple(classes.shape) != (count,) or classes.dtype != torch.int64:
+            raise NcsnxError(f"{expected}, not {tuple(classes.shape)} {classes.dtype}")
+        if bool((odd := (classes < lowest) | (classes > highest)).any()):
+            raise NcsnxError(f"{expected}, not {int(classes[odd][0]):,}")
 
     def denoise(self, x: Tensor, sigma: float | Tensor, cond: Cond = NO_COND) -> Tensor:
         """x + σ² s(x, σ), the mean of the images without noise (Tweedie's formula); arguments as in `score`."""

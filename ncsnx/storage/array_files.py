@@ -364,7 +364,8 @@ def _map_hdf5(path: Path, name: str) -> _Converted:
     chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize  # which reading any part unpacks
     if chunk > (most := available_memory() // SHARE):
         raise NcsnxError(
-            f"{in_utf8(path)}: {_array_name(name)} has chunks of {counted(chunk, 'byte')}, at most {most:,} are read"
+            f"{in_utf8(path)}: {_array_name(name)} has chunks of {counted(chunk, 'byte')}, but at most {most:,} are "
+            "read"
         )
     return _Converted(dataset, dataset.shape, cast("Any", _number_type(dataset.dtype)), _joined)
 

@@ -13,7 +13,7 @@ from ncsnx.config import Heun, UNet
 from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.data import open_data
-from ncsnx.errors import UsageError
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.comparison_candidates import comparison_candidates
 from ncsnx.inverse.posterior_sampler import of_any_class
 from ncsnx.networks.unet import UNetNetwork
@@ -77,6 +77,29 @@ def test_classes_that_are_not_there_are_refused_in_one_sentence(place: Path, cha
     assert refused.code == 2
     assert said in refused.err.replace("\n", " ")
     assert not (place / "runs/digits_edm/samples").exists()
+
+
+def test_a_denoiser_takes_a_known_class_of_each_image(place: Path) -> None:
+    model, x = ncsnx.load("digits_edm"), torch.rand(3, 1, 8, 8)
+    saved = model.checkpoint
+    config = attrs.evolve(saved.experiment.model, class_dropout=0.0)
+    declared = attrs.evolve(saved.experiment, model=config)
+    never = attrs.evolve(model, origin=attrs.evolve(model.origin, checkpoint=attrs.evolve(saved, declared=declared)))
+    without = model.denoise(x, 1.0)
+    assert torch.equal(without, model.denoise(x, 1.0, {"classes": torch.tensor([-1, -1, -1])}))
+    each = {"classes": torch.tensor([9, 0, 3])}
+    assert torch.equal(model.denoise(x, 1.0, each), never.denoise(x, 1.0, each))
+    assert not torch.allclose(model.denoise(x, 1.0, each), without, atol=1e-5)
+    for known, classes, said in (
+        (model, torch.tensor([1, 37, 2]), "each from 0 to 9, or -1 for no class, not 37"),
+        (model, torch.tensor([1, -2, 2]), "or -1 for no class, not -2"),
+        (model, torch.tensor([1]), r"not \(1,\) torch.int64"),
+        (model, torch.tensor([1.0, 2.0, 3.0]), r"not \(3,\) torch.float32"),
+        (never, torch.tensor([1, -1, 2]), "each from 0 to 9, not -1"),
+        (never, None, "each from 0 to 9, since this network was trained with model.class_dropout=0"),
+    ):
+        with pytest.raises(NcsnxError, match=rf"must be the class of each image, \(3,\) int64, .*{said}"):
+            known.score(x, 1.0, {} if classes is None else {"classes": classes})
 
 
 @pytest.mark.parametrize(

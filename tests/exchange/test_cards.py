@@ -69,6 +69,13 @@ def test_a_card_cites_the_papers_of_what_the_model_is(name: str, cited: list[str
     assert ('"langevin-dynamics"' in "".join(front)) is is_langevin
 
 
+def test_the_code_of_a_card_gives_each_image_its_class() -> None:
+    edm = resolve("cifar10_edm").experiment
+    conditional = attrs.evolve(edm, model=attrs.evolve(edm.model, classes=10))
+    assert "noise_levels[0], cond=model.inputs(0, torch.arange(16)))" in card_of(conditional)
+    assert "cond" not in card_of(edm).partition("```python")[2].partition("```")[0]
+
+
 def front_and_body(written: str) -> tuple[list[str], str]:
     """The lines of the metadata, and the Markdown that follows."""
     start, front, body = written.split("---\n", 2)

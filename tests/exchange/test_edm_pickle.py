@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 import ncsnx
+from ncsnx.config import UNet
 from ncsnx.errors import NcsnxError
 from ncsnx.exchange.persistent_pickles import read_network_pickle
 from ncsnx.exchange.sources.edm_pickle import EdmPickle
-from ncsnx.networks import meta_network
+from ncsnx.networks import Network
 from ncsnx.work import SILENT
 from tests.forked import REPOSITORY
 from tests.golden_networks import relative_error
@@ -123,25 +124,35 @@ def test_a_pickle_gives_the_published_images(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("sigma_data", [0.25, 1.0])
 @torch.no_grad()
 def test_another_size_of_the_data_gives_the_published_denoiser(sigma_data: float, tmp_path: Path) -> None:
-    """c_noise is ¼ ln σ there whatever σ_data, so that the embedding is the same."""
+    """D = c_skip x + c_out F(c_in x; ¼ ln σ), Karras et al. 2022, table 1, whatever σ_data.
+
+    F is that of the same weights with σ_data = 0.5, whose D is the published one by other tests.
+    """
     config, state, _ = golden("vp_cond_enlarged")
-    half, other = (
-        EdmPickle().read(str(written(tmp_path / "x.pkl", state, arguments(config) | more)), None, SILENT)
-        for more in ({}, {"sigma_data": sigma_data})
-    )
     networks = []
-    for found in (half, other):
-        network = meta_network(found.declared, found.space).to_empty(device="cpu")
-        network.load_state_dict(dict(next(found.parts(lambda: None))[1]), strict=False)
-        half_width = len(network.embedding.frequencies)
-        network.embedding.frequencies.copy_(10_000.0 ** -(torch.arange(half_width) / (half_width - 1)))
-        networks.append(network.eval())
-    cond = {"classes": torch.tensor([0, 3])}
+    for name, more in (("half", {}), ("other", {"sigma_data": sigma_data})):
+        path = written(tmp_path / f"{name}.pkl", state, arguments(config) | more)
+        command("import", str(path), folder=tmp_path).done()
+        networks.append(ncsnx.load(tmp_path / "runs" / name).network.double())
+    cond, generator = {"classes": torch.tensor([0, 3])}, torch.Generator().manual_seed(0)
+
+    def denoised(network: Network, x: Tensor, sigma: float) -> Tensor:
+        return x + sigma * network.scaled_score(x, torch.full((2,), sigma, dtype=torch.float64), cond)
+
     for sigma in (0.002, 1.0, 80.0):
-        noise = 0.25 * torch.full((2,), sigma).log()
-        ours = networks[1].embedding(noise + 0.25 * math.log(0.5 / sigma_data), cond)
-        theirs = networks[0].embedding(noise, cond)
-        assert relative_error(ours, theirs) < 2e-6
+        deviation = math.hypot(sigma, sigma_data)
+        x = deviation * torch.randn(2, 3, 16, 16, generator=generator, dtype=torch.float64)
+        c_skip, c_out, c_in = preconditioning(sigma, sigma_data)
+        skip_half, out_half, in_half = preconditioning(sigma, 0.5)
+        given = c_in * x / in_half
+        f = (denoised(networks[0], given, sigma) - skip_half * given) / out_half
+        assert relative_error(denoised(networks[1], x, sigma), c_skip * x + c_out * f) < 2e-5
+
+
+def preconditioning(sigma: float, sigma_data: float) -> tuple[float, float, float]:
+    """c_skip, c_out and c_in."""
+    total = sigma**2 + sigma_data**2
+    return sigma_data**2 / total, sigma * sigma_data / math.sqrt(total), 1 / math.sqrt(total)
 
 
 def test_images_of_a_conditional_network_take_the_classes_in_turn(tmp_path: Path) -> None:
@@ -151,6 +162,18 @@ def test_images_of_a_conditional_network_take_the_classes_in_turn(tmp_path: Path
     assert model.inputs(0, torch.arange(12))["classes"].tolist() == [*range(10), 0, 1]
     drawn = ncsnx.draw(model, n=3, sampler=model.sampler)
     assert not drawn[0].allclose(drawn[1], atol=0.01)
+    with pytest.raises(
+        NcsnxError, match=r"must be the class of each image, \(3,\) int64, each from 0 to 9, since this"
+    ):
+        model.denoise(model.to_network(drawn), 1.0)
+
+
+def test_sides_that_no_stage_has_attend_nowhere(tmp_path: Path) -> None:
+    config, state, _ = golden("vp_uncond")
+    path = written(tmp_path / "x.pkl", state, {**arguments(config), "attn_resolutions": [16 * 9, 8]})
+    found = EdmPickle().read(str(path), None, SILENT).declared.model
+    assert isinstance(found, UNet)
+    assert found.attention == (8,)
 
 
 def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
@@ -161,6 +184,17 @@ def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
         ({}, "VPPrecond", "is a 'VPPrecond'; only EDM's DDPM"),
         ({"img_resolution": float("inf")}, "EDMPrecond", "its network has impossible arguments"),
         ({"sigma_data": 10**400}, "EDMPrecond", "its network has impossible arguments"),
+        (
+            {"img_channels": "\x1b[2J" * 99},
+            "EDMPrecond",
+            r"impossible arguments: .*\\x1b\[2J.*… \([0-9]+ characters\)$",
+        ),
+        (
+            {"attn_resolutions": [5]},
+            "EDMPrecond",
+            "middle alone, .*, of 16, 8, 4 px, is in attn_resol",
+        ),
+        ({"img_resolution": 28, "channel_mult": [1] * 4, "attn_resolutions": [7]}, "EDMPrecond", "a multiple of 8"),
         ({"augment_dim": "\x1b[2J"}, "EDMPrecond", r"takes '\\x1b\[2J' labels"),
         ({"model_channels": 16}, "EDMPrecond", "and its network needs"),
         ({"num_blocks": "many"}, "EDMPrecond", "model.blocks: expected a whole number"),
@@ -169,8 +203,9 @@ def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
         ({"sigma_data": -1.0}, "EDMPrecond", "sigma_data must be a finite number > 0"),
     ):
         path = written(tmp_path / "other.pkl", state, {**arguments(config), **changes}, name)
-        with pytest.raises(NcsnxError, match=told):
+        with pytest.raises(NcsnxError, match=told) as refused:
             EdmPickle().read(str(path), None, SILENT)
+        assert not refused.value.hints
 
 
 # ------------------------------------------------------------------------------------------------------ hostile files

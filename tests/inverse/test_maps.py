@@ -136,6 +136,19 @@ def test_a_block_of_four_frequencies_is_just_enough_for_maps(side: int, measured
             estimated_maps(*given)
 
 
+@pytest.mark.parametrize("factor", [1e-13, 1e13])
+def test_measurements_in_any_unit_are_shown_alike(factor: float) -> None:
+    matrix, x = torch.randn(5, 12, generator=GENERATOR), torch.rand(1, 1, 3, 4)
+    shown, scaled = (
+        Task.of_measurement(of, of.apply(x)).shown()
+        for of in (MatrixMap((1, 3, 4), matrix), MatrixMap((1, 3, 4), factor * matrix))
+    )
+    torch.testing.assert_close(scaled, shown)
+    assert MatrixMap((1, 3, 4), factor * matrix).norm == pytest.approx(
+        factor * float(torch.linalg.norm(matrix, 2)), 1e-3
+    )
+
+
 class Doubled(Sense):
     def adjoint(self, y: Tensor) -> Tensor:
         return 2 * super().adjoint(y)
@@ -169,6 +182,15 @@ ONES = torch.ones(5, 12)
         (Unfinished((1, 3, 4), ONES), r"Unfinished.apply fails on images \(2, 1, 3, 4\): KeyError: 'geometry'"),
         (Longer((1, 3, 4), ONES), r"Longer.apply gave \(2, 4\) for images \(2, 1, 3, 4\), expected \(2, 5\)"),
         (MatrixMap((1, 3, 4), 0 * ONES), "measures nothing"),
+        (MatrixMap((1, 3, 4), 1e-25 * ONES), "norm in single precision is above 0, found 0: it measures nothing"),
+        (
+            MatrixMap((1, 3, 4), 1e-19 * ONES),
+            "a map whose norm in single precision is from 1e-15 to 1e.15, .*, found 7.7.*e-19; multiply it",
+        ),
+        (
+            MatrixMap((1, 3, 4), 1e19 * ONES),
+            "a map whose norm in single precision is from 1e-15 to 1e.15, .*, found inf",
+        ),
         (MatrixMap((1, 3, 4), math.nan * ONES), "gave NaN or infinity"),
     ],
 )
@@ -208,6 +230,10 @@ def test_a_map_in_float32_serves_measurements_of_any_type() -> None:
         (COILS.real, SOME, r"expected complex coil maps \(coils, H, W\) or .*found torch.float32"),
         (COILS, SOME.T, r"a mask \(H, W\) or \(P, H, W\); found .*\(4, 12, 8\) and \(8, 12\)"),
         (COILS, 2.0 * SOME, "a mask of zeros and ones"),
+        (COILS, torch.stack([SOME, 0 * SOME]), "with a 1 where a frequency was measured"),
+        (torch.stack([COILS, 0 * COILS]), SOME, "expected coil maps whose largest value is above 0, found 0"),
+        (1e-40 * COILS, SOME, "coil maps whose largest value is from 1e-15 to 1e.15, .*, found 9.*e-41; multiply it"),
+        (1e30 * COILS, SOME, "coil maps whose largest value is from 1e-15 to 1e.15, .*, found 9.*e.29"),
         (torch.stack([COILS] * 2), torch.stack([SOME] * 3), r"found torch.complex64 \(2, 4, 12, 8\) and \(3, 12, 8\)"),
     ],
 )

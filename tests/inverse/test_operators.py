@@ -96,7 +96,10 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
         (lambda: Fourier((1, 8, 8), torch.ones(8, 4, dtype=torch.bool)), "expected frequencies of shape"),
         (lambda: MatrixOperator((1, 2, 2), torch.ones(3, 5)), r"expected a matrix \(m, 4\)"),
         (lambda: MatrixOperator((1, 2, 2), torch.ones(0, 4)), r"expected a matrix \(m, 4\)"),
-        (lambda: MatrixOperator((1, 2, 2), torch.zeros(3, 4)), "a matrix of zeros measures nothing"),
+        (
+            lambda: MatrixOperator((1, 2, 2), torch.zeros(3, 4)),
+            "largest value is above 0, found 0: it measures nothing",
+        ),
         (lambda: MatrixOperator((1, 2, 2), torch.full((3, 4), math.nan)), "a matrix of finite real numbers"),
         (lambda: MatrixOperator((1, 2, 2), torch.full((3, 4), 1j)), "a matrix of finite real numbers"),
     ],

@@ -14,6 +14,7 @@ from ncsnx.config import Arrays, ConsistentAnnealed, Data, Digits
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import (
     Blurring,
+    Graying,
     LinearMap,
     LinearOperator,
     Masking,
@@ -57,6 +58,7 @@ VALUES = torch.zeros(2, 32)
         ({"inputs": torch.zeros(1, *SHAPE)}, r"expected inputs \(2, 1, 8, 8\) for Masking, found \(1, 1, 8, 8\)"),
         ({"truth": torch.zeros(2, 8, 8)}, r"expected truth \(2, 1, 8, 8\) for Masking, found \(2, 8, 8\)"),
         ({"pictures": ("a",)}, "expected 2 names of pictures"),
+        ({"operator": Masking(HALF & ~HALF), "values": torch.zeros(2, 0)}, "mine: Masking measures nothing"),
         ({"operator": HALF}, "expected a MeasurementMap, such as a LinearOperator, not Tensor"),
         ({"facts": {"mask": HALF}}, "expected facts that are JSON"),
     ],
@@ -94,6 +96,28 @@ def test_only_bounded_data_limit_the_values_of_a_result(data: Data, largest: flo
 def test_measurements_of_another_shape_are_refused(operator: LinearOperator, y: Tensor, told: str) -> None:
     with pytest.raises(NcsnxError, match=told):
         Task.of_measurement(operator, y)
+
+
+@pytest.mark.parametrize(
+    ("factor", "told"),
+    [
+        (0, "above 0, found 0"),
+        (1e-40, "from 1e-15 to 1e.15, .*, found 1e-40"),
+        (1e308, "from 1e-15 .*, found 1e.308; multiply it"),
+    ],
+)
+def test_a_matrix_beyond_single_precision_is_refused(factor: float, told: str) -> None:
+    with pytest.raises(NcsnxError, match=f"expected a matrix whose largest value is {told}"):
+        MatrixOperator(SHAPE, factor * torch.ones(3, 64, dtype=torch.float64))
+
+
+def test_the_noise_of_a_map_that_measures_nothing_is_refused() -> None:
+    task = Task.of_measurement(Graying((3, 8, 8), (1e-40, 0.0, 0.0)), torch.zeros(1, 64), noise=0.1)
+    with pytest.raises(
+        NcsnxError,
+        match=r"measured: expected a map whose norm in single precision is from 1e-15 to 1e.15, .*found 9.9.*e-41",
+    ):
+        task.sigma(unit_space(3, 8, 8))
 
 
 FIFTY = space_of(Arrays(path="own.npy", image_size=8, range="unbounded", scale=50.0))

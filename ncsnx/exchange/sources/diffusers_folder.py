@@ -19,7 +19,7 @@ from safetensors.torch import load as parse_tensors
 from ncsnx import bounded_reads
 from ncsnx.config import Diffusers, Experiment, Heun, Karras, Listed, Pretrained, Provenance
 from ncsnx.config.user_code import foreign_errors
-from ncsnx.errors import Hint, NcsnxError, UsageError, quoted, shortened
+from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.exchange.model_source import MOST_BYTES, FoundModel, ModelSource, plain_name, read_json_object, source
 from ncsnx.networks.diffusers_unet import completed, require_modest
 from ncsnx.networks.optional_packages import required
@@ -44,6 +44,8 @@ _LICENSE = re.compile(r"^license: *[\"']?([a-z0-9][a-z0-9.+-]{0,62})[\"']? *(?:#
 _CLIPPING = ("DDPM", "DDIM")
 """Beginnings of the names of schedulers that clip images unless they are told not to."""
 _MOST_STEPS = 100_000
+_MOST_HEADER_BYTES = 4 << 20
+"""Longest list of tensors in a safetensors file; a network of 800 tensors has some 100 kB."""
 
 
 @source
@@ -107,7 +109,11 @@ def read_folder(folder: Path, name: str, address: str) -> FoundModel:
     sigmas = _sigmas(folder, scheduler)
     content, sha256 = _read_weights(place)
     classes = {} if (count := unet.get("num_class_embeds")) is None else {"classes": count}
-    model = Diffusers(unet=completed(unet), prediction=_prediction(folder, scheduler), **classes)
+    try:
+        described = completed(unet)
+    except NcsnxError as error:
+        raise NcsnxError(f"{place / CONFIG}: {error.message}", *error.hints) from error
+    model = Diffusers(unet=described, prediction=_prediction(folder, scheduler), **classes)
     is_clipping = str(scheduler.get("_class_name")).startswith(_CLIPPING)
     clips = is_clipping and scheduler.get("clip_sample", True) and not scheduler.get("thresholding")
     declared = Pretrained(
@@ -141,8 +147,8 @@ def _require_unconditional(folder: Path, place: Path) -> None:
     kind = read_json_object(place / CONFIG).get("_class_name") if (place / CONFIG).is_file() else None
     if others := sorted(parts - {"unet", "scheduler"}):
         raise NcsnxError(
-            f"{folder} is a {quoted(index.get('_class_name'))} with {', '.join(others)}, and only unconditional models "
-            "of pixels are imported: a UNet2DModel and its scheduler"
+            f"{folder} is a {quoted(index.get('_class_name'))} with {quoted(', '.join(others))}, and only "
+            "unconditional models of pixels are imported: a UNet2DModel and its scheduler"
         )
     if kind != "UNet2DModel":
         found = "has no network" if kind is None else f"has a network of class {quoted(kind)}"
@@ -156,7 +162,7 @@ def _sigmas(folder: Path, scheduler: Mapping[str, Any]) -> tuple[float, ...]:
         raise NcsnxError(f"{folder} has a scheduler of class {quoted(name)}, and only those with betas are read")
     fields = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
     asked = {name: scheduler[name] for name in (*fields, "rescale_betas_zero_snr") if name in scheduler}
-    require_modest(asked, "its scheduler", most=_MOST_STEPS)
+    require_modest(asked, f"{folder}: its scheduler", most=_MOST_STEPS)
     with foreign_errors(f"{folder}: diffusers refuses its scheduler"):
         made = required("diffusers", "diffusers", "this model").DDPMScheduler.from_config(asked)
         kept = made.alphas_cumprod.double().flatten()
@@ -170,7 +176,9 @@ def _sigmas(folder: Path, scheduler: Mapping[str, Any]) -> tuple[float, ...]:
 def _prediction(folder: Path, scheduler: Mapping[str, Any]) -> Any:
     found = scheduler.get("prediction_type", "epsilon")
     if found not in ("epsilon", "v_prediction", "sample"):
-        raise NcsnxError(f"{folder}: expected a network that predicts epsilon, v_prediction or sample, found {found!r}")
+        raise NcsnxError(
+            f"{folder}: expected a network that predicts epsilon, v_prediction or sample, found {quoted(found)}"
+        )
     return found
 
 
@@ -178,10 +186,10 @@ def _shape(place: Path, unet: Mapping[str, Any]) -> tuple[int, int, int]:
     channels, size = unet.get("in_channels", 3), unet.get("sample_size")
     found = (channels, *(size if isinstance(size, list) else [size, size]))
     if len(found) != 3 or not all(type(one) is int and 0 < one <= 16_384 for one in found):
-        told = f"{shortened(repr(channels))} and {shortened(repr(size))}"
+        told = f"{quoted(channels)} and {quoted(size)}"
         raise NcsnxError(f"{place / CONFIG}: expected in_channels and sample_size, found {told}")
     if unet.get("out_channels", channels) not in (channels, 2 * channels):  # twice with learned variances
-        raise NcsnxError(f"{place / CONFIG}: expected out_channels {channels}, found {unet['out_channels']}")
+        raise NcsnxError(f"{place / CONFIG}: expected out_channels {channels}, found {quoted(unet['out_channels'])}")
     return found
 
 
@@ -198,6 +206,8 @@ def _read_weights(place: Path) -> tuple[bytes, str]:
 
 
 def _parsed(path: Path, content: bytes) -> Tensors:
+    if (header := int.from_bytes(content[:8], "little")) > _MOST_HEADER_BYTES:
+        raise NcsnxError(f"{path} has a list of tensors of {header:,} bytes; expected at most {_MOST_HEADER_BYTES:,}")
     try:
         tensors = parse_tensors(content)
     except (SafetensorError, KeyError, AttributeError) as error:  # the library lacks some types, such as F4

@@ -11,6 +11,7 @@ from ncsnx.errors import NcsnxError, quoted
 from ncsnx.exchange.model_source import FoundModel, ModelSource, plain_name, source
 from ncsnx.exchange.persistent_pickles import NetworkPickle, read_network_pickle
 from ncsnx.networks.edm_names import from_edm
+from ncsnx.quantities import listed
 from ncsnx.work import Work
 
 _WANTED: dict[str, Any] = {
@@ -59,8 +60,11 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
         )
     try:
         size, channels = int(asked["img_resolution"]), int(asked["img_channels"])
+        multipliers = tuple(asked.get("channel_mult", (1, 2, 2, 2)))
         steps = next((steps for side, steps in _STEPS.items() if size <= side), max(_STEPS.values()))
-        return Pretrained(
+        sides = [size >> stage for stage in range(len(multipliers))]
+        attention = tuple(side for side in asked.get("attn_resolutions", (16,)) if side in sides)
+        declared = Pretrained(
             name=plain_name(path.stem),
             source=Provenance(kind="edm", address=path.name, sha256=found.sha256),
             shape=(channels, size, size),
@@ -69,9 +73,9 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
             schedule=LogNormal(sigma_max=_SIGMA_MAX, sigma_min=_SIGMA_MIN, levels=steps),
             model=UNet(
                 width=asked.get("model_channels", 128),
-                multipliers=tuple(asked.get("channel_mult", (1, 2, 2, 2))),
+                multipliers=multipliers,
                 blocks=asked.get("num_blocks", 4),
-                attention=tuple(asked.get("attn_resolutions", (16,))),
+                attention=attention,  # the published code ignores other sides
                 dropout=float(asked.get("dropout", 0.1)),
                 **_classes(asked),
             ),
@@ -79,7 +83,13 @@ def _declared(path: Path, found: NetworkPickle) -> Pretrained:
             sampler=Heun(steps=steps, grid=Karras(sigma_max=_SIGMA_MAX, sigma_min=_SIGMA_MIN, rho=7.0)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise NcsnxError(f"{path}: its network has impossible arguments: {error}") from error
+        raise NcsnxError(f"{path}: its network has impossible arguments: {quoted(str(error))}") from error
+    if not attention:
+        raise NcsnxError(
+            f"{path}: its network attends in the middle alone, since none of its stages, of "
+            f"{listed(list(map(str, sides)))} px, is in attn_resolutions; only networks that attend in a stage are read"
+        )
+    return declared
 
 
 def _classes(asked: Mapping[str, Any]) -> dict[str, Any]:
