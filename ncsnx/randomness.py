@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ncsnx.stopping import check_stop
+
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
@@ -119,6 +121,8 @@ class Stream:
             return _compiled_normals()(positions, number, *self._constants(positions), count).reshape(-1, *shape)
         parts = []
         for first in range(0, count, _ELEMENTS_AT_ONCE):
+            if first:
+                check_stop()  # a part takes a second
             size = min(_ELEMENTS_AT_ONCE, count + count % 2 - first)
             words = self.words(positions, size, step, first=first).reshape(len(positions), -1, 2)
             parts.append(torch.stack(_box_muller(words[..., 0], words[..., 1]), dim=-1).flatten(1))

@@ -33,6 +33,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.images import complex_parts
 from ncsnx.runs.checkpoint import TensorFile
 from ncsnx.space import Space
+from ncsnx.stopping import check_stop
 from ncsnx.storage.atomic import replacing, write_pieces
 
 POSTERIOR_FILE = "posterior.safetensors"
@@ -97,6 +98,7 @@ def sorted_pixels(images: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]
     values = images.flatten(1).numpy()
     step = max(1, _PART_BYTES // (values.itemsize * len(values)))
     for begin in range(0, values.shape[1], step):
+        check_stop()
         pixels = slice(begin, begin + step)
         yield pixels, np.sort(values[:, pixels].T, axis=1)
 

@@ -21,6 +21,7 @@ from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import SampledImages
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
+from ncsnx.stopping import check_stop
 from ncsnx.work import Work
 
 _MOST_MISFIT = 0.05
@@ -73,7 +74,10 @@ def posterior_means(task: Task, model: Model) -> Tensor | None:
         return None
     cond = model.inputs(0, torch.zeros(1, dtype=torch.int64, device=model.runtime.device))
     sigma, given = task.sigma(model.space), model.to_network(task.noisy_pictures() * model.space.span)
-    means = [model.denoise(given[place : place + 1], sigma, cond) for place in range(task.count)]
+    means = []
+    for place in range(task.count):
+        check_stop()
+        means.append(model.denoise(given[place : place + 1], sigma, cond))
     return model.from_network(torch.cat(means)).cpu()
 
 

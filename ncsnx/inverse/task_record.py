@@ -119,7 +119,8 @@ def record_task(
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
     space: that of the model; grid.png shows its window. In memory are the images of one picture and the maps of all;
-    check_stop is called between pictures and raises to stop. The caller holds the folder's lock. Raises NcsnxError.
+    check_stop is called between pictures and within large ones, and raises to stop. The caller holds the folder's lock.
+    Raises NcsnxError.
     """
     coverage = Coverage.of(task.count, alternatives)
     samples = samples_in(folder)
@@ -141,7 +142,7 @@ def record_task(
             maps[-1]["mean"] = space.own_numbers(mean).float()
         records.append(_compared(measured, place, images, mean, space))
         picture = MEAN if task.count == 1 else f"mean-{place:05}.png"
-        pngs[picture] = png_bytes(to_uint8(space.pictures.picture(mean)))
+        pngs[picture] = png_bytes(to_uint8(space.pictures.picture(mean)), check_stop)
         if place < _ROWS:
             rows.append(_row(measured, images, mean, space))
         if measured.truth is not None:
@@ -161,7 +162,7 @@ def record_task(
         calibration=calibration,
         pictures=tuple(records),
     )
-    for name, content in {**pngs, _GRID_FILE: captioned_grid(rows)}.items():
+    for name, content in {**pngs, _GRID_FILE: captioned_grid(rows, check_stop)}.items():
         write_bytes(folder / name, content)
     if calibration is not None and calibration.is_known:
         write_bytes(folder / CALIBRATION_FILE, draw_calibration(calibration, coverage.curve()))
