@@ -16,7 +16,7 @@ sha256 of the samples, and whether `mean` is that of the alternatives or, of noi
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +137,15 @@ def write_posterior(
     tensors = {name: _stacked([of_picture[name] for of_picture in maps]) for name in maps[0]}
     content = TensorFile(tensors, {"posterior": canonical(facts).decode()})
     with replacing(path, len(content)) as temporary:
-        write_pieces(temporary, content, len(content), path)
-    return bounded_reads.sha256_of(path)
+        write_pieces(temporary, _checked(content), len(content), path)
+    return bounded_reads.sha256_of(path, lambda count: check_stop())
+
+
+def _checked(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The pieces, with a look for a stop before each: one has a map of all pictures."""
+    for piece in pieces:
+        check_stop()
+        yield piece
 
 
 def _stacked(rows: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ncsnx.config.converter import unstructure
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
-from ncsnx.inverse.operators import Fourier
+from ncsnx.inverse.operators import Fourier, Masking
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
 from ncsnx.inverse.rules import REVERSE
 from ncsnx.inverse.task import MEASURE, Task
@@ -26,6 +26,8 @@ from ncsnx.work import Work
 
 _MOST_MISFIT = 0.05
 """Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
+_USUAL, _MANY = "4 to 6", 10
+"""Largest of thousands of values of noise, in standard deviations; from where on the noise is larger than was said."""
 
 
 def say_before(task: Task, space: Space, work: Work) -> None:
@@ -46,12 +48,19 @@ def say_before(task: Task, space: Space, work: Work) -> None:
 def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
     misfit = f"largest difference from the measurement: {misfit_in_words(record.misfit, bounded=space.bounded)}"
-    misfit += f"; {record.misfit / (task.noise * space.span):.1f} times its noise" if task.noise else ""
+    times = record.misfit / (task.noise * space.span) if task.noise else 0.0
+    if task.noise:
+        misfit += f"; {times:.1f} times its noise, where noise alone gives {_USUAL}"
+    elif isinstance(task.operator, Masking):
+        misfit += "; it says nothing about what was filled in"
     if record.misfit > space.span * (_MOST_MISFIT * task.gain + 6 * task.noise):
         is_best = task.is_exact and space.bounded
         best = "no image with values from black to white agrees better\n" if is_best else ""
         noisy = "" if task.noise else f"; if it is noisy, say how much with {parameter('noise')}"
         work.warning(f"{misfit}\n{best}check the values and the scale of the measurement{noisy}")
+    elif times > _MANY:
+        larger = argument("noise", float(f"{record.misfit / 5:.1g}"))
+        work.warning(f"{misfit}\nits noise is probably larger, as in a JPEG; say how large:  {larger}")
     else:
         work.info(misfit)
     for found in (*record.pictures, *filter(None, [record.average])):

@@ -14,7 +14,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.data_sets import Data, NumericData
+from ncsnx.config.data_sets import Data, NumericData, cuts_patches
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.config.overrides import as_words
@@ -28,7 +28,7 @@ from ncsnx.data.transforms import Preprocessing
 from ncsnx.data.value_statistics import values_space
 from ncsnx.errors import NcsnxError, printable
 from ncsnx.planning.budget import Fit, span_of_time
-from ncsnx.planning.experiment_proposal import SMALL_SET, cuts_patches, published_sampler, rounded_up
+from ncsnx.planning.experiment_proposal import SMALL_SET, published_sampler, rounded_up
 from ncsnx.planning.timing import Timing, training_seconds
 from ncsnx.quantities import counted, product
 from ncsnx.randomness import Purpose, Stream

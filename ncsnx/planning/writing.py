@@ -6,13 +6,13 @@ from typing import Any
 import attrs
 
 from ncsnx.config import Arrays, Experiment, Packed
-from ncsnx.config.data_sets import Volumes
+from ncsnx.config.data_sets import Volumes, cuts_patches
 from ncsnx.config.model import UNet
 from ncsnx.config.overrides import as_words
 from ncsnx.config.schedule import LogNormal
 from ncsnx.errors import install_hint
 from ncsnx.planning.budget import in_short
-from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, cuts_patches, published_sampler
+from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, published_sampler
 from ncsnx.planning.survey import Distances, Survey
 from ncsnx.quantities import counted
 from ncsnx.samplers.building import expected_evaluations

@@ -16,7 +16,7 @@ from torch import Tensor
 import ncsnx
 from ncsnx import images, randomness
 from ncsnx.errors import Stopped
-from ncsnx.inverse import posterior_maps, task_pictures
+from ncsnx.inverse import posterior_maps, task_pictures, task_record
 from ncsnx.networks.unet import UNetNetwork
 from ncsnx.stopping import StopRequest, check_stop, stopped_by
 from ncsnx.work import Work
@@ -45,6 +45,7 @@ PARTS = {
     "picture": Part(images, "picture", given="pictures/0.png"),
     "mean": Part(UNetNetwork, "forward", is_after=True),
     "maps": Part(np, "sort", is_after=True),
+    "spread": Part(Tensor, "std", is_after=True, given="pictures/0.png"),
     "picture of the mean": Part(images, "picture", is_after=True, given="pictures/0.png"),
 }
 
@@ -55,6 +56,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(randomness, "_ELEMENTS_AT_ONCE", 2_048)
     monkeypatch.setattr(posterior_maps, "_PART_BYTES", 2_048)
+    monkeypatch.setattr(task_record, "_ROWS_AT_ONCE", 4)
     (tmp_path / "pictures").mkdir()
     for number in range(2):
         values = np.random.default_rng(number).integers(0, 256, (16, 160, 3), dtype=np.uint8)
@@ -168,6 +170,8 @@ def test_code_within_a_job_reads_the_stop_of_its_own_thread() -> None:
         with pytest.raises(Stopped):
             check_stop()
         with stopped_by(lambda: None):
+            check_stop()
+        with pytest.raises(Stopped):
             check_stop()
         thread = threading.Thread(target=elsewhere)
         thread.start()
