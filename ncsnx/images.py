@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +192,11 @@ GridRow = Mapping[str, Sequence[tuple[Tensor, str]]]
 """Images (C, H, W) uint8 with their captions, by the title of their group; equally many in every row."""
 
 
-def captioned_grid(rows: Sequence[GridRow]) -> bytes:
-    """A PNG with a line of images for each row, with captions, below the titles of the groups."""
+def captioned_grid(rows: Sequence[GridRow], check_stop: Callable[[], None] = lambda: None) -> bytes:
+    """A PNG with a line of images for each row, with captions, below the titles of the groups.
+
+    check_stop: as in `png_bytes`.
+    """
     from matplotlib.font_manager import findfont  # its own font, so that grids look the same everywhere
 
     font = ImageFont.truetype(findfont("DejaVu Sans"), _FONT_PIXELS)
@@ -215,7 +218,7 @@ def captioned_grid(rows: Sequence[GridRow]) -> bytes:
                 pen.text((left, top + shown.height), caption, fill="black", font=font)
                 left += width
             left += 2 * _GAP
-    return _encoded(whole, "PNG")
+    return _encoded(whole, "PNG", check_stop)
 
 
 def picture(image: Tensor) -> Image.Image:
@@ -229,9 +232,12 @@ def side_by_side(image: Tensor) -> Tensor:
     return image if image.shape[0] in (1, 3) else image.permute(1, 0, 2).flatten(1)[None]
 
 
-def png_bytes(image: Tensor) -> bytes:
-    """(C, H, W) uint8 as a PNG; channels as in `picture`."""
-    return _encoded(picture(image), "PNG")
+def png_bytes(image: Tensor, check_stop: Callable[[], None] = lambda: None) -> bytes:
+    """(C, H, W) uint8 as a PNG; channels as in `picture`.
+
+    check_stop: called again and again meanwhile, since a picture of 12 megapixels takes seconds; raises to stop.
+    """
+    return _encoded(picture(image), "PNG", check_stop)
 
 
 def save_png(path: Path, image: Tensor) -> None:
@@ -252,8 +258,20 @@ def save_film(path: Path, frames: Iterable[Tensor], count: int, *, frame_ms: int
     write_bytes(path, _encoded(first, "GIF", save_all=True, append_images=pictures, duration=durations, loop=0))
 
 
-def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+class _Checked(io.BytesIO):
+    """A file in memory that looks for a stop at each piece that is written."""
+
+    def __init__(self, check_stop: Callable[[], None]) -> None:
+        super().__init__()
+        self.check_stop = check_stop
+
+    def write(self, piece: Any, /) -> int:
+        self.check_stop()
+        return super().write(piece)
+
+
+def _encoded(image: Image.Image, kind: str, check_stop: Callable[[], None] = lambda: None, **options: Any) -> bytes:
     """The bytes of a picture's file."""
-    content = io.BytesIO()
+    content = _Checked(check_stop)
     image.save(content, format=kind, **options)
     return content.getvalue()

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ncsnx.stopping import check_stop
+
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
@@ -64,8 +66,9 @@ def _require_word(name: str, value: int) -> None:
 
 
 _ELEMENTS_AT_ONCE = 2**22
-_KEYS_AT_ONCE = 2**18
 """Elements of an item that are drawn at once, each of which takes some 50 bytes meanwhile."""
+_KEYS_AT_ONCE = 2**18
+"""Keys of a permutation that are drawn at once, each of which takes some 100 bytes meanwhile."""
 
 
 @attrs.frozen
@@ -118,6 +121,8 @@ class Stream:
             return _compiled_normals()(positions, number, *self._constants(positions), count).reshape(-1, *shape)
         parts = []
         for first in range(0, count, _ELEMENTS_AT_ONCE):
+            if first:
+                check_stop()  # a part takes a second
             size = min(_ELEMENTS_AT_ONCE, count + count % 2 - first)
             words = self.words(positions, size, step, first=first).reshape(len(positions), -1, 2)
             parts.append(torch.stack(_box_muller(words[..., 0], words[..., 1]), dim=-1).flatten(1))
@@ -175,8 +180,12 @@ class Stream:
         return torch.from_numpy(np.argsort(self._keys(n, epoch).numpy(), kind="stable"))
 
     def choice(self, n: int, count: int, epoch: int) -> Tensor:
-        """The first `count` of the permutation, without ordering the others: in 8 bytes per number."""
-        return torch.topk(self._keys(n, epoch), min(n, count), largest=False).indices
+        """The first `count` of the permutation, without ordering the others. Takes 16 bytes per number."""
+        if count >= n:
+            return self.permutation(n, epoch)
+        keys = self._keys(n, epoch).numpy()
+        first = np.argpartition(keys, count)[:count]
+        return torch.from_numpy(first[np.argsort(keys[first])])
 
     def _keys(self, n: int, epoch: int) -> Tensor:
         """(n,) int64, 63 random bits for each number."""

@@ -1,10 +1,13 @@
 import math
 import shutil
+import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx import randomness
 from ncsnx.randomness import Purpose, Stream, philox
@@ -256,6 +259,46 @@ def test_every_order_is_equally_likely() -> None:
     chi_square = sum((orders.count(order) - expected) ** 2 / expected for order in set(orders))
     assert len(set(orders)) == 6
     assert abs(chi_square - 5) < SIGMAS * math.sqrt(2 * 5)
+
+
+@pytest.mark.parametrize("n", [1, 5, 300_000])
+def test_a_choice_is_the_beginning_of_the_permutation(n: int) -> None:
+    order = stream(Purpose.SUBSETS)
+    whole = order.permutation(n, 3)
+    for count in (0, 1, 3, n - 1, n, n + 1):
+        assert torch.equal(order.choice(n, count, 3), whole[:count])
+    assert not torch.equal(order.choice(300_000, 64, 3), order.choice(300_000, 64, 4))
+
+
+class LargestTensor(TorchDispatchMode):
+    """Bytes of the largest tensor that an operation returns."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.size = max(self.size, *(each.nbytes for each in (result,) if isinstance(each, Tensor)), 0)
+        return result
+
+
+def memory_of(draw: Callable[[], Tensor]) -> tuple[int, int]:
+    """Bytes of the largest tensor within a call, and the most that numpy holds meanwhile."""
+    with LargestTensor() as largest:
+        tracemalloc.start()
+        try:
+            draw()
+            return largest.size, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+
+def test_an_order_and_a_choice_take_a_few_bytes_per_number() -> None:
+    n, order = 700_000, stream(Purpose.DATA_ORDER)
+    memory_of(lambda: order.permutation(2, 0))  # what the first call imports isn't counted
+    for draw, bytes_per_number in ((lambda: order.permutation(n, 0), 12), (lambda: order.choice(n, 64, 0), 8)):
+        tensor, arrays = memory_of(draw)
+        assert tensor <= 8 * n, "the keys"
+        assert arrays <= bytes_per_number * n + 2**18, "the indices, and half as many to sort them"
 
 
 @pytest.mark.parametrize("wrong", [-1, 2**32, 2**63])

@@ -10,6 +10,7 @@ from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.commands.tasks import Tasks
+from ncsnx.config.data_sets import cuts_patches
 from ncsnx.errors import UsageError, require_between
 from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
@@ -98,7 +99,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 overwrite=self.overwrite,
                 note=self.note,
             )
-            return self._recorded(drawing.carry_out(work), model, task, work)
+            with drawing.completed(work, is_written=True) as output:
+                return self._recorded(output, model, task, work)
 
     @property
     def each(self) -> int:
@@ -108,7 +110,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     def _size(self, spec: "ModelSpec", made: Path) -> "values.Size | None":
         """The size of the images: as it is given, or for a model of patches that of the pictures; None: the data's."""
         size = self.image_size()
-        if size is not None or not _is_of_patches(spec):
+        if size is not None or not cuts_patches(spec.data):
             return size
         if self.task is not None:
             _, height, width = self.task.operator.shape
@@ -133,7 +135,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         load_plugins("ncsnx.runtime")
         network = source.network if isinstance(source, Model) else meta_network(source.declared(), source.space())
         is_local = network.tile_unit is not None and not isinstance(network, TiledNetwork)
-        if is_local and _is_of_patches(spec):
+        if is_local and cuts_patches(spec.data):
             return DEFAULT_SIDE
         require_size(network, size)
         return None
@@ -156,23 +158,15 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         return task
 
     def _recorded(self, output: "SampleFolder", model: "Model", task: "Task", work: "Work") -> "RestoredImages":
-        """The images of a complete folder, with a record of how well they agree."""
+        """The images of a complete folder, which is locked, with a record of how well they agree."""
         from ncsnx.inverse.restoring import RestoredImages, posterior_means, say_agreement
         from ncsnx.inverse.task_record import MEAN, record_task
-        from ncsnx.runs.writer_lock import folder_lock
 
         space, means = model.space, posterior_means(task, model)
-        with folder_lock(output.path, str(output.path)):
-            record = record_task(task, output.path, self.each, space, work.check_stop, means)
+        record = record_task(task, output.path, self.each, space, work.check_stop, means)
         work.info(f"mean:   {output.path / (MEAN if task.count == 1 else 'mean-….png')}")
         say_agreement(record, task, space, work)
         return RestoredImages(output=output, record=record)
-
-
-def _is_of_patches(spec: "ModelSpec") -> bool:
-    from ncsnx.config.data_sets import Images
-
-    return isinstance(spec.data, Images) and spec.data.patches
 
 
 restore = as_function(Restore)

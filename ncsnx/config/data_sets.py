@@ -456,3 +456,8 @@ class Packed(NumericData):
     """The packed data set, a folder. A relative path is looked up in the current folder, then in the data folder."""
     channels: int = attrs.field(default=3, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels of the packed images, 1 to 1,024."""
+
+
+def cuts_patches(data: Data | None) -> bool:
+    """Whether images are patches of pictures."""
+    return isinstance(data, Images) and data.patches

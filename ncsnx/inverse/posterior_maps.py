@@ -16,7 +16,7 @@ sha256 of the samples, and whether `mean` is that of the alternatives or, of noi
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.images import complex_parts
 from ncsnx.runs.checkpoint import TensorFile
 from ncsnx.space import Space
+from ncsnx.stopping import check_stop
 from ncsnx.storage.atomic import replacing, write_pieces
 
 POSTERIOR_FILE = "posterior.safetensors"
@@ -97,6 +98,7 @@ def sorted_pixels(images: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]
     values = images.flatten(1).numpy()
     step = max(1, _PART_BYTES // (values.itemsize * len(values)))
     for begin in range(0, values.shape[1], step):
+        check_stop()
         pixels = slice(begin, begin + step)
         yield pixels, np.sort(values[:, pixels].T, axis=1)
 
@@ -135,8 +137,15 @@ def write_posterior(
     tensors = {name: _stacked([of_picture[name] for of_picture in maps]) for name in maps[0]}
     content = TensorFile(tensors, {"posterior": canonical(facts).decode()})
     with replacing(path, len(content)) as temporary:
-        write_pieces(temporary, content, len(content), path)
-    return bounded_reads.sha256_of(path)
+        write_pieces(temporary, _checked(content), len(content), path)
+    return bounded_reads.sha256_of(path, lambda count: check_stop())
+
+
+def _checked(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The pieces, with a look for a stop before each: one has a map of all pictures."""
+    for piece in pieces:
+        check_stop()
+        yield piece
 
 
 def _stacked(rows: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Literal
 import attrs
 import torch
 
-from ncsnx.config.data_sets import Images
+from ncsnx.config.data_sets import cuts_patches
 from ncsnx.config.overrides import Override, apply_sampler_overrides
 from ncsnx.config.sampler import (
     ConsistentAnnealed,
@@ -119,7 +119,7 @@ def _chosen(
     is_chosen = sampler is not None or FAST_OVERRIDE in changes or is_own
     if is_chosen or not spec.any_sigma or task.how.sampler is None:
         return of_any_class(chosen_sampler(work, source, changes, sampler), spec)
-    fills = isinstance(task.operator, Masking) and isinstance(spec.data, Images) and spec.data.patches
+    fills = isinstance(task.operator, Masking) and cuts_patches(spec.data)
     default = FILLING if fills and task.how.sampler == RESTORING else task.how.sampler
     drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
     begun: Sampler = attrs.evolve(default, **drawn)

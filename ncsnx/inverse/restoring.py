@@ -10,7 +10,7 @@ from torch import Tensor
 from ncsnx.config.converter import unstructure
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
-from ncsnx.inverse.operators import Fourier
+from ncsnx.inverse.operators import Fourier, Masking
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, TaskRecord, misfit_in_words
@@ -20,10 +20,13 @@ from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import SampledImages
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
+from ncsnx.stopping import check_stop
 from ncsnx.work import Work
 
 _MOST_MISFIT = 0.05
 """Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
+_USUAL, _MANY = "4 to 6", 10
+"""Largest of thousands of values of noise, in standard deviations; from where on the noise is larger than was said."""
 
 
 def say_before(task: Task, space: Space, work: Work) -> None:
@@ -44,16 +47,21 @@ def say_before(task: Task, space: Space, work: Work) -> None:
 def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
     misfit = f"largest difference from the measurement: {misfit_in_words(record.misfit, bounded=space.bounded)}"
-    if record.in_noise is None:
-        is_large = record.misfit > space.span * _MOST_MISFIT * task.gain
-    else:
-        misfit += f"; at most {record.in_noise:.1f} times its noise"
-        is_large = record.in_noise > 6 + _MOST_MISFIT * task.gain / task.least_noise
+    times = record.in_noise or 0.0
+    if times:
+        misfit += f"; {times:.1f} times its noise, where noise alone gives {_USUAL}"
+    elif isinstance(task.operator, Masking):
+        misfit += "; it says nothing about what was filled in"
+    allowed = _MOST_MISFIT * task.gain
+    is_large = times > 6 + allowed / task.least_noise if times else record.misfit > space.span * allowed
     if is_large:
         is_best = task.is_exact and space.bounded
         best = "no image with values from black to white agrees better\n" if is_best else ""
         noisy = "" if record.in_noise else f"; if it is noisy, say how much with {parameter('noise')}"
         work.warning(f"{misfit}\n{best}check the values and the scale of the measurement{noisy}")
+    elif times > _MANY:
+        larger = argument("noise", float(f"{record.misfit / 5:.1g}"))
+        work.warning(f"{misfit}\nits noise is probably larger, as in a JPEG; say how large:  {larger}")
     else:
         work.info(misfit)
     for found in (*record.pictures, *filter(None, [record.average])):
@@ -76,7 +84,10 @@ def posterior_means(task: Task, model: Model) -> Tensor | None:
         return None
     cond = model.inputs(0, torch.zeros(1, dtype=torch.int64, device=model.runtime.device))
     sigma, given = task.sigma(model.space), model.to_network(task.noisy_pictures() * model.space.span)
-    means = [model.denoise(given[place : place + 1], sigma, cond) for place in range(task.count)]
+    means = []
+    for place in range(task.count):
+        check_stop()
+        means.append(model.denoise(given[place : place + 1], sigma, cond))
     return model.from_network(torch.cat(means)).cpu()
 
 

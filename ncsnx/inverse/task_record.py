@@ -35,6 +35,8 @@ _GRID_FILE = "grid.png"
 MEAN = "mean.png"
 _BATCH_BYTES = 2**22
 """Images that are compared at once; some twenty times as much is in memory."""
+_ROWS_AT_ONCE = 256
+"""Rows of pixels whose deviation is computed at once."""
 _ROWS, _COLUMNS = 12, 6
 """Most pictures, and most alternatives of each, that are shown."""
 
@@ -121,7 +123,8 @@ def record_task(
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
     space: that of the model; grid.png shows its window. In memory are the images of one picture and the maps of all;
-    check_stop is called between pictures and raises to stop. The caller holds the folder's lock. Raises NcsnxError.
+    check_stop is called between pictures and within large ones, and raises to stop. The caller holds the folder's lock.
+    Raises NcsnxError.
     """
     coverage = Coverage.of(task.count, alternatives)
     samples = samples_in(folder)
@@ -135,17 +138,20 @@ def record_task(
     for place in range(task.count):
         check_stop()
         measured, images = task.of(place), samples.read("samples", place * alternatives, alternatives, files)
+        check_stop()  # each line takes a second for 12 megapixels
         values.update(images.numpy().tobytes())
+        check_stop()
         mean = images.mean(dim=0) if means is None else means[place]
         misfits.append(measured.misfits(images / space.span))
+        check_stop()
         maps.append(pixel_maps(images, space))
         if means is not None:
             maps[-1]["mean"] = space.own_numbers(mean).float()
         records.append(_compared(measured, place, images, mean, space))
         picture = MEAN if task.count == 1 else f"mean-{place:05}.png"
-        pngs[picture] = png_bytes(to_uint8(space.pictures.picture(mean)))
+        pngs[picture] = png_bytes(to_uint8(space.pictures.picture(mean)), check_stop)
         if place < _ROWS:
-            rows.append(_row(measured, images, mean, space))
+            rows.append(_row(measured, images, mean, space, check_stop))
         if measured.truth is not None:
             truth = (measured.truth * space.span).float().flatten()
             reach = 1.0 if space.bounded else float(truth.abs().max())
@@ -164,7 +170,7 @@ def record_task(
         calibration=calibration,
         pictures=tuple(records),
     )
-    for name, content in {**pngs, _GRID_FILE: captioned_grid(rows)}.items():
+    for name, content in {**pngs, _GRID_FILE: captioned_grid(rows, check_stop)}.items():
         write_bytes(folder / name, content)
     if calibration is not None and calibration.is_known:
         write_bytes(folder / CALIBRATION_FILE, draw_calibration(calibration, coverage.curve()))
@@ -191,7 +197,7 @@ def _compared(task: Task, place: int, images: Tensor, mean: Tensor, space: Space
     return PictureRecord(picture=task.names[0], images=indices, range=comparison.data_range, distances=distances)
 
 
-def _row(task: Task, images: Tensor, mean: Tensor, space: Space) -> GridRow:
+def _row(task: Task, images: Tensor, mean: Tensor, space: Space, check_stop: Callable[[], None]) -> GridRow:
     """The pictures of a task with one picture, each with its caption."""
     truth, window, comparison = task.truth, space.pictures, Comparison.of(task.truth, space)
 
@@ -206,16 +212,20 @@ def _row(task: Task, images: Tensor, mean: Tensor, space: Space) -> GridRow:
         "measurement": of_task(task.shown()),
         "images": [cell(sample, str(place)) for place, sample in enumerate(images[:_COLUMNS])],
         "mean": [cell(mean)],
-        "spread × 2" if space.bounded else "deviation": [_spread(images, space)],
+        "spread × 2" if space.bounded else "deviation": [_spread(images, space, check_stop)],
         **({} if truth is None else {"truth": of_task(truth)}),
     }
 
 
-def _spread(images: Tensor, space: Space) -> tuple[Tensor, str]:
+def _spread(images: Tensor, space: Space, check_stop: Callable[[], None]) -> tuple[Tensor, str]:
     """The standard deviation, and what is white."""
     # of values in [0, 1] it is at most ½; else with n − 1 in the denominator, as in posterior.safetensors
     correction = 0 if space.bounded else min(1, len(images) - 1)
-    deviation = images.std(dim=0, correction=correction)
+    parts = []
+    for part in torch.split(images, _ROWS_AT_ONCE, dim=2):
+        check_stop()
+        parts.append(part.std(dim=0, correction=correction))
+    deviation = torch.cat(parts, dim=1)
     if space.bounded:
         return to_uint8(2 * deviation), ""
     if space.complex:  # of the complex value: E |v − E v|² is the sum of both variances

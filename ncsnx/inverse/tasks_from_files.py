@@ -170,9 +170,12 @@ def denoise(path: Path, noise: float | None, space: Space) -> Task:
     colors = (y.amax(dim=1) - y.amin(dim=1)).flatten(1).amax(dim=1)
     if y.shape[1] == 3 and bool((255 * colors < CODEC_NOISE + 0.5).any()):
         picture = (path if path.is_dir() else path.parent) / pictures.names[int(colors.argmin())]
+        known = float(f"{estimated_noise(y) if noise is None else noise:.3g}")
         raise UsageError(
             f"{picture} is gray, and its noise is the same in all channels, which this model of colors does not know",
-            Hint("denoise and color it at once", adds=argument("colorize", path)),
+            Hint(
+                "color it instead, which denoises it", adds=f"{argument('colorize', path)} {argument('noise', known)}"
+            ),
         )
     found = estimated_noise(y) if noise is None else noise
     if not found > 1e-9:  # NaN too, and rounding errors, as of a flat picture

@@ -27,7 +27,7 @@ from ncsnx.config import (
     Snapshots,
     UNet,
 )
-from ncsnx.config.data_sets import Data, Images, OwnData
+from ncsnx.config.data_sets import Data, Images, OwnData, cuts_patches
 from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_words, size_in_words, size_of_sides
 from ncsnx.config.model import Model, RefineNetModel
 from ncsnx.data.dataset import MOST_CLASSES
@@ -117,11 +117,6 @@ def preferred_network(data: Data) -> Network:
     A model of patches gets it at every size, since it takes pictures of other sizes.
     """
     return "unet" if data.is_bounded and (cuts_patches(data) or long_side(data) <= UNET_UP_TO) else "ncsnv2"
-
-
-def cuts_patches(data: Data) -> bool:
-    """Whether images are patches of pictures."""
-    return isinstance(data, Images) and data.patches
 
 
 def draft(

@@ -14,7 +14,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.data_sets import Data, NumericData
+from ncsnx.config.data_sets import Data, NumericData, cuts_patches
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.config.overrides import as_words
@@ -28,7 +28,7 @@ from ncsnx.data.transforms import Preprocessing
 from ncsnx.data.value_statistics import values_space
 from ncsnx.errors import NcsnxError, printable
 from ncsnx.planning.budget import Fit, span_of_time
-from ncsnx.planning.experiment_proposal import SMALL_SET, cuts_patches, published_sampler, rounded_up
+from ncsnx.planning.experiment_proposal import SMALL_SET, published_sampler, rounded_up
 from ncsnx.planning.timing import Timing, training_seconds
 from ncsnx.quantities import counted, product
 from ncsnx.randomness import Purpose, Stream
@@ -272,7 +272,7 @@ def survey(
         if isinstance(data, NumericData):
             data = attrs.evolve(data, scale=None if data.is_bounded else space.span)
             experiment = attrs.evolve(experiment, data=data)
-        for remark in data_remarks(distances, cuts_patches(data)):
+        for remark in data_remarks(distances, held_out, cuts_patches(data)):
             work.warning(remark)
     except DataMissingError as error:
         lines = [f"{error.message}, so σ_1 = {sigma_max:g} is the experiment's own", *map(str, error.hints)]
@@ -294,8 +294,11 @@ def image_name(dataset: Dataset, number: int) -> str:
     return dataset.image_name(number) if isinstance(dataset, EncodedPictures | Patches) else f"image {number}"
 
 
-def data_remarks(distances: Distances, of_patches: bool = False) -> list[str]:
-    """Warnings about the data, with advice, to be read before training. of_patches: they are cropped at random."""
+def data_remarks(distances: Distances, held_out: int, of_patches: bool = False) -> list[str]:
+    """Warnings about the data, with advice, to be read before training.
+
+    held_out: number of held-out images. of_patches: they are cropped at random.
+    """
     remarks, (first, second) = list[str](), distances.names
     if distances.largest > OUTLIER * distances.quantile:
         remarks.append(
@@ -307,7 +310,9 @@ def data_remarks(distances: Distances, of_patches: bool = False) -> list[str]:
     if distances.images < SMALL_SET:
         lines = [
             f"a network may memorize so few training images ({distances.images:,})",
-            "watch the held-out loss, and use a checkpoint from before it rises:  ncsnx loss RUN",
+            "watch the held-out loss, and use a checkpoint from before it rises:  ncsnx loss RUN"
+            if held_out
+            else "no image is held out, so no held-out loss will show it: add pictures",
             "compare samples with their nearest training images:                  ncsnx neighbors RUN",
             "train fewer steps:                                                   steps=N",
             "flip images, if mirror images are plausible:                         data.random_flip=true",

@@ -6,13 +6,13 @@ from typing import Any
 import attrs
 
 from ncsnx.config import Arrays, Experiment, Packed
-from ncsnx.config.data_sets import Volumes
+from ncsnx.config.data_sets import Volumes, cuts_patches
 from ncsnx.config.model import UNet
 from ncsnx.config.overrides import as_words
 from ncsnx.config.schedule import LogNormal
 from ncsnx.errors import install_hint
 from ncsnx.planning.budget import in_short
-from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, cuts_patches, published_sampler
+from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, published_sampler
 from ncsnx.planning.survey import Distances, Survey
 from ncsnx.quantities import counted
 from ncsnx.samplers.building import expected_evaluations
@@ -135,12 +135,15 @@ def _reasons(survey: Survey) -> dict[str, str]:
 def _about_data(survey: Survey, images: int) -> str:
     data = survey.experiment.data
     split = _SPLITS.get(type(data), _SPLIT_OF_PICTURES)
-    text = f"{counted(images, 'training image')}; {survey.held_out:,} held out, {split}."
+    held_out = f"{survey.held_out:,} held out, {split}" if survey.held_out else "none is held out"
+    text = f"{counted(images, 'training image')}; {held_out}."
     if cuts_patches(data):
         text += " Each is a cell of a picture, in which its patch begins at a random place (patches=True)."
         text += " scales=(1.0, 0.5) would cut half of them from pictures reduced to half their size."
     if images < SMALL_SET:
-        text += " A network can memorize so few: watch the held-out loss (`ncsnx loss`)."
+        text += " A network can memorize so few" + (
+            ": watch the held-out loss (`ncsnx loss`)." if survey.held_out else "."
+        )
     text += " random_flip=True doubles the training images, if mirror images are plausible."
     if survey.unread:
         text += f"\nIn the folder or zip, {survey.unread}."

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -288,22 +289,30 @@ class FolderDrawing:
 
         Raises NcsnxError.
         """
+        with self.completed(work, is_written=False) as output:
+            return output
+
+    @contextmanager
+    def completed(self, work: Work, *, is_written: bool) -> Iterator[SampleFolder]:
+        """As `carry_out`; is_written: whether the block writes into the folder, which stays locked until it ends."""
         facts = {"device": self.drawing.model.runtime.device.type, **self.drawing.protocol()}
         ranks = work.ranks
         require_same(ranks, "would not draw the same", dict(flatten(facts)), check_stop=work.check_stop)
         path = ranks.first(lambda: self.out or self.drawing.default_folder())
         output = self._output(path)
-        if ranks.first(lambda: output.check(overwrite=self.overwrite) is not None and output.complete):
-            work.info(f"{self.images} from {self._source}: already sampled")
-        else:
-            with held_by_first(ranks, folder_lock(path, str(path))):
+        is_complete = ranks.first(lambda: output.check(overwrite=self.overwrite) is not None and output.complete)
+        lock = folder_lock(path, str(path)) if is_written or not is_complete else nullcontext()
+        with held_by_first(ranks, lock):
+            if is_complete:
+                work.info(f"{self.images} from {self._source}: already sampled")
+            else:
                 require_lock(path, ranks, work.check_stop)
                 self._fill(output, ranks.first(lambda: self._begin(output, work)), work)
                 if ranks.is_first:
                     self._finish(output, work)
-        ranks.end_others()
-        self._say_where(work, output)
-        return output
+            ranks.end_others()
+            self._say_where(work, output)
+            yield output
 
     def _output(self, path: Path) -> SampleFolder:
         drawing, model, task = self.drawing, self.drawing.model, self.drawing.task

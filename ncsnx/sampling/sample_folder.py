@@ -250,9 +250,9 @@ class SampleFolder:
             shown[number : number + len(images)] = images[: max(0, len(shown) - number)]
             for place, image in enumerate(images, start=number):
                 check_stop()
-                self._write_picture(f"images/{place:05d}.png", image)
+                self._write_picture(f"images/{place:05d}.png", image, check_stop)
                 progress()
-        self._write_picture("grid.png", self._grid(shown))
+        self._write_picture("grid.png", self._grid(shown), check_stop)
         self._write_frames(shown, check_stop)
 
     def _grid(self, shown: Tensor) -> Tensor:
@@ -278,7 +278,7 @@ class SampleFolder:
         if self.protocol["frame_files"]:
             self._make("frames")
             for number, frame in enumerate(frames()):
-                self._write_picture(f"frames/{number:03d}.png", frame)
+                self._write_picture(f"frames/{number:03d}.png", frame, check_stop)
         if self.protocol["film"]:
             grids, count = frames(), self.frames
             if (columns := self.request.columns) > 1:
@@ -287,9 +287,9 @@ class SampleFolder:
                 count = len(there)
             save_film(self.film_path, grids, count)
 
-    def _write_picture(self, name: str, image: Tensor) -> None:
+    def _write_picture(self, name: str, image: Tensor, check_stop: Callable[[], None]) -> None:
         with reporting(self.path / name):
-            (self.path / name).write_bytes(png_bytes(image))
+            (self.path / name).write_bytes(png_bytes(image, check_stop))
 
     def _make(self, name: str) -> None:
         with reporting(self.path / name):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import ncsnx
-from ncsnx.inverse import Task
+from ncsnx.inverse import Task, restoring
 from ncsnx.inverse.operators import Masking
+from ncsnx.inverse.restoring import posterior_means
 from ncsnx.networks.tiling import TiledNetwork
 from ncsnx.runs import selection
+from ncsnx.runs.writer_lock import is_being_written
 from ncsnx.sampling.sample_folder import samples_in
 from tests.training.tiny import CPU, Result, command
 
@@ -123,6 +126,13 @@ def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_di
     assert protocol["sampler"]["grid"]["sigma_max"] == pytest.approx(0.2)
 
 
+def test_a_hole_is_not_judged_by_the_pixels_around_it(made: Path) -> None:
+    told = restored(made, "--inpaint", "given.png", "--mask", "mask.png", "--quick", "sampler.steps=3").done().err
+    assert "it says nothing about what was filled in" in told
+    told = restored(made, "--colorize", "mask.png", "--quick", "sampler.steps=3").done().err
+    assert "filled in" not in told
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -130,6 +140,7 @@ def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_di
         (["--denoise", "given.png", "--noise", "0"], "--denoise given.png: expected noise above 0, found 0"),
         (["--denoise", "given.png", "--noise", "some"], "--noise: expected a number or auto, found 'some'"),
         (["--denoise", "mask.png", "--noise", "0.1"], "mask.png is gray, and its noise is the same in all channels"),
+        (["--denoise", "mask.png", "--noise", "0.1"], "which denoises it:  --colorize mask.png --noise 0.1"),
         (
             ["--inpaint", "given.png", "--mask", "mask.png", "--noise", "auto"],
             "expected a number, or 'auto' with --denoise",
@@ -150,6 +161,25 @@ def test_mistakes_get_one_sentence(words: list[str], told: str, made: Path) -> N
     assert result.code in (1, 2)
     assert told in result.err
     assert not (made / "refused").exists()
+
+
+@pytest.mark.parametrize("before", ["drawn", "already sampled"])
+def test_the_folder_is_locked_from_the_first_image_to_the_record(
+    before: str, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out, entered = ncsnx.load(made / "runs/photos"), made / f"locked {before}", list[bool]()
+    given: dict[str, Any] = {"denoise": made / "given.png", "noise": 0.1, "n": 1, "out": out}
+    if before == "already sampled":
+        ncsnx.restore(model, "sampler.steps=2", **given)
+
+    def watched(*arguments: Any) -> Any:
+        entered.append(is_being_written(out))
+        return posterior_means(*arguments)
+
+    monkeypatch.setattr(restoring, "posterior_means", watched)
+    ncsnx.restore(model, "sampler.steps=2", **given)
+    assert entered == [True]
+    assert not is_being_written(out)
 
 
 def test_a_network_that_sees_whole_pictures_restores_them_whole(made: Path) -> None:

@@ -7,22 +7,23 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 import ncsnx
-from ncsnx.config import Heun, UNet
-from ncsnx.config.discovery import resolve
+from ncsnx.config import Digits, Heun, UNet
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.comparison_candidates import comparison_candidates
+from ncsnx.evaluation.reference import measure_perfect_model
+from ncsnx.features.moments import Moments
 from ncsnx.inverse.posterior_sampler import of_any_class
 from ncsnx.networks.unet import UNetNetwork
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger
-from ncsnx.runtime import Runtime
-from ncsnx.training.training_step import TrainingStep
+from ncsnx.work import SILENT
 from tests.cli.command import run
-from tests.spaces import state_of
 
 TINY = (
     *("digits_edm", "model.width=8", "model.multipliers=1,2", "model.blocks=1", "model.classes=10", "steps=40"),
@@ -119,7 +120,8 @@ def test_training_refuses_classes_that_are_missing(place: Path, experiment: str,
     assert not (place / "runs/another").exists()
 
 
-def test_a_score_tells_of_asked_classes_and_of_each_class(place: Path) -> None:
+def test_a_score_tells_of_asked_classes_and_of_each_class(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCSNX_CACHE", str(place / "cache"))
     scored = run("fid", "digits_edm", "--range", "latest", "--n", "60", "--classes", "--json", *JUDGE).done()
     (row,) = json.loads(scored.out)["rows"]
     assert 0 <= row["class_accuracy"] <= 1
@@ -127,10 +129,24 @@ def test_a_score_tells_of_asked_classes_and_of_each_class(place: Path) -> None:
     *_, series = Ledger.read(Run(place / "runs" / "digits_edm")).series("fid")
     perfect = [column.perfect for column in series.protocol.columns if column.key == "by_class"]
     assert all(0 < score < distance for score, distance in zip(perfect, row["by_class"], strict=True))
+    assert perfect == pytest.approx(perfect_scores(place / "cache", 6))
     assert "6 images each" in scored.err.replace("\n", " ")
     few = run("fid", "digits_edm", "--range", "latest", "--n", "30", "--classes", *JUDGE)
     assert few.code == 2
     assert "needs at least 4 images of each class, so --n 40 or more" in few.err.replace("\n", " ")
+
+
+def perfect_scores(cache: Path, count: int) -> list[float]:
+    """What `count` new images of each digit would score against the real ones, in the features of the one reference."""
+    (file,) = (cache / "references").glob("*/reference.safetensors")
+    features, train = load_file(file)["sample"], open_data(Digits(), cache).train
+    labels, scores = train.read(torch.arange(len(train))).labels, []
+    for label in range(10):
+        moments, real = Moments.empty(features.shape[1]), features[labels == label]
+        moments.add(real)
+        found = measure_perfect_model(count, len(real), moments.mean, moments.covariance, real, SILENT)
+        scores.append(found.score)
+    return scores
 
 
 def test_scores_of_some_classes_say_so_and_those_of_no_class_have_no_accuracy(place: Path) -> None:
@@ -153,6 +169,20 @@ def test_another_sampler_draws_the_same_classes_and_a_restoration_any(place: Pat
     assert of_any_class(Heun(), run_.spec()).classes == ("none",)
     with pytest.raises(UsageError, match="which the picture doesn't say"):
         of_any_class(Heun(), attrs.evolve(run_.spec(), model=UNet(classes=10, class_dropout=0.0)))
+
+
+def test_a_run_with_guidance_restores_without_it_unless_a_class_is_asked_for(place: Path) -> None:
+    training = (word for word in TINY if word not in ("steps=40", "checkpoint_every=40"))
+    run("train", *training, "steps=1", "checkpoint_every=1", "sampler.guidance=2", "--run", "guided").done()
+    Image.new("L", (8, 8), 100).save("gray.png")
+    words = ("restore", "guided", "--inpaint", "gray.png", "--mask", "0,0,8,4", "--n", "1", "--threads", "1")
+
+    def drawn(*changes: str) -> tuple[object, object]:
+        restored = json.loads(run(*words, "sampler.steps=2", *changes, "--json").done().out)
+        return restored["sampler"].get("guidance", 1.0), restored["sampler"]["classes"]
+
+    assert drawn() == (1.0, ["none"])
+    assert drawn("sampler.classes=3") == (2.0, ["3"])
 
 
 def test_numbers_that_are_names_of_other_classes_are_names(place: Path) -> None:
@@ -178,23 +208,6 @@ def test_losses_and_likelihoods_are_of_own_classes(measure: str, place: Path, mo
     of_classes = score()
     monkeypatch.setattr(UNetNetwork, "class_cond", lambda self, classes: {"classes": (classes + 1) % 10})
     assert score() != pytest.approx(of_classes, rel=1e-6)
-
-
-def test_a_share_of_the_classes_is_withheld_by_position(tmp_path: Path) -> None:
-    config = resolve("digits_edm", ["model.classes=10", "model.class_dropout=0.25", "model.width=8"]).experiment
-    state, train = (
-        state_of(config, Runtime(device=torch.device("cpu"), threads=1)),
-        open_data(config.data, tmp_path).train,
-    )
-    step, positions = TrainingStep(state, train.value_range), torch.arange(1_000, 1_000 + 1_400)
-    images = train.read(torch.arange(1_400))
-    *_, cond = step.inputs(images.pixels, positions, images.labels)
-    withheld = cond["classes"] == -1
-    # four standard errors of a share of 1/4 of 1,400
-    assert float(withheld.double().mean()) == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 1_400) ** 0.5)
-    assert torch.equal(cond["classes"][~withheld], images.labels[~withheld])
-    *_, part = step.inputs(images.pixels[7:9], positions[7:9], images.labels[7:9])
-    assert torch.equal(part["classes"], cond["classes"][7:9])
 
 
 @pytest.mark.slow

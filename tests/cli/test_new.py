@@ -1,6 +1,7 @@
 """`ncsnx new`: a file that loads, says why, is never overwritten, and that nobody's file names can break out of."""
 
 import ast
+import hashlib
 import json
 import re
 import tempfile
@@ -160,9 +161,27 @@ def test_patches_are_suggested_where_pictures_are_large_and_an_experiment_on_the
     for name, steps in (("once", (4,)), ("twice", (2, 4))):
         for step in steps:
             words = ("--run", name, f"steps={step}", "--threads", "1", "--device", "cpu")
-            assert run("train", "mine", *small, "decay.steps=4", "warmup_steps=0", *words).code == 0
+            outcome = run("train", "mine", *small, "decay.steps=4", "warmup_steps=0", *words).done()
+    assert outcome.err.endswith("next: ncsnx restore twice --ckpt latest --denoise PICTURE --noise 0.1\n")
     once, twice = (here / "runs" / name / "checkpoints" / "step-00000004" for name in ("once", "twice"))
     assert (once / "ema.safetensors").read_bytes() == (twice / "ema.safetensors").read_bytes()
+
+
+def test_one_picture_is_enough_for_patches_and_none_is_said_to_be_held_out(here: Path) -> None:
+    name = next(name for name in map("{}.png".format, range(99)) if hashed_share(name) < 0.1)
+    save(here / "photos" / name, 0, (70, 70))
+    outcome = new("mine", "--from", "photos", "--size", "8", "--patches").done()
+    assert "64 training images of 3×8×8, 0 held out" in outcome.err
+    assert "no image is held out, so no held-out loss will show it: add pictures" in outcome.err
+    assert "ncsnx loss" not in outcome.err
+    written = (here / "experiments" / "mine.py").read_text(encoding="utf-8")
+    assert "64 training images; none is held out." in written
+    assert "watch the held-out loss" not in written
+
+
+def hashed_share(name: str) -> float:
+    """The share of held-out images from which on this name is held out."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def test_the_file_has_the_values_of_the_plan(here: Path) -> None:

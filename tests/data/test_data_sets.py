@@ -321,3 +321,9 @@ def test_the_declared_share_is_held_out_by_the_hash_of_the_name() -> None:
     assert float(held_out.double().mean()) == pytest.approx(0.1, abs=5 * (0.09 / 10_000) ** 0.5)
     assert bool((held_out <= held_out_by_hash(names, 0.2)).all()), "a larger share holds out those too"
     assert int(held_out_by_hash(names[:2], 1e-9).sum()) == 1
+
+
+def test_a_share_below_one_leaves_an_image_to_train_on_whatever_its_name() -> None:
+    assert not any(bool(held_out_by_hash([f"{number}.png"], 0.1)) for number in range(100))
+    assert held_out_by_hash(["a", "b"], 0.999999999).sum() == 1
+    assert held_out_by_hash(["a", "b"], 1.0).all()

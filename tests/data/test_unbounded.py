@@ -150,6 +150,31 @@ def test_a_mean_image_is_measured_of_small_images_and_is_symmetric_where_they_ar
         assert space.sigma_data == pytest.approx(np.sqrt(np.square(values / 2).mean()), rel=1e-3)
 
 
+class Many:
+    """More images than float32 can count; those that are read are kept."""
+
+    shape, value_range = (1, 4, 4), (0.0, 1.0)
+
+    def __init__(self) -> None:
+        self.seen = torch.zeros(0, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return 2**24 + 4
+
+    def read(self, indices: Tensor) -> StoredImages:
+        self.seen = torch.cat([self.seen, indices])
+        return StoredImages(torch.ones(len(indices), 1, 4, 4), torch.zeros(len(indices)), indices)
+
+
+def test_images_are_measured_from_the_first_to_the_last_also_where_there_are_over_16_million() -> None:
+    many = Many()
+    data = Arrays(path="x.npy", image_size=4, low=0.0, high=1.0)
+    measured_space(attrs.evolve(minimal(), data=data), Splits(many, many, "0"), "x", SILENT)
+    assert (many.seen[0], many.seen[-1], len(many.seen)) == (0, len(many) - 1, 1_024)
+    steps = many.seen.diff()
+    assert int(steps.max() - steps.min()) <= 1, "evenly spread"
+
+
 def test_complex_values_are_shown_as_magnitude_and_phase() -> None:
     data = attrs.evolve(DATA, image_size=1, scale=5.0)
     magnitude, phase = space_of(data).pictures(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).flatten().tolist()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import ncsnx
+from ncsnx.errors import NcsnxError
 from ncsnx.exchange.sources import deepinv_denoiser
 from tests.exchange.test_published_files import Payload
 from tests.training.tiny import command
@@ -26,6 +27,8 @@ def test_a_file_of_weights_gives_the_denoiser_s_images(tmp_path: Path) -> None:
     y, sigma = torch.rand(3, 1, 16, 24), torch.tensor([0.02, 0.1, 0.29])
     expected = torch.cat([denoiser(one[None], level) for one, level in zip(y, sigma, strict=True)])
     assert (model.denoise(y, sigma) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    with pytest.raises(NcsnxError, match="precision=bf16 rounds the input and the output of DeepinvNetwork"):
+        ncsnx.load(tmp_path / "runs" / "ffdnet", precision="bf16")
     wrapped = ncsnx.Model.of(denoiser, shape=(1, 16, 24), sigma_max=0.29, ends=(0.0, 1.0))
     assert (wrapped.denoise(y, sigma) - expected).abs().max() <= 1e-5 * expected.abs().max()
 

@@ -174,6 +174,15 @@ def test_the_run_does_what_a_trained_one_does(folder: Path) -> None:
         assert words[0] != "likelihood" or told in result.err
 
 
+def test_it_is_not_rounded_to_bf16(folder: Path) -> None:
+    """The network's input and output would be rounded too, and at small σ the noise would be lost."""
+    imported(folder)
+    with pytest.raises(NcsnxError, match="precision=bf16 rounds the input and the output of DiffusersNetwork"):
+        ncsnx.load(folder.parent / "runs" / "tiny", precision="bf16")
+    refused = command("sample", "tiny", "--n", "1", "--precision", "bf16", "--threads", "1", folder=folder.parent)
+    assert "--precision fp32" in refused.err
+
+
 def test_it_is_trained_further_at_its_own_noise_levels(folder: Path) -> None:
     model, here = imported(folder), folder.parent
     words = ("steps=2", "checkpoint_every=2", "batch_size=8", "snapshots=none", "--threads", "1")

@@ -64,6 +64,16 @@ def test_weights_that_changed_since_their_first_use_are_refused(tmp_path: Path) 
         require_recorded(config, module, tmp_path)
 
 
+def test_weights_are_recorded_for_each_size_that_their_positions_are_resized_to(tmp_path: Path) -> None:
+    for size in (32, 64, 32):
+        config = Timm(network="vit_tiny_patch16_224", image_size=size)
+        module = timm.create_model(config.network, num_classes=0, img_size=size)
+        for name, weights in sorted(module.state_dict().items()):
+            weights.fill_(len(name))
+        require_recorded(config, module, tmp_path)
+    assert len(list(tmp_path.rglob("*.sha256"))) == 2
+
+
 def test_dinov2_is_that_of_the_paper_in_form() -> None:
     config = chosen_features("dinov2", Timm(network="resnet18"))
     assert config == DINOv2()

@@ -1,6 +1,7 @@
 """posterior.safetensors: its numbers, streamed, and what a kill leaves."""
 
 import json
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Masking, Task, posterior_maps
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, pixel_maps, read_posterior, write_posterior
 from ncsnx.inverse.task_record import record_task
+from ncsnx.stopping import stopped_by
 from tests.spaces import unit_space
 
 SHAPE = (1, 8, 8)
@@ -97,3 +99,21 @@ def test_a_stop_between_pictures_keeps_the_earlier_file(tmp_path: Path) -> None:
         record_task(task, tmp_path, 3, unit_space(*SHAPE), check_stop=stop)
     assert {path.name for path in tmp_path.iterdir()} == {"samples-00000.safetensors", POSTERIOR_FILE}
     assert (tmp_path / POSTERIOR_FILE).read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize("looks", [0, 5, 10, 11])
+def test_a_stop_is_looked_for_before_each_map_that_is_written_and_while_the_file_is_hashed(
+    looks: int, tmp_path: Path
+) -> None:
+    space, seen = unit_space(*SHAPE), list[int]()
+    maps = [pixel_maps(torch.rand(3, *SHAPE), space)]
+
+    def stop() -> None:
+        seen.append(1)
+        if len(seen) > looks:
+            raise Killed
+
+    with stopped_by(stop), pytest.raises(Killed) if looks < 11 else nullcontext():
+        write_posterior(tmp_path / POSTERIOR_FILE, maps, space, 3, "hash")
+    written = [POSTERIOR_FILE] if looks >= 10 else []  # a header and nine maps
+    assert [path.name for path in tmp_path.iterdir()] == written

@@ -247,6 +247,44 @@ def test_images_of_another_function_are_not_taken(tmp_path: Path, monkeypatch: p
     assert float((ncsnx.sample(far, n=2).tensor() - first.tensor()).abs().min()) > 10
 
 
+class Shifted(torch.nn.Module):
+    """A denoiser with a constant that isn't among its weights."""
+
+    def __init__(self, shift: float, *weights: float) -> None:
+        super().__init__()
+        self.shift, self.weights = shift, torch.nn.ParameterList([torch.tensor(each) for each in weights])
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return denoised(x, sigma) + self.shift
+
+
+@pytest.mark.parametrize("weights", [(), (1.0, 2.0)], ids=["no weights", "equal weights"])
+def test_modules_that_only_a_constant_tells_apart_have_images_of_their_own(
+    weights: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    near, far = (Model.of(Shifted(shift, *weights), shape=SHAPE, sigma_max=10.0) for shift in (0.0, 50.0))
+    first, second = ncsnx.sample(near, n=1), ncsnx.sample(far, n=1)
+    assert first.folder != second.folder
+    assert float((second.tensor() - first.tensor()).min()) > 10
+
+
+def test_a_named_function_resumes_from_the_images_of_an_earlier_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def folder(identity: str | None, *weights: float) -> Path:
+        model = Model.of(Shifted(0.0, *weights), shape=SHAPE, sigma_max=10.0, identity=identity)
+        return ncsnx.sample(model, n=1).folder
+
+    first = folder("shift 0")
+    begun = (first / "protocol.json").stat().st_mtime_ns
+    assert folder("shift 0") == first
+    assert (first / "protocol.json").stat().st_mtime_ns == begun
+    assert first not in {folder("shift 1"), folder(None), folder("shift 0", 1.0)}
+
+
 def test_pictures_have_the_ends_that_are_given() -> None:
     """The range of EDM: x = −1 is black, 1 is white."""
     dark = Model.of(lambda x, sigma: torch.full_like(x, -1.0), shape=SHAPE, ends=(-1, 1), sigma_max=10.0)

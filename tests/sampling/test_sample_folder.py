@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from ncsnx.errors import NcsnxError
 from ncsnx.images import to_uint8
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample_folder import SampleFolder, samples_in
+from ncsnx.sampling.sample_folder import SampledImages, SampleFolder, samples_in
 from tests.forked import REPOSITORY
 from tests.runs.kept import tree
 from tests.samplers.toy import SHAPE
@@ -230,6 +230,14 @@ def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> Non
         assert read.size == (4 * 66 + 2, 3 * 66 + 2)
         middles = [read.getpixel((34 + 66 * column, 34 + 66 * row)) for row in range(3) for column in range(4)]
     assert middles == [tuple(image[:, 0, 0].tolist()) for image in to_uint8(images)]
+
+
+def test_pictures_are_in_the_order_of_their_numbers_where_names_have_unequal_widths(tmp_path: Path) -> None:
+    folder = still_folder(tmp_path, COUNT)
+    (tmp_path / "images").mkdir()
+    for number in (100_000, 9, 99_999, 10):
+        (tmp_path / "images" / f"{number:05}.png").touch()
+    assert [file.stem for file in SampledImages(output=folder).images] == ["00009", "00010", "99999", "100000"]
 
 
 def test_samples_being_overwritten_are_not_called_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

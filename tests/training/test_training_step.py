@@ -207,3 +207,17 @@ def test_an_optimizer_may_take_weights_as_vectors(plain: bool) -> None:
 def test_an_optimizer_that_needs_a_closure_is_refused_in_one_line() -> None:
     with pytest.raises(NcsnxError, match="LBFGS evaluates the loss several times per step, by a closure"):
         state_of(attrs.evolve(experiment(), optimizer=Newton()), Runtime(device=CPU, threads=1))
+
+
+def test_a_share_of_the_classes_is_withheld_by_position(tmp_path: Path) -> None:
+    config = resolve("digits_edm", ["model.classes=10", "model.class_dropout=0.25", "model.width=8"]).experiment
+    state, train = state_of(config, Runtime(device=CPU, threads=1)), open_data(config.data, tmp_path).train
+    step, positions = TrainingStep(state, train.value_range), torch.arange(1_000, 1_000 + 1_400)
+    images = train.read(torch.arange(1_400))
+    *_, cond = step.inputs(images.pixels, positions, images.labels)
+    withheld = cond["classes"] == -1
+    # four standard errors of a share of 1/4 of 1,400
+    assert float(withheld.double().mean()) == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 1_400) ** 0.5)
+    assert torch.equal(cond["classes"][~withheld], images.labels[~withheld])
+    *_, part = step.inputs(images.pixels[7:9], positions[7:9], images.labels[7:9])
+    assert torch.equal(part["classes"], cond["classes"][7:9])

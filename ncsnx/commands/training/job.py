@@ -10,6 +10,7 @@ import attrs
 from ncsnx.commands.training.options import Training
 from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
+from ncsnx.config.data_sets import cuts_patches
 from ncsnx.config.experiment import Experiment
 from ncsnx.quantities import counted, number
 from ncsnx.ranks.joining import require_same
@@ -102,6 +103,8 @@ class TrainedRun(Result):
             before, loss, last = rise
             lines.append(f"held-out loss: lowest at step {before:,} ({number(loss)}), {number(last)} at the end")
             chosen = max((step for step in steps if step <= before), default=min(steps))
+        if cuts_patches(run.experiment().data):
+            return [*lines, f"next: ncsnx restore {name} --ckpt {chosen} --denoise PICTURE --noise 0.1"]
         return [*lines, f"next: ncsnx sample {name} --ckpt {chosen} --n 64"]
 
     def to_json(self) -> object:
