@@ -124,7 +124,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         """
         from ncsnx.config.variants import load_plugins
         from ncsnx.networks import meta_network
-        from ncsnx.networks.tiling import DEFAULT_SIDE, TiledNetwork
+        from ncsnx.networks.tiling import DEFAULT_SIDE, is_in_tiles
         from ncsnx.sampling.model import Model, require_size
 
         if self.tile is not None:
@@ -134,7 +134,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             return None
         load_plugins("ncsnx.runtime")
         network = source.network if isinstance(source, Model) else meta_network(source.declared(), source.space())
-        is_local = network.tile_unit is not None and not isinstance(network, TiledNetwork)
+        is_local = network.tile_unit is not None and not is_in_tiles(network)
         if is_local and cuts_patches(spec.data):
             return DEFAULT_SIDE
         require_size(network, size)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ncsnx.data.dataset import Dataset, StoredImages
-from ncsnx.data.patches import Patches
 from ncsnx.data.read_ahead import read_ahead
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
@@ -59,9 +58,7 @@ class TrainingBatches:
     def at(self, step: int) -> Batch:
         """The batch of a step."""
         indices, positions = self.indices(step), self.positions(step)
-        if isinstance(self.dataset, Patches):
-            return Batch(self.dataset.cut(indices, positions, self._stream.seed), positions)
-        return Batch(self.dataset.read(indices), positions)
+        return Batch(self.dataset.cut(indices, positions, self._stream.seed), positions)
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:

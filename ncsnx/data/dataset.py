@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import attrs
 import torch
@@ -14,6 +14,9 @@ from ncsnx.quantities import counted
 NO_LABEL = -1
 MOST_CLASSES = 1_000
 """Labels from there on are numbers of another kind, such as years; `new` proposes no network of more classes."""
+
+if TYPE_CHECKING:
+    from ncsnx.data.image_files import ImageFiles
 
 
 @attrs.frozen(eq=False)
@@ -29,7 +32,10 @@ class StoredImages:
 
 
 class Dataset(Protocol):
-    """One split of a data set."""
+    """One split of a data set. Classes derive from it for what they leave as it is by default."""
+
+    cuts_anew: ClassVar[bool] = False
+    """Whether training sees another part of a picture each time: see `cut`."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,9 +50,22 @@ class Dataset(Protocol):
     def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, (n,) int64 on the CPU, in [0, len). The images may be on another device."""
 
+    def cut(self, indices: Tensor, positions: Tensor, seed: int) -> StoredImages:
+        """The images at `indices` for training, (n,) int64, at these positions of the training stream."""
+        return self.read(indices)
+
+    @property
+    def image_files(self) -> "ImageFiles | None":
+        """The files that the images are read from, if each is a file."""
+        return None
+
+    def image_name(self, image: int) -> str:
+        """Name of an image: its file's name, else its index in the whole data set."""
+        return f"image {image}"
+
 
 @attrs.frozen(eq=False)
-class InMemory:
+class InMemory(Dataset):
     """A split that is entirely in memory."""
 
     images: StoredImages

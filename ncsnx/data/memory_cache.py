@@ -7,7 +7,6 @@ from torch import Tensor
 from ncsnx.config.data_sets import Packed
 from ncsnx.data.batches import to_device
 from ncsnx.data.dataset import Dataset, InMemory, Splits, StoredImages
-from ncsnx.data.patches import Patches
 from ncsnx.data.readers.arrays import ArrayImages
 from ncsnx.storage.process import SHARE, available_memory
 
@@ -36,7 +35,7 @@ def cache_in_memory(
 
 def _cached(dataset: Dataset, budgets: dict[torch.device, int]) -> Dataset:
     """The data set, cached in the first memory with room for it; its size is taken from that budget."""
-    if len(dataset) == 0 or isinstance(dataset, Patches):  # mapped into memory, and never cut twice alike
+    if len(dataset) == 0 or dataset.cuts_anew:  # and mapped into memory
         return dataset
     sample = dataset.read(torch.arange(1)).pixels
     size = len(dataset) * sample[0].numel() * sample.element_size()
@@ -49,7 +48,7 @@ def _cached(dataset: Dataset, budgets: dict[torch.device, int]) -> Dataset:
     return dataset
 
 
-class CachedImages:
+class CachedImages(Dataset):
     """A split whose pixels are kept on a device after the first read."""
 
     def __init__(self, source: Dataset, sample: Tensor, device: torch.device) -> None:

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.config.data_sets import Images
-from ncsnx.data.dataset import StoredImages
+from ncsnx.data.dataset import Dataset, StoredImages
 from ncsnx.data.decoding import decode, flattened, rgb
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.errors import Hint, NcsnxError
@@ -138,7 +138,7 @@ def _at_scales(sizes: Sequence[tuple[int, int]], scales: Sequence[float]) -> NDA
 
 
 @attrs.frozen(eq=False)
-class Patches:
+class Patches(Dataset):
     """One split of the patches of pictures."""
 
     decoded: DecodedPictures
@@ -158,6 +158,7 @@ class Patches:
     """(m,) int64: number of images of this split up to the end of each of its pictures."""
 
     value_range: ClassVar[tuple[float, float]] = (0, 255)
+    cuts_anew: ClassVar[bool] = True
 
     @grids.default
     def _grids(self) -> Tensor:
@@ -179,6 +180,11 @@ class Patches:
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
+
+    @property
+    def image_files(self) -> ImageFiles:
+        """The pictures."""
+        return self.files
 
     def image_name(self, image: int) -> str:
         """File of the picture that the image with this id is cut from."""

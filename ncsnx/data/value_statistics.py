@@ -15,7 +15,6 @@ from torch import Tensor
 from ncsnx.config.data_sets import Arrays, Data, NumericData, Volumes
 from ncsnx.config.experiment import Experiment
 from ncsnx.data.dataset import Dataset, Splits
-from ncsnx.data.patches import Patches
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import complex_parts
@@ -156,7 +155,7 @@ def measured_space(experiment: Experiment, splits: Splits, title: str, work: Wor
     size = float(_rounded(math.sqrt(square / count)))
     if size == 0 and data.sigma_data is None and experiment.uses_sigma_data:
         raise NcsnxError("all images are equal and have one value", Hint("give it a size", adds="data.sigma_data=0.5"))
-    is_same = data.stored_size == data.shape[1:] and not isinstance(train, Patches)
+    is_same = data.stored_size == data.shape[1:] and not train.cuts_anew
     is_kept = is_same and mean.numel() <= MOST_MEAN_VALUES
     return attrs.evolve(
         space,

@@ -161,6 +161,10 @@ class Network(nn.Module, ABC):
                     Hint("or train a model that takes any σ, such as ncsnv2 or unet"),
                 )
 
+    def tile_of(self, height: int, width: int) -> int | None:
+        """Side of the tiles that images of this size are evaluated in; None: they are evaluated whole."""
+        return None
+
     def require_size(self, height: int, width: int) -> None:
         """Raises NcsnxError if the network can't take images of this size.
 

@@ -1,12 +1,13 @@
 """Evaluation of a network in overlapping tiles, for pictures of any size in bounded memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.networks.contract import Cond, Network, NetworkSpec
+from ncsnx.networks.contract import Cond, Network
+from ncsnx.networks.wrapping import WrappedNetwork
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
 from ncsnx.stopping import check_stop
@@ -18,7 +19,7 @@ _PIXELS_AT_ONCE = 2**19
 """Most pixels that are evaluated at once; the activations of a network 48 wide take some 2 kB each."""
 
 
-class TiledNetwork(Network):
+class TiledNetwork(WrappedNetwork):
     """Another network, whose value at a pixel depends on the pixel's surroundings only.
 
     Pictures are mirrored at the right and at the bottom until the network can halve their sides, and a picture larger
@@ -28,20 +29,18 @@ class TiledNetwork(Network):
 
     def __init__(self, network: Network, space: Space, side: int) -> None:
         """side: height and width of a tile without margins. Raises NcsnxError for a network that sees whole images."""
-        super().__init__(NetworkSpec(space=space, sigmas=network.noise_levels))
+        super().__init__(network, space)
         if network.tile_unit is None:
             raise NcsnxError(
                 f"{parameter('tile')}: {type(network).__name__} depends on all of an image at each of its pixels, by "
                 "its normalization or attention, so that its tiles would show seams"
             )
-        self.network, self.unit = network, network.tile_unit
-        self.tile_unit, self.classes = network.tile_unit, network.classes
+        self.unit = network.tile_unit
         self.side, self.margin = (-(-pixels // self.unit) * self.unit for pixels in (side, MARGIN))
-        self.memory_format, self.precision = network.memory_format, network.precision
 
-    def require_sigmas(self, sigmas: Iterable[float]) -> None:
-        """Raises what the network raises for these levels."""
-        self.network.require_sigmas(sigmas)
+    def tile_of(self, height: int, width: int) -> int | None:
+        """`side`, unless the image isn't larger than a tile with its margins."""
+        return self.side if max(height, width) > self.most else None
 
     def require_size(self, height: int, width: int) -> None:
         """Accepts all sizes."""
@@ -82,6 +81,16 @@ class TiledNetwork(Network):
         for begin in range(0, size, self.side):
             first, end = max(0, begin - self.margin), min(size, begin + self.side)
             yield slice(first, min(size, end + self.margin)), slice(begin - first, end - first), slice(begin, end)
+
+
+def in_tiles(network: Network, space: Space, side: int) -> Network:
+    """The network in tiles of this side, in place of tiles of another. Raises NcsnxError as `TiledNetwork`."""
+    return TiledNetwork(network.network if isinstance(network, TiledNetwork) else network, space, side)
+
+
+def is_in_tiles(network: Network) -> bool:
+    """Whether a network, or one that it wraps, is evaluated in tiles."""
+    return any(isinstance(part, TiledNetwork) for part in network.modules())
 
 
 def mirrored(size: int, unit: int, device: torch.device | None = None) -> Tensor:

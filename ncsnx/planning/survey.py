@@ -21,8 +21,6 @@ from ncsnx.config.overrides import as_words
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, open_data
 from ncsnx.data.dataset import Dataset
-from ncsnx.data.patches import Patches
-from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.readers.own_images import unread_in_words
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.data.value_statistics import values_space
@@ -101,7 +99,7 @@ def measure_distances(dataset: Dataset, data: Data, space: Space, *, seed: int, 
         raise NcsnxError(f"all {counted(len(compared), 'compared image')} are equal, so there are no distances")
     first, second, quantile = _all_pairs(points, work)
     largest = float(torch.linalg.vector_norm(points[first].double() - points[second].double()))
-    one, other = (image_name(dataset, number) for number in dataset.read(compared[[first, second]]).ids.tolist())
+    one, other = (dataset.image_name(number) for number in dataset.read(compared[[first, second]]).ids.tolist())
     return Distances(
         largest=largest,
         names=(one, other),
@@ -267,8 +265,7 @@ def survey(
         distances = measure_distances(splits.train, data, space, seed=seed, work=work)
         sigma_max, held_out = rounded_up(distances.largest, 4), len(splits.held_out)
         classes = len(splits.class_names)
-        pictures = splits.train.encoded if isinstance(splits.train, EncodedPictures) else splits.train
-        unread = unread_in_words(pictures.files) if isinstance(pictures, FilePictures | Patches) else ""
+        unread = "" if splits.train.image_files is None else unread_in_words(splits.train.image_files)
         if isinstance(data, NumericData):
             data = attrs.evolve(data, scale=None if data.is_bounded else space.span)
             experiment = attrs.evolve(experiment, data=data)
@@ -287,11 +284,6 @@ def survey(
     return Survey(
         experiment=experiment, plan=plan, distances=distances, held_out=held_out, classes=classes, unread=unread
     )
-
-
-def image_name(dataset: Dataset, number: int) -> str:
-    """Name of an image: its file's name, else its index in the whole data set."""
-    return dataset.image_name(number) if isinstance(dataset, EncodedPictures | Patches) else f"image {number}"
 
 
 def data_remarks(distances: Distances, held_out: int, of_patches: bool = False) -> list[str]:

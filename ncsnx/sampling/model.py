@@ -24,7 +24,7 @@ from ncsnx.model_spec import NO_CLASS, ModelSpec
 from ncsnx.networks import Cond, Network, NetworkSpec
 from ncsnx.networks.contract import NO_COND
 from ncsnx.networks.function import FunctionNetwork, Gives, check_function, device_of, space_of
-from ncsnx.networks.tiling import TiledNetwork
+from ncsnx.networks.tiling import in_tiles, is_in_tiles
 from ncsnx.notebooks import heading, remark
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoint import ImportedFrom
@@ -260,21 +260,17 @@ class Model:
         """
         if side is None:
             return self
-        whole = self.network.network if isinstance(self.network, TiledNetwork) else self.network
-        return attrs.evolve(self, network=TiledNetwork(whole, self.space, side))
+        return attrs.evolve(self, network=in_tiles(self.network, self.space, side))
 
     @property
     def tile(self) -> int | None:
         """Side of the tiles that pictures of its size are evaluated in; None: they are evaluated whole."""
-        network = self.network
-        if not isinstance(network, TiledNetwork) or max(self.shape[1:]) <= network.most:
-            return None
-        return network.side
+        return self.network.tile_of(*self.shape[1:])
 
     @property
     def size_remark(self) -> str | None:
         """A warning that the network was trained on another size; None for that size, and for pictures in tiles."""
-        if self.size is None or isinstance(self.network, TiledNetwork):
+        if self.size is None or is_in_tiles(self.network):
             return None
         (height, width), (high, wide) = self.shape[1:], self.space.shape[1:]
         return (

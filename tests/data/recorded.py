@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from ncsnx.data import InMemory
-from ncsnx.data.dataset import StoredImages
+from ncsnx.data.dataset import Dataset, StoredImages
 from ncsnx.errors import NcsnxError
 
 
 @attrs.frozen(eq=False)
-class Recorded:
+class Recorded(Dataset):
     """A data set that records which images are read, and fails at some."""
 
     inner: InMemory

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ncsnx.config import Arrays, Data, Images, Packed, Phantoms
 from ncsnx.config.checks import FieldError
-from ncsnx.data import InMemory, Preprocessing, Splits, StoredImages, open_data
+from ncsnx.data import Dataset, InMemory, Preprocessing, Splits, StoredImages, open_data
 from ncsnx.data.readers.from_path import Reading, data_in
 from ncsnx.data.readers.packed import pack, settings_of
 from ncsnx.data.value_statistics import measured_space, values_space
@@ -150,7 +150,7 @@ def test_a_mean_image_is_measured_of_small_images_and_is_symmetric_where_they_ar
         assert space.sigma_data == pytest.approx(np.sqrt(np.square(values / 2).mean()), rel=1e-3)
 
 
-class Many:
+class Many(Dataset):
     """More images than float32 can count; those that are read are kept."""
 
     shape, value_range = (1, 4, 4), (0.0, 1.0)

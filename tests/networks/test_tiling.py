@@ -8,8 +8,9 @@ from torch import Tensor
 from ncsnx.config import Digits, UNet
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import Network
-from ncsnx.networks.contract import NO_COND
-from ncsnx.networks.tiling import MARGIN, TiledNetwork, mirrored
+from ncsnx.networks.contract import NO_COND, Cond
+from ncsnx.networks.tiling import MARGIN, TiledNetwork, in_tiles, is_in_tiles, mirrored
+from ncsnx.networks.wrapping import WrappedNetwork
 from tests.config.examples import minimal
 from tests.spaces import space_of, untrained
 
@@ -73,3 +74,27 @@ def test_gradients_reach_a_picture_through_its_tiles() -> None:
 def test_a_network_that_sees_whole_images_has_no_tiles(model: UNet) -> None:
     with pytest.raises(NcsnxError, match="UNetNetwork depends on all of an image"):
         tiled(MARGIN, network(model))
+
+
+class FlipAverage(WrappedNetwork):
+    """The mean of a network's values for an image and its mirror image."""
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        one, other = self.network.scaled_score(x, sigma, cond), self.network.scaled_score(x.flip(-1), sigma, cond)
+        return (one + other.flip(-1)) / 2
+
+
+@torch.no_grad()
+def test_wrappers_nest_in_either_order() -> None:
+    x, sigma = noisy(200, 160)
+    space = space_of(Digits())
+    inside, around = tiled(40, FlipAverage(network(), space)), FlipAverage(tiled(40), space)
+    assert float((inside.scaled_score(x, sigma) - around.scaled_score(x, sigma)).abs().max()) < 1e-12
+    for one in (inside, around):
+        assert one.tile_of(200, 160) == 40
+        assert one.tile_of(16, 16) is None
+        assert one.classes == 3
+        assert is_in_tiles(one)
+        one.require_size(1, 7)
+    assert not is_in_tiles(network())
+    assert in_tiles(tiled(40), space, 80).tile_of(300, 300) == 80

@@ -20,6 +20,7 @@ from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays, Packed
 from ncsnx.config.image_sizes import ImageSize, size_as_words
 from ncsnx.data.dataset import (
     NO_LABEL,
+    Dataset,
     Splits,
     StoredImages,
     held_out_by_hash,
@@ -55,7 +56,7 @@ _READ_AS = {
 
 
 @attrs.frozen(eq=False)
-class ArrayImages:
+class ArrayImages(Dataset):
     """One split of an array of images."""
 
     array: StoredArray

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ncsnx.data.dataset import NO_LABEL, StoredImages
+from ncsnx.data.dataset import NO_LABEL, Dataset, StoredImages
 from ncsnx.data.decoding import BrokenImageError, opened_picture
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.lmdb_store import LmdbStore, damaged
@@ -96,7 +96,7 @@ class ArrowPictures:
 
 
 @attrs.frozen(eq=False)
-class EncodedPictures:
+class EncodedPictures(Dataset):
     """One split of a data set of encoded pictures."""
 
     encoded: FilePictures | LmdbPictures | ArrowPictures
@@ -114,6 +114,11 @@ class EncodedPictures:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    @property
+    def image_files(self) -> ImageFiles | None:
+        """The files of a folder or zip."""
+        return self.encoded.files if isinstance(self.encoded, FilePictures) else None
 
     def image_name(self, image: int) -> str:
         """File or key of the image with this id."""

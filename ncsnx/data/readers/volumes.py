@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import Volumes
 from ncsnx.config.image_sizes import size_in_words
-from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
+from ncsnx.data.dataset import NO_LABEL, Dataset, Splits, StoredImages, held_out_by_hash, require_training_images
 from ncsnx.data.decoding import SUFFIXES
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import existing_path, fingerprint_of_files
@@ -126,7 +126,7 @@ def _volume(path: Path, dataset: str | None, axis: int | None) -> Volume:
 
 
 @attrs.define(eq=False)
-class VolumeSlices:
+class VolumeSlices(Dataset):
     """One split of volumes. Picklable; each process opens the files itself, and keeps some open."""
 
     volumes: tuple[Volume, ...]
