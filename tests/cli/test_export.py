@@ -20,7 +20,7 @@ from ncsnx.exchange.card import text
 from ncsnx.images import grid, png_bytes, to_uint8
 from ncsnx.runs.exported import Export, write_export
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Ledger, best_of
+from ncsnx.runs.ledger import Ledger, lowest
 from tests.cli.drawing import error
 from tests.spaces import space_of
 from tests.training.tiny import CPU, Result, command, files, training
@@ -46,7 +46,7 @@ def scored(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def best_row(folder: Path) -> dict[str, float]:
     (series,) = Ledger.read(Run(folder / RUN)).series("fid")
-    best = best_of(series.entries)
+    best = lowest(series.entries, series.score_of)
     assert best is not None
     return {"step": best.step, **best.values}
 

@@ -92,6 +92,28 @@ def test_frequencies_with_0_in_the_middle_give_the_same_images(measured: Path) -
     torch.testing.assert_close(images, again, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["rays", "coils", "own-masks-are-one", "matrix"])
+def test_a_noise_for_each_value_is_read_and_an_even_one_is_as_one_for_all(measured: Path, name: str) -> None:
+    """A matrix mixes values, so its noisy values are followed by another rule."""
+    digits = load_digits().images[:2] / 16
+    if name == "own-masks-are-one":
+        kspace = np.fft.fft2(digits, norm="ortho")
+        np.savez(measured / f"{name}.npz", kspace=kspace, mask=np.ones((8, 8)))
+    arrays = dict(np.load(measured / f"{name}.npz"))
+    y = next(arrays[key] for key in ("sinogram", "kspace", "y") if key in arrays)
+    np.savez(measured / "even.npz", **arrays, noise=np.full(y.shape[1:], NOISE))
+    np.savez(measured / "uneven.npz", **arrays, noise=np.random.default_rng(0).uniform(0.02, 0.2, y.shape))
+    rule = ("--rule", "cg") if name == "matrix" else ()
+    one = drawn(measured, "--measure", f"{name}.npz", "--noise", str(NOISE), *rule, *QUICK)
+    even = drawn(measured, "--measure", "even.npz", *rule, *QUICK, out="even")
+    torch.testing.assert_close(even, one, atol=5e-3, rtol=0)
+    told = draw(measured, "--measure", "uneven.npz", *QUICK, "--json", out="uneven")
+    noise = json.loads(told.out)["task"]["noise"]
+    assert 0.02 < noise["least"] < noise["largest"] < 0.2
+    both = draw(measured, "--measure", "even.npz", "--noise", "0.1", *QUICK, out="both")
+    assert "has the noise of each value; leave --noise out" in error(both)
+
+
 def test_kspace_in_another_scale_is_warned_of(measured: Path) -> None:
     told = draw(measured, "--measure", "large.npz", *QUICK).err
     assert "warning: largest difference from the measurement: " in told
