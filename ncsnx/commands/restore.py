@@ -10,7 +10,6 @@ from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.commands.tasks import Tasks
-from ncsnx.config.data_sets import cuts_patches
 from ncsnx.errors import UsageError, require_between
 from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
@@ -109,6 +108,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     def _size(self, spec: "ModelSpec", made: Path) -> "values.Size | None":
         """The size of the images: as it is given, or for a model of patches that of the pictures; None: the data's."""
+        from ncsnx.config.data_sets import cuts_patches
+
         size = self.image_size()
         if size is not None or not cuts_patches(spec.data):
             return size
@@ -122,6 +123,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
         Raises UsageError for a size that the network can't take as it is.
         """
+        from ncsnx.config.data_sets import cuts_patches
         from ncsnx.config.variants import load_plugins
         from ncsnx.networks import meta_network
         from ncsnx.networks.tiling import DEFAULT_SIDE, is_in_tiles

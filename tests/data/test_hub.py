@@ -88,7 +88,6 @@ def test_images_without_a_label_are_of_no_class(tmp_path: Path) -> None:
         ({}, {"label": "image"}, r"a column image of type ClassLabel, found image \(Image\), label \(ClassLabel\)"),
         ({}, {"split": "val"}, r"set: expected a split val, found train, test$"),
         ({}, {"held_out_split": "val"}, r"set: expected a split val, found train, test$"),
-        ({}, {"held_out": 0.999999}, r"all of its 4 pictures are held out"),
     ],
 )
 def test_columns_and_splits_that_are_not_there_are_named_with_those_that_are(

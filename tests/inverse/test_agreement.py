@@ -16,7 +16,8 @@ def said(task: Task, misfit: float) -> tuple[list[str], list[str]]:
     """Messages and warnings."""
     infos, warnings = list[str](), list[str]()
     picture = PictureRecord(picture="a.png", images=(0, 1), distances={})
-    record = TaskRecord(task=task.name, misfit=misfit, samples_sha256="0", pictures=(picture,))
+    in_noise = misfit / task.least_noise if task.least_noise else None
+    record = TaskRecord(task=task.name, misfit=misfit, in_noise=in_noise, samples_sha256="0", pictures=(picture,))
     say_agreement(record, task, unit_space(*SHAPE), Work(info=infos.append, warning=warnings.append))
     return infos, warnings
 
