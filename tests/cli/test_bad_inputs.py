@@ -66,7 +66,7 @@ def test_a_bad_file_gets_one_line_with_file_and_line_and_exit_code_1_and_a_row_o
 
 TYPED: dict[str, tuple[list[str], str]] = {
     "a name that is mistyped": (["show", "digitz"], "no experiment is named 'digitz'; did you mean digits, "),
-    "a run that is not there": (["show", "runs/owned"], "there is no run at .runs/owned."),
+    "a run that is not there": (["show", "runs/owned"], "there is no run at 'runs/owned'"),
     "an experiment in place of its run": (["sample", "own"], "train the experiment of this name:  ncsnx train own"),
     "a checkpoint in place of its run": (
         ["sample", "runs/own-run/checkpoints/step-00000500"],
