@@ -98,14 +98,14 @@ class Tasks:
     ] = None
     """How the measurement guides the sampler: exact (by singular values), reverse (the reverse diffusion begins at the
     picture; default of `denoise`), cg (data consistency by conjugate gradients),
-    langevin (annealed likelihood score, for Langevin samplers) or dps (gradients through the network, for what is not
-    linear)."""
+    langevin (annealed likelihood score, for Langevin samplers), dps (gradients through the network, for what is not
+    linear) or the rule of an installed package."""
     noise: Annotated[
         float | Literal["auto"] | None,
         option(Panel.MEASUREMENT, "STD|auto", default="0; 8-bit rounding for deblurring", parse=values.noise),
     ] = None
     """Standard deviation of the measurement's noise, where black is 0 and white 1; for unbounded data in its own
-    values. auto: estimated, for `denoise`."""
+    values. auto: estimated, for `denoise`. A file of `measure` may have one for each value."""
     truth: Annotated["GivenPictures | None", option(Panel.MEASUREMENT, "PICTURE", parse=values.path)] = None
     """The true picture, to compare with: PSNR, SSIM, NMSE, calibration. Folders are matched by file name; one .npy may
     hold the truths of all pictures."""
