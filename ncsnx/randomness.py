@@ -48,7 +48,7 @@ class Purpose(IntEnum):
     CROP = 16
     PAIRS = 17
     PROBES = 18
-    CONDITION_NOISE = 19
+    MEASUREMENT_NOISE = 19
     SIMULATED_COILS = 20
     PHANTOMS = 21
     AUGMENTATION = 22

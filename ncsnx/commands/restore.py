@@ -154,7 +154,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         from ncsnx.inverse.rules.contract import AUTO, EXACT
 
         task = self.build(space, made) if self.task is None else self.task
-        if task.how.begins_at_noise and not any_sigma and self.rule in (None, AUTO):
+        if self.task is None and task.how.begins_at_noise and not any_sigma and self.rule in (None, AUTO):
             task = attrs.evolve(task, rule=EXACT)  # trained levels don't begin at the noise of a picture
         _ = task.protocol  # reads all pictures
         return task

@@ -96,7 +96,7 @@ class Tasks:
         str | None,
         option(Panel.MEASUREMENT, "NAME", default="auto: exact if possible, else cg, else dps", complete="rule"),
     ] = None
-    """How the measurement guides the sampler: exact (by singular values), reverse (the reverse diffusion begins at the
+    """How the sampler uses the measurement: exact (by singular values), reverse (the reverse diffusion begins at the
     picture; default of `denoise`), cg (data consistency by conjugate gradients),
     langevin (annealed likelihood score, for Langevin samplers), dps (gradients through the network, for what is not
     linear) or the rule of an installed package."""

@@ -26,6 +26,7 @@ from ncsnx.inverse.rules.contract import Measured as Measured
 from ncsnx.inverse.rules.contract import rule as rule
 from ncsnx.inverse.rules.exact import ExactRule as ExactRule
 from ncsnx.inverse.rules.likelihood import LikelihoodRule as LikelihoodRule
+from ncsnx.inverse.rules.reverse import ReverseRule as ReverseRule
 from ncsnx.inverse.task import Task as Task
 from ncsnx.inverse.task_pictures import Pictures as Pictures
 from ncsnx.inverse.task_pictures import read_pictures as read_pictures

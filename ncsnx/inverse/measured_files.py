@@ -227,9 +227,14 @@ def _noise_of_frequencies(arrays: Arrays, where: NDArray[Any], axes: int, *, cen
     """The noise of kspace, (P or 1, …), frequency 0 first; outside the mask, where it isn't used, the largest."""
     if "noise" not in arrays:
         return None
-    noise = arrays["noise"].astype(np.float64)
-    noise = noise.reshape(-1, *noise.shape[-axes:])
-    noise = np.where(where, noise, np.max(noise, where=np.broadcast_to(where, noise.shape), initial=0.0))
+    kspace, noise = arrays["kspace"], arrays["noise"].astype(np.float64)
+    noise, count = noise.reshape(-1, *noise.shape[-axes:]), math.prod(kspace.shape[:-axes])
+    if len(noise) not in (1, count):
+        raise NcsnxError(f"kspace is of {counted(count, 'picture')}, noise of {len(noise)}")
+    noise, where = np.broadcast_arrays(noise, where)
+    if not ((noise > 0) & np.isfinite(noise))[where].all():
+        raise NcsnxError("expected noise above 0, and finite, where mask is 1")
+    noise = np.where(where, noise, noise[where].max())
     return torch.from_numpy(np.fft.ifftshift(noise, axes=(-2, -1)) if centered else noise)
 
 

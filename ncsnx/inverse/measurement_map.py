@@ -26,6 +26,7 @@ from ncsnx.config.user_code import foreign_errors
 from ncsnx.data.transforms import real_parts
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, them
+from ncsnx.stopping import check_stop
 
 _POWER_STEPS = 100
 _POWER_TOLERANCE = 1e-4
@@ -202,7 +203,11 @@ def _require_scale(smallest: float, largest: float, what: str) -> None:
 
 def sha256_of_values(x: Tensor) -> str:
     """The sha256 (hexadecimal) of all values in float64 and in order."""
-    return hashlib.sha256(real_parts(x.detach().cpu()).double().contiguous().numpy().tobytes()).hexdigest()
+    hashed = hashlib.sha256()
+    for part in real_parts(x.detach().cpu()).flatten().split(2**20):
+        check_stop()  # 12 megapixels take seconds
+        hashed.update(part.double().numpy().tobytes())
+    return hashed.hexdigest()
 
 
 def inner(x: Tensor, y: Tensor) -> float:

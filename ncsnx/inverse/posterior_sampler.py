@@ -118,7 +118,13 @@ def _chosen(
     is_own = tag_of(type(spec.sampler)) in named and not isinstance(spec.sampler, GridSampler)
     is_chosen = sampler is not None or FAST_OVERRIDE in changes or is_own
     if is_chosen or not spec.any_sigma or task.how.sampler is None:
-        return of_any_class(chosen_sampler(work, source, changes, sampler), spec)
+        chosen = chosen_sampler(work, source, changes, sampler)
+        if chosen.guidance != 1 and not chosen.classes and ("sampler.guidance" in paths or sampler is not None):
+            raise UsageError(
+                "guidance needs a class to guide towards, which the picture doesn't say",
+                Hint("say it", adds="sampler.classes=0"),
+            )
+        return of_any_class(chosen, spec)
     fills = isinstance(task.operator, Masking) and cuts_patches(spec.data)
     default = FILLING if fills and task.how.sampler == RESTORING else task.how.sampler
     drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}

@@ -53,15 +53,16 @@ def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> N
     elif isinstance(task.operator, Masking):
         misfit += "; it says nothing about what was filled in"
     allowed = _MOST_MISFIT * task.gain
-    is_large = times > 6 + allowed / task.least_noise if times else record.misfit > space.span * allowed
-    if is_large:
+    if record.misfit > space.span * (allowed + 6 * task.largest_noise):
         is_best = task.is_exact and space.bounded
         best = "no image with values from black to white agrees better\n" if is_best else ""
         noisy = "" if record.in_noise else f"; if it is noisy, say how much with {parameter('noise')}"
         work.warning(f"{misfit}\n{best}check the values and the scale of the measurement{noisy}")
     elif times > _MANY:
-        larger = argument("noise", float(f"{record.misfit / 5:.1g}"))
-        work.warning(f"{misfit}\nits noise is probably larger, as in a JPEG; say how large:  {larger}")
+        of_all = f"say how large:  {argument('noise', float(f'{record.misfit / 5:.1g}'))}"
+        of_each = f"multiply the noise of each value by {times / 5:.2g}"
+        advice = of_each if isinstance(task.noise, Tensor) else of_all
+        work.warning(f"{misfit}\nits noise is probably larger, as in a JPEG; {advice}")
     else:
         work.info(misfit)
     for found in (*record.pictures, *filter(None, [record.average])):

@@ -10,7 +10,7 @@ import torch
 from attrs.converters import optional
 from torch import Tensor
 
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.inverse import operators
 from ncsnx.inverse.measurement_map import (
     LinearMap,
@@ -37,11 +37,16 @@ MEASURE = "measure"
 
 
 def _as_noise(noise: float | Tensor) -> float | Tensor:
-    """A number, or a tensor of several in float64."""
+    """A number, or a tensor of several in float64. Raises NcsnxError for what is neither."""
     if isinstance(noise, int | float):
         return noise
-    found = torch.as_tensor(noise).double()
-    return found if found.dim() else float(found)
+    try:
+        found = torch.as_tensor(noise)
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None or found.is_complex():
+        raise NcsnxError(f"expected a number or an array of real numbers as noise, found {quoted(noise)}")
+    return found.double() if found.dim() else float(found)
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -156,7 +161,12 @@ class Task:
         """
         y, noise = torch.as_tensor(y), _as_noise(noise)
         if isinstance(noise, Tensor):
-            noise = noise if noise.dim() == y.dim() else noise[None]
+            if tuple(noise.shape) not in (tuple(y.shape), (1, *y.shape[1:]), tuple(y.shape[1:])):
+                raise NcsnxError(
+                    f"{name}: expected a number as noise, or one of the measurement's shape {tuple(y.shape)} or "
+                    f"{tuple(y.shape[1:])}, found {tuple(noise.shape)}"
+                )
+            noise = noise.reshape(-1, *y.shape[1:])
             operator = operator.unmixed if isinstance(operator, LinearOperator) else operator
             noise = noise.flatten(1) if isinstance(operator, LinearOperator) else noise
         if isinstance(operator, LinearOperator):
@@ -244,6 +254,11 @@ class Task:
         return float(away.max()), noisy
 
     @property
+    def largest_noise(self) -> float:
+        """γ, or the largest of the noises of the values."""
+        return float(self.noise.max()) if isinstance(self.noise, Tensor) else self.noise
+
+    @property
     def least_noise(self) -> float:
         """γ, or the smallest of the noises of the values."""
         return float(self.noise.min()) if isinstance(self.noise, Tensor) else self.noise
@@ -300,7 +315,7 @@ class Task:
                     space=space,
                     lowest=lowest,
                     device=indices.device,
-                    draws=SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE),
+                    draws=SeededNoise(seed, indices, operator.shape, Purpose.MEASUREMENT_NOISE),
                 )
             )
 

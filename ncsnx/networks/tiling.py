@@ -84,7 +84,7 @@ class TiledNetwork(WrappedNetwork):
 
 
 def in_tiles(network: Network, space: Space, side: int) -> Network:
-    """The network in tiles of this side, in place of tiles of another. Raises NcsnxError as `TiledNetwork`."""
+    """The network in tiles of this side, in place of its own tiles. Raises NcsnxError as `TiledNetwork`."""
     return TiledNetwork(network.network if isinstance(network, TiledNetwork) else network, space, side)
 
 

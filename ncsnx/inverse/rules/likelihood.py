@@ -111,10 +111,11 @@ def conjugate_gradients(
     iterations: int,
     tolerance: float,
 ) -> Tensor:
-    """x with (Aᴴ A + λ) x = b, (B, C, H, W), approximated in at most `iterations` steps from 0.
+    """x with (N + λ) x = b, (B, …), approximated in at most `iterations` steps from 0.
 
-    normal: Aᴴ A. ridge: λ >= 0 of each image, (B, 1, 1, 1). right: b, (B, C, H, W). An image stops on its own, once
-    its residual is at most `tolerance` times b, so that it doesn't depend on its batch.
+    normal: N, symmetric and positive semidefinite, such as Aᴴ A. ridge: λ >= 0 of each image, (B, 1, …) or one. right:
+    b, (B, …), real or complex. An image stops on its own, once its residual is at most `tolerance` times b, so that it
+    doesn't depend on its batch.
     """
     x, residual = torch.zeros_like(right), right
     direction, square = right, _square(right)
@@ -138,8 +139,8 @@ _TINY = 1e-38
 
 
 def _inner(x: Tensor, y: Tensor) -> Tensor:
-    """(B, 1, 1, 1)."""
-    return (x * y).sum(dim=(1, 2, 3), keepdim=True)
+    """Re Σ x ȳ of each image, (B, 1, …)."""
+    return (x * y.conj()).real.sum(dim=tuple(range(1, x.dim())), keepdim=True)
 
 
 def _square(x: Tensor) -> Tensor:
@@ -200,19 +201,30 @@ class DataConsistency(LinearRule):
 
     def _corrected(self, x: Tensor, variance: Tensor) -> Tensor:
         """argmin_d ‖(A (x + d) − y)/γ‖² + ‖d‖²/r² with the variances r², (B, 1, 1, 1), by conjugate gradients."""
-        noise, weights, normal = self._weighted(x)
-        ridge = (noise**2 / variance).clamp_min((_LEAST_NOISE * self.norm) ** 2)
-        right = self.map.adjoint(weights * self.misfit(x))
-        return conjugate_gradients(normal, ridge, right, iterations=_ITERATIONS, tolerance=_TOLERANCE)
+        if isinstance(self.noise, Tensor):
+            return self._corrected_by_values(x, variance, self.noise)
+        ridge = (self.noise**2 / variance).clamp_min((_LEAST_NOISE * self.norm) ** 2)
+        right = self.map.adjoint(self.misfit(x))
+        return conjugate_gradients(self.map.normal, ridge, right, iterations=_ITERATIONS, tolerance=_TOLERANCE)
 
-    def _weighted(self, x: Tensor) -> tuple[Tensor | float, Tensor | float, Callable[[Tensor], Tensor]]:
-        """(the least noise of each image, γ_0; weights W = γ_0²/γ² of the values; Aᴴ W A)."""
-        if not isinstance(self.noise, Tensor):
-            return self.noise, 1.0, self.map.normal
-        noise = self.noise.to(x)
-        least = noise.flatten(1).amin(dim=1)
-        weights = (least.view(-1, *[1] * (noise.dim() - 1)) / noise) ** 2
-        return least.view(-1, 1, 1, 1), weights, lambda v: self.map.adjoint(weights * self.map.apply(v))
+    def _corrected_by_values(self, x: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
+        """The same for a noise of each value: d = r² Aᴴ u with (Γ + r² A Aᴴ) u = y − A x.
+
+        For the values, since the noisier ones are lost among the others in Aᴴ Γ⁻¹ A. They are scaled by √(γ² + r² ‖A‖²),
+        after which one step is enough where A Aᴴ is a multiple of 1.
+        """
+        misfit = self.misfit(x)
+        spread = variance.reshape(-1, *[1] * (misfit.dim() - 1)).to(noise) * self.norm**2
+        own = torch.maximum(noise.to(spread.device) ** 2, _LEAST_NOISE**2 * spread)
+        scale = (own + spread).rsqrt()
+
+        def system(v: Tensor) -> Tensor:
+            u = scale * v
+            return scale * (own * u + self.map.apply(variance * self.map.adjoint(u)))
+
+        ridge = own.new_zeros(())
+        v = conjugate_gradients(system, ridge, scale * misfit, iterations=_ITERATIONS, tolerance=_TOLERANCE)
+        return variance * self.map.adjoint(scale * v)
 
 
 @rule("langevin", fits=LinearMap, sampler=None)

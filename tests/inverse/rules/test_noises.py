@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from ncsnx.config import AnnealedLangevin, DPMSolverPPSDE, Heun, Sampler
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse import Blurring, Fourier, LinearMap, LinearOperator, MatrixOperator, Radon, Task
+from ncsnx.inverse import Blurring, Fourier, LinearMap, LinearOperator, Masking, MatrixOperator, Radon, Task
 from ncsnx.inverse.operators import Identity
 from ncsnx.inverse.posterior_sampler import at_noise
 from ncsnx.inverse.rules.contract import RESTORING, rules
+from ncsnx.inverse.rules.likelihood import DataConsistency
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.state import Score
 from tests.inverse.linear_response import Source, law
@@ -187,7 +189,9 @@ def test_misfits_are_told_in_the_noise_of_each_value() -> None:
 
 @pytest.mark.parametrize("wrong", [torch.ones(3, 4), torch.zeros(SHAPE), torch.full(SHAPE, math.nan)])
 def test_noise_of_another_shape_or_not_above_0_is_refused(wrong: Tensor) -> None:
-    with pytest.raises(NcsnxError, match=r"expected (a number as noise, or \(1, 16\)|a noise above 0 for each value)"):
+    with pytest.raises(
+        NcsnxError, match=r"expected a (number as noise, or one of the measurement's shape|noise above 0 for each)"
+    ):
         Task.of_measurement(Identity(SHAPE), torch.zeros(1, *SHAPE), noise=wrong)
 
 
@@ -196,4 +200,32 @@ def test_every_rule_says_which_maps_it_fits() -> None:
     for name, kind in kinds.items():
         assert rules()[name].fits is kind
     with pytest.raises(UsageError, match="reverse does not fit a noisy picture whose values have a noise of their own"):
-        Task.of_measurement(Identity(SHAPE), torch.zeros(1, *SHAPE), noise=HALVES, rule="reverse")
+        Task.of_measurement(Identity(SHAPE), torch.zeros(1, *SHAPE), noise=HALVES.view(SHAPE), rule="reverse")
+
+
+@pytest.mark.parametrize("ratio", [6.0, 100.0, 1000.0])
+def test_conjugate_gradients_solve_for_values_whose_noises_differ_much(ratio: float) -> None:
+    """Of independent pixels the mean moves by the share r²/(r² + γ²) of the way to what was measured."""
+    noise = torch.logspace(-math.log10(ratio), 0, 16).view(1, 16).double() / 2
+    cg = DataConsistency(map=Masking(torch.ones(SHAPE, dtype=torch.bool)), y=torch.ones(1, 16), noise=noise, norm=1.0)
+    for variance in (0.01, 0.2):
+        moved = cg._corrected(torch.zeros(1, *SHAPE), torch.full((1, 1, 1, 1), variance)).flatten()
+        torch.testing.assert_close(moved.double(), variance / (variance + noise[0] ** 2), atol=1e-4, rtol=0)
+
+
+def test_a_tomogram_whose_noises_differ_much_is_solved_to_a_hundredth() -> None:
+    radon = Radon(SHAPE, [0.0, 45.0, 90.0, 135.0])
+    matrix = radon.apply(torch.eye(16).double().view(16, *SHAPE)).flatten(1).T
+    y = matrix @ torch.rand(16, generator=torch.Generator().manual_seed(3)).double()
+    noise = 0.01 * 300 ** torch.rand(len(y), generator=torch.Generator().manual_seed(4)).double()
+    shape, variance = (1, *radon.measured_shape), 0.2
+    cg = DataConsistency(map=radon, y=y.view(shape).float(), noise=noise.view(shape).float(), norm=radon.norm)
+    right = variance * matrix.T @ torch.linalg.solve(torch.diag(noise**2) + variance * matrix @ matrix.T, y)
+    moved = cg._corrected(torch.zeros(1, *SHAPE), torch.full((1, 1, 1, 1), variance)).flatten()
+    assert float((moved - right).norm() / right.norm()) < 0.01
+
+
+@pytest.mark.parametrize("noise", ["much", None, torch.ones(2, dtype=torch.complex64)])
+def test_noise_that_is_no_real_number_is_refused(noise: Any) -> None:
+    with pytest.raises(NcsnxError, match="expected a number or an array of real numbers as noise, found "):
+        Task.of_measurement(Identity(SHAPE), torch.zeros(1, *SHAPE), noise=noise)

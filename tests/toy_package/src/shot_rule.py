@@ -3,16 +3,16 @@
 import attrs
 from torch import Tensor
 
-from ncsnx.inverse import LikelihoodRule, LinearMap, rule
+from ncsnx.inverse import LikelihoodRule, LinearOperator, rule
 from ncsnx.samplers.state import Score, tweedie
 
 
-@rule("shot", fits=LinearMap)
+@rule("shot", fits=LinearOperator)
 @attrs.frozen(eq=False, kw_only=True)
 class ShotNoise(LikelihoodRule):
     """Noise of γ √y for a measurement y: γ is the noise of white."""
 
-    map: LinearMap
+    map: LinearOperator
 
     def scores(self, score: Score, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(score, likelihood score) for images with black 0 and white 1."""
