@@ -204,7 +204,7 @@ def _require_scale(smallest: float, largest: float, what: str) -> None:
 def sha256_of_values(x: Tensor) -> str:
     """The sha256 (hexadecimal) of all values in float64 and in order."""
     hashed = hashlib.sha256()
-    for part in real_parts(x.detach().cpu()).flatten().split(2**20):
+    for part in torch.split(real_parts(x.detach().cpu()).flatten(), 2**20):
         check_stop()  # 12 megapixels take seconds
         hashed.update(part.double().numpy().tobytes())
     return hashed.hexdigest()

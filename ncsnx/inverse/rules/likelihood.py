@@ -210,8 +210,8 @@ class DataConsistency(LinearRule):
     def _corrected_by_values(self, x: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
         """The same for a noise of each value: d = r² Aᴴ u with (Γ + r² A Aᴴ) u = y − A x.
 
-        For the values, since the noisier ones are lost among the others in Aᴴ Γ⁻¹ A. They are scaled by √(γ² + r² ‖A‖²),
-        after which one step is enough where A Aᴴ is a multiple of 1.
+        For the values, since the noisier ones are lost among the others in Aᴴ Γ⁻¹ A. They are scaled by
+        1/√(γ² + r² ‖A‖²), after which one step is enough where A Aᴴ is a multiple of 1.
         """
         misfit = self.misfit(x)
         spread = variance.reshape(-1, *[1] * (misfit.dim() - 1)).to(noise) * self.norm**2
