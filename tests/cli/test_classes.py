@@ -183,7 +183,7 @@ def test_a_run_with_guidance_restores_without_it_unless_a_class_is_asked_for(pla
 
     assert drawn() == (1.0, ["none"])
     assert drawn("sampler.classes=3") == (2.0, ["3"])
-    for sampler in ("sampler=ald", "sampler=heun"):
+    for sampler in ("sampler=heun", "sampler=dpmpp"):
         assert "needs a class to guide towards" in run(*words, sampler, "sampler.guidance=2").err
 
 
