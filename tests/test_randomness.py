@@ -31,7 +31,7 @@ KNOWN_ANSWERS = [  # counter, key, output: from the test vectors of Random123
 PURPOSES = [
     "data_order", "flip", "dequantization", "noise_level", "training_noise", "held_out_noise", "weights",
     "initial_sample", "sampler_noise", "interpolation_noise", "sample_data", "feature_weights", "feature_order",
-    "feature_augmentation", "subsets", "crop", "pairs", "probes", "condition_noise", "simulated_coils",
+    "feature_augmentation", "subsets", "crop", "pairs", "probes", "measurement_noise", "simulated_coils",
     "phantoms", "augmentation", "dropout", "class_dropout",
 ]  # fmt: skip
 """Purposes in the order of their numbers, from 1."""
