@@ -172,6 +172,17 @@ def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_its_loss_trains_resumes_and_is_measured(toy: Path, place: Path) -> None:
+    words = ("train", "digits", *SHORT, "loss=huber", "loss.delta=0.5", "--run", "robust")
+    ncsnx(toy, place, *words, "steps=4")
+    ncsnx(toy, place, *words, "steps=8")
+    shown = ncsnx(toy, place, "loss", "robust", "--range", "8", "--passes", "1", "--json", *CPU)
+    (row,) = json.loads(shown)["rows"]
+    assert row["score"] > 0
+    assert json.loads((place / "runs/robust/config.json").read_text())["experiment"]["loss"]["type"] == "huber"
+
+
+@pytest.mark.slow
 def test_its_rule_is_offered_and_restores(toy: Path, place: Path) -> None:
     Image.fromarray(255 * np.eye(8, dtype=np.uint8)).save(place / "photo.png")
     words = ("restore", "straight", "--inpaint", "photo.png", "--mask", "0,0,4,4", "--noise", "0.1", *CPU)

@@ -1,6 +1,6 @@
 """Held-out loss of checkpoints: over the whole held-out split, by noise level, always with the same noise.
 
-This is the denoising score-matching loss of training (`ncsnx.training.loss`) over all held-out images, with
+This is the denoising score-matching loss of training (`ncsnx.training.losses`) over all held-out images, with
 equal weight for each noise level. Where training draws its σ from these levels, that is the training objective without
 the variance of a batch; with a log-normal σ it isn't, since training sees the ends of the range less often.
 """

@@ -1,4 +1,4 @@
-"""Losses: what a network learns from clean images and noise, and how a loss is registered for its configuration.
+"""Losses: what a network learns from images and noise, and how a loss is registered for its configuration.
 
     @loss(ScoreMatching)
     def score_matching(experiment: Experiment, space: Space) -> LossFunction: ...
@@ -32,7 +32,7 @@ class LossFunction(Protocol):
     def __call__(self, network: Network, x: Tensor, sigma: Tensor, noise: Tensor, cond: Cond) -> Tensor:
         """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
 
-        x: clean images (B, C, H, W) in the network's range. sigma: (B,) float32. noise: z ~ N(0, 1), of the shape of x.
+        x: images of the data (B, C, H, W) in the network's range. sigma: (B,) float32. noise: z ~ N(0, 1), of that shape.
         cond: what else the network is given in training. The same arguments give the same loss.
         """
 
