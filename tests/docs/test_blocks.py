@@ -21,7 +21,7 @@ from tests.docs.blocks import PAGES, ROOT, SHOWN, Block, blocks_of
 from tests.docs.links import broken_in_markdown
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-INSTALLED_BY_PAGES = ("steps", "power", "dpmpp-2s", "plain", "wrapped", "rings", "mean-shift", "row-sums")
+INSTALLED_BY_PAGES = ("steps", "power", "dpmpp-2s", "plain", "wrapped", "rings", "mean-shift", "row-sums", "huber")
 """Names that the pages on adding give to what they add, which isn't installed here."""
 PLACEHOLDER = re.compile(r"[A-Z_]{2,}|…|\$\w|=\?$")
 
