@@ -32,7 +32,7 @@ class LossFunction(Protocol):
     def __call__(self, network: Network, x: Tensor, sigma: Tensor, noise: Tensor, cond: Cond) -> Tensor:
         """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
 
-        x: images of the data (B, C, H, W) in the network's range. sigma: (B,) float32. noise: z ~ N(0, 1), of that shape.
+        x: data (B, C, H, W) in the network's range. sigma: (B,) float32. noise: z ~ N(0, 1), of that shape.
         cond: what else the network is given in training. The same arguments give the same loss.
         """
 
