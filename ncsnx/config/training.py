@@ -93,8 +93,8 @@ class ScoreMatching(Loss):
 
     @property
     def in_words(self) -> str:
-        weights = f"σ^{self.power:g}" if self.weighting == "power" else "EDM"
-        return f"denoising score matching, weighted {'as in' if self.weighting == 'edm' else 'by'} {weights}"
+        weights = f"by σ^{self.power:g}" if self.weighting == "power" else "as in EDM"
+        return f"denoising score matching, weighted {weights}"
 
 
 @attrs.frozen(kw_only=True)

@@ -18,7 +18,7 @@ complex values, that of each part. It is ignored outside the mask.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,12 @@ def _expected_noise(shapes: tuple[tuple[int | str, ...], ...]) -> ExpectedArray:
     return ExpectedArray("standard deviations", REAL, shapes, optional=True, copies=3)
 
 
+def _noise_in(arrays: Arrays, one: Sequence[int]) -> Tensor | float:
+    """The noise of each value, (P or 1, *one) for measurements of this shape; 0 for a file without it."""
+    noise = arrays.get("noise")
+    return 0.0 if noise is None else torch.from_numpy(noise.astype(np.float64)).reshape(-1, *one)
+
+
 def _expected_maps(shape: Shape) -> ExpectedArray:
     each = ("coils", *shape[1:])
     return ExpectedArray("complex numbers", COMPLEX, (each, ("P", *each)), optional=True, copies=3)
@@ -144,7 +150,7 @@ def _of_one_coil(arrays: Arrays, shape: Shape, centered: bool | None) -> Task:
     y, known, noise = _frequencies(arrays, centered, axes=2)
     operator = Fourier(shape, known)
     facts = {"mask_sha256": sha256_of_values(operator.measured)}
-    if noise is None:
+    if not isinstance(noise, Tensor):
         return Task(name=MEASURE, operator=operator, values=operator.of_spectrum(y), facts=facts)
     values, noises = operator.of_spectrum(y, noise), operator.of_noise(noise)
     return Task(name=MEASURE, operator=operator, values=values, noise=noises, facts=facts)
@@ -162,7 +168,7 @@ def _of_coils(arrays: Arrays, shape: Shape, centered: bool | None) -> Task:
         facts["maps"] = ESTIMATED
     facts["maps_sha256"] = sha256_of_values(maps)
     operator = Sense(maps, known, channels=shape[0])
-    return Task(name=MEASURE, operator=operator, values=y, noise=0.0 if noise is None else noise, facts=facts)
+    return Task(name=MEASURE, operator=operator, values=y, noise=noise, facts=facts)
 
 
 def _of_sinogram(arrays: Arrays, shape: Shape) -> Task:
@@ -170,9 +176,8 @@ def _of_sinogram(arrays: Arrays, shape: Shape) -> Task:
     sinogram = torch.from_numpy(arrays["sinogram"].astype(np.float64))
     y = sinogram.reshape(-1, shape[0], *sinogram.shape[-2:])
     facts = {"angles_sha256": sha256_of_values(angles), "detectors": y.shape[3]}
-    noise = arrays.get("noise")
-    noises = 0.0 if noise is None else torch.from_numpy(noise.astype(np.float64)).reshape(-1, *y.shape[1:])
-    return Task(name=MEASURE, operator=Radon(shape, angles, y.shape[3]), values=y, noise=noises, facts=facts)
+    noise = _noise_in(arrays, y.shape[1:])
+    return Task(name=MEASURE, operator=Radon(shape, angles, y.shape[3]), values=y, noise=noise, facts=facts)
 
 
 def _of_matrix(arrays: Arrays, shape: Shape) -> Task:
@@ -181,7 +186,7 @@ def _of_matrix(arrays: Arrays, shape: Shape) -> Task:
     if y.shape[1] != len(matrix):
         raise NcsnxError(f"matrix has {counted(len(matrix), 'row')}, but y has {counted(y.shape[1], 'value')}")
     facts = {"matrix_sha256": sha256_of_values(matrix)}
-    noise = torch.from_numpy(np.atleast_2d(arrays["noise"].astype(np.float64))) if "noise" in arrays else 0.0
+    noise = _noise_in(arrays, y.shape[1:])
     return Task.of_measurement(MatrixOperator(shape, matrix), y, name=MEASURE, noise=noise, facts=facts)
 
 
@@ -198,8 +203,8 @@ def _in_unit(task: Task, space: Space) -> Task:
     return task.divided(white - black)
 
 
-def _frequencies(arrays: Arrays, centered: bool | None, axes: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """kspace (P, …) with 0 where it wasn't measured, the mask as booleans, and the noise, (P or 1, …), or None, with
+def _frequencies(arrays: Arrays, centered: bool | None, axes: int) -> tuple[Tensor, Tensor, Tensor | float]:
+    """kspace (P, …) with 0 where it wasn't measured, the mask as booleans, and the noise, (P or 1, …) or 0, with
     frequency 0 first.
 
     axes: number of axes of a picture's kspace. Raises NcsnxError unless the mask has ones, and else zeros, and for NaN
@@ -219,19 +224,20 @@ def _frequencies(arrays: Arrays, centered: bool | None, axes: int) -> tuple[Tens
         measured = np.where(where, kspace, 0).astype(kind)
     require_finite(torch.from_numpy(measured), f"kspace of shape {kspace.shape} where mask is 1")
     measured, known = in_fft_order(measured, known, centered)
-    noise = _noise_of_frequencies(arrays, where, axes, centered=bool(centered))
+    noise = _noise_of_frequencies(_noise_in(arrays, kspace.shape[1:]), where, len(kspace), centered=bool(centered))
     return torch.from_numpy(measured.astype(kind)), torch.from_numpy(known), noise
 
 
-def _noise_of_frequencies(arrays: Arrays, where: NDArray[Any], axes: int, *, centered: bool) -> Tensor | None:
-    """The noise of kspace, (P or 1, …), frequency 0 first; outside the mask, where it isn't used, the largest."""
-    if "noise" not in arrays:
-        return None
-    kspace, noise = arrays["kspace"], arrays["noise"].astype(np.float64)
-    noise, count = noise.reshape(-1, *noise.shape[-axes:]), math.prod(kspace.shape[:-axes])
-    if len(noise) not in (1, count):
-        raise NcsnxError(f"kspace is of {counted(count, 'picture')}, noise of {len(noise)}")
-    noise, where = np.broadcast_arrays(noise, where)
+def _noise_of_frequencies(given: Tensor | float, where: NDArray[Any], count: int, *, centered: bool) -> Tensor | float:
+    """The noise of kspace, (P or 1, …), frequency 0 first; outside the mask, where it isn't used, the largest.
+
+    given: as in the file. where: the mask. count: number of pictures.
+    """
+    if not isinstance(given, Tensor):
+        return given
+    if len(given) not in (1, count):
+        raise NcsnxError(f"kspace is of {counted(count, 'picture')}, noise of {len(given)}")
+    noise, where = np.broadcast_arrays(given.numpy(), where)
     if not ((noise > 0) & np.isfinite(noise))[where].all():
         raise NcsnxError("expected noise above 0, and finite, where mask is 1")
     noise = np.where(where, noise, noise[where].max())

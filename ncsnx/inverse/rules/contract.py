@@ -1,25 +1,18 @@
 """The contract of rules: how samplers use a measurement, and how such a rule is written and registered.
 
     @rule("mine", fits=LinearMap)
-    @attrs.frozen(eq=False, kw_only=True)
-    class Mine(Rule):
-        measured: Measured
+    class Mine(LikelihoodRule):
+        def scores(self, score: Score, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+            '''(score, likelihood score) at x, for images in which black is 0 and white 1.'''
 
-        @classmethod
-        def under(cls, measured: Measured) -> Self:
-            return cls(measured=measured)
-
-        def scored(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
-            '''(score, likelihood score) at x.'''
-
-What a rule may do with a sampler is in `ncsnx.samplers.state.Rule`. A rule that adds a likelihood score in the units of
-images derives from `ncsnx.inverse.rules.likelihood.LikelihoodRule`. What restoring takes from a rule besides, such as
+Another kind of rule derives from `ncsnx.samplers.state.Rule`, which says what a rule may do with a sampler, and has a
+class method `under` that makes the rule of a batch from a `Measured`. What restoring takes from a rule besides, such as
 its sampler, are arguments of the decorator: see `Definition`.
 
 A package names the module of its rule by an entry point of the group `ncsnx.runtime`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
@@ -136,11 +129,11 @@ def rules() -> dict[str, Definition]:
     return dict(_definitions)
 
 
-def rules_of(operator: MeasurementMap, *, any_noise: bool) -> Iterator[Definition]:
+def rules_of(operator: MeasurementMap, *, any_noise: bool) -> list[Definition]:
     """The rules that fit a map, the default first. any_noise: whether values have a noise of their own."""
     kinds = type(operator).__mro__
     fitting = [one for one in rules().values() if one.fits in kinds and (one.any_noise or not any_noise)]
-    yield from sorted(fitting, key=lambda one: kinds.index(one.fits))
+    return sorted(fitting, key=lambda one: kinds.index(one.fits))
 
 
 def chosen_rule(name: str, operator: MeasurementMap, *, any_noise: bool = False) -> Definition:
@@ -152,13 +145,12 @@ def chosen_rule(name: str, operator: MeasurementMap, *, any_noise: bool = False)
     has the nearer mean. `dps` for any other map. any_noise: whether values have a noise of their own. Raises UsageError
     for an unknown rule and for one that doesn't fit.
     """
-    fitting = {one.name: one for one in rules_of(operator, any_noise=any_noise)}
-    if name == AUTO:
-        return next(iter(fitting.values()))
-    if name not in fitting:
+    fitting = rules_of(operator, any_noise=any_noise)
+    found = fitting[0] if name == AUTO else next((one for one in fitting if one.name == name), None)
+    if found is None:
         own = " whose values have a noise of their own" if any_noise else ""
         raise UsageError(
             f"{parameter('rule')} {name[:40]} does not fit {operator.in_words}{own}; expected one of "
-            f"{', '.join((AUTO, *fitting))}"
+            f"{', '.join((AUTO, *(one.name for one in fitting)))}"
         )
-    return fitting[name]
+    return found

@@ -93,9 +93,13 @@ class LikelihoodRule(Rule, ABC):
 
     def variances(self, sigma: Tensor) -> Tensor:
         """γ² + σ² ‖A‖² of each measured value: (B, 1, …), or (B, *map.measured_shape) with a noise of each."""
-        level = sigma.reshape(-1, *[1] * (self.y.dim() - 1)) * self.norm
+        level = self._of_values(sigma) * self.norm
         noise = self.noise.to(level) if isinstance(self.noise, Tensor) else self.noise
         return noise**2 + level**2
+
+    def _of_values(self, number: Tensor) -> Tensor:
+        """A number of each image, (B, 1, 1, 1), as one of each of its measured values, (B, 1, …)."""
+        return number.reshape(-1, *[1] * (self.y.dim() - 1))
 
     def of(self, rows: slice | Tensor) -> Self:
         """The rule of some of the images. rows: a slice, or indices (B',) int64."""
@@ -214,8 +218,8 @@ class DataConsistency(LinearRule):
         1/√(γ² + r² ‖A‖²), after which one step is enough where A Aᴴ is a multiple of 1.
         """
         misfit = self.misfit(x)
-        spread = variance.reshape(-1, *[1] * (misfit.dim() - 1)).to(noise) * self.norm**2
-        own = torch.maximum(noise.to(spread.device) ** 2, _LEAST_NOISE**2 * spread)
+        spread = self._of_values(variance).to(noise) * self.norm**2
+        own = torch.maximum(noise**2, _LEAST_NOISE**2 * spread)
         scale = (own + spread).rsqrt()
 
         def system(v: Tensor) -> Tensor:
@@ -286,7 +290,7 @@ class DiffusionPosterior(LikelihoodRule):
     data assimilation (Rozet & Louppe 2023, arXiv 2306.10574): the measurement's, and that of h(x_0) given x_σ, at most
     σ² ‖h'‖². So it belongs to σ and serves every sampler, and no step that is stable without it becomes unstable.
 
-    Limits: an evaluation costs two to three times as much, and memory for a backward pass. The variance is the same for
+    Limits: an evaluation costs two to three times as much, and memory for a backward pass. σ² ‖h'‖² is the same for
     all measurements: with the largest factor ‖h'‖ it is too large for the others, whose misfit then stays larger. A
     measurement that has several solutions, such as magnitudes alone, may lead different images to different ones.
     """
