@@ -116,6 +116,38 @@ class LinearMap(MeasurementMap):
         require_norm(self, type(self).__name__)
 
 
+class NoisyPicture(MeasurementMap):
+    """The measurement of a whole picture, in a form in which its noise is white: the denoised picture is one evaluation
+    of D, and the reverse diffusion begins at it.
+
+    The form is a picture of `shape` with values from 0 to 1 and white noise of `deviation`.
+    """
+
+    in_words: ClassVar[str] = "a noisy picture"
+    evaluations: ClassVar[int] = 1
+    """Evaluations whose mean is the denoised picture: more than one where a part of the noise is drawn."""
+
+    @abstractmethod
+    def noisy(self, values: Tensor, noise: float | Tensor, draw: Callable[[], Tensor]) -> Tensor:
+        """The pictures in that form, (B, C, H, W) float32.
+
+        values: as in `Task`, (B, *measured_shape). noise: that of the task. draw: gives unit noise, (B, C, H, W), for
+        directions in which nothing was measured.
+        """
+
+    def deviation(self, noise: float | Tensor) -> float:
+        """The standard deviation of the white noise. noise: that of the task."""
+        assert not isinstance(noise, Tensor), "a noise of each value has no one deviation"
+        return noise / self.norm
+
+    def finished(self, images: Tensor, values: Tensor) -> Tensor:
+        """Pictures (B, C, H, W) from denoised ones in that form, with what else is known of them; here the same.
+
+        values: as in `noisy`.
+        """
+        return images
+
+
 @attrs.frozen(eq=False)
 class PhysicsMap(MeasurementMap):
     """A physics of deepinv, differentiated by autograd. Its noise model isn't used; noise belongs to the task."""

@@ -9,6 +9,7 @@ An operator of your own has a shape, singular values and these two functions and
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import cache, cached_property
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.measurement_map import LinearMap, require_scale
+from ncsnx.inverse.measurement_map import LinearMap, NoisyPicture, require_scale
 from ncsnx.quantities import counted
 
 LUMA = (0.299, 0.587, 0.114)
@@ -187,10 +188,8 @@ class Masking(Selecting):
 
 
 @attrs.frozen(eq=False)
-class Identity(LinearOperator):
+class Identity(NoisyPicture, LinearOperator):
     """Measurement of all pixels, which noise makes one: denoising."""
-
-    in_words: ClassVar[str] = "a noisy picture"
 
     shape: tuple[int, int, int]
 
@@ -206,6 +205,10 @@ class Identity(LinearOperator):
     def images(self, c: Tensor) -> Tensor:
         """The image of these pixel values."""
         return c.view(-1, *self.shape)
+
+    def noisy(self, values: Tensor, noise: float | Tensor, draw: Callable[[], Tensor]) -> Tensor:
+        """The picture itself."""
+        return self.images(values.float())
 
 
 @attrs.frozen(eq=False)
@@ -269,6 +272,32 @@ class Graying(LinearOperator):
     @cached_property
     def _direction(self) -> PlacedTensor:
         return PlacedTensor(torch.tensor(self.weights, dtype=torch.float64) / math.hypot(*self.weights))
+
+
+@attrs.frozen(eq=False)
+class GrayPicture(NoisyPicture, Graying):
+    """Measurement of a picture without colors by a model of colors: the mean of the channels.
+
+    The gray direction (1, …, 1)/√C has the singular value 1/√C, so that noise of γ in the gray picture is noise of √C γ
+    along it. With as much noise drawn in the other directions, in which a gray picture is 0, the noise is white.
+    """
+
+    weights: tuple[float, ...] = attrs.field(init=False)
+    evaluations: ClassVar[int] = 4
+
+    @weights.default
+    def _mean(self) -> tuple[float, ...]:
+        return (1 / self.shape[0],) * self.shape[0]
+
+    def noisy(self, values: Tensor, noise: float | Tensor, draw: Callable[[], Tensor]) -> Tensor:
+        """The gray picture in each channel, with noise drawn in the directions of colors."""
+        drawn = draw().to(values.device)
+        colors = drawn - self.images(self.coefficients(drawn))
+        return self.images(values.float()) + self.deviation(noise) * colors
+
+    def finished(self, images: Tensor, values: Tensor) -> Tensor:
+        """The mean of the channels, in each."""
+        return images.mean(dim=1, keepdim=True).expand_as(images)
 
 
 @attrs.frozen(eq=False)
