@@ -222,9 +222,11 @@ def captioned_grid(rows: Sequence[GridRow], check_stop: Callable[[], None] = lam
 
 
 def picture(image: Tensor) -> Image.Image:
-    """(C, H, W) uint8 → gray image for one channel, RGB for three; otherwise the channels side by side in gray."""
+    """(C, H, W) uint8 → RGB image for three channels, gray for one and for three that are equal; otherwise the channels
+    side by side in gray."""
     shown = side_by_side(image).permute(1, 2, 0).cpu().contiguous().numpy()
-    return Image.fromarray(shown if image.shape[0] == 3 else shown[:, :, 0])
+    is_gray = shown.shape[2] == 1 or bool((shown == shown[:, :, :1]).all())
+    return Image.fromarray(shown[:, :, 0] if is_gray else shown)
 
 
 def side_by_side(image: Tensor) -> Tensor:

@@ -96,6 +96,13 @@ def byte_size(count: int) -> str:
     return f"{mebibytes:.0f} MiB" if mebibytes < 1_000 else f"{mebibytes / 1_024:,.1f} GiB"
 
 
+def roughly(seconds: float) -> str:
+    """An expected time in one unit: '40 s', '2 min', '1.5 h'."""
+    if seconds < 90:
+        return f"{max(1, round(seconds, 0 if seconds < 10 else -1)):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
+
+
 def duration(seconds: float) -> str:
     """Seconds as h:mm:ss, rounded to the second; hours may exceed 24."""
     minutes, second = divmod(round(seconds), 60)

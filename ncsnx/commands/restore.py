@@ -15,7 +15,7 @@ from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.inverse.restoring import RestoredImages
+    from ncsnx.inverse.restoring import FirstMeans, RestoredImages
     from ncsnx.inverse.task import Task
     from ncsnx.model_spec import ModelSpec
     from ncsnx.runs.selection import Source
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ncsnx.sampling.sample_folder import SampleFolder
     from ncsnx.space import Space
     from ncsnx.work import Work
+
+_ALTERNATIVES = 4
 
 
 @command("restore", panel=Panel.TRAIN, order=30, then=BATCHES, is_shared=True)
@@ -49,8 +51,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     changes: SamplerChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler; sampler=TAG swaps it."""
-    n: Annotated[int | None, option(Panel.IMAGES, "N", default="4; 1 with quick")] = None
-    """Images per picture."""
+    n: Annotated[int | None, option(Panel.IMAGES, "N", default="4; 0 for denoising; 1 with quick")] = None
+    """Alternatives per picture; 0: the mean alone, for noisy pictures."""
     quick: Annotated[bool, option(Panel.IMAGES)] = False
     """A preview: one image by 20 steps, unless `n` or sampler.steps say otherwise."""
     tile: Annotated[int | None, option(Panel.IMAGES, "PX", default="256 for a model of patches, else whole")] = None
@@ -74,37 +76,35 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
 
                 from ncsnx.inverse.posterior_sampler import posterior_sampler
-                from ncsnx.inverse.restoring import say_before
+                from ncsnx.inverse.restoring import FirstMeans, denoises, say_before
                 from ncsnx.sampling.drawing import Drawing, FolderDrawing, count_images, load_model
 
                 space = spec.space.at(shape_at(spec.space.shape, size))
-                task = self._built(space, Path(made), any_sigma=spec.any_sigma)
+                task = self._built(spec, space, Path(made))
                 changes = overrides_of(self.changes)
                 sampler = posterior_sampler(task, source, work, changes=changes, sampler=self.sampler, quick=self.quick)
                 say_before(task, space, work)
-                count = count_images(self.each, task)
+                each = self._each(denoises(task, spec, sampler))
+                count = count_images(each, task, least=0 if denoises(task, spec, sampler) else 1)
                 at_once = work.ranks.batch_size(count, request.batch_size)
                 runtime = self.runtime_for(attrs.evolve(spec, sampler=sampler), work, plain=self.plain)
                 model = load_model(work, source, sampler, step, runtime, size, side)
+            request = attrs.evolve(request, n=count, may_be_none=True, batch_size=at_once)
+            means = FirstMeans(task=task, model=model, seed=self.seed, work=work)
             drawing = FolderDrawing(
-                drawing=Drawing(
-                    model=model,
-                    request=attrs.evolve(request, n=count, batch_size=at_once),
-                    task=task,
-                    data=self.data_folder(),
-                ),
-                images=f"{counted(count, 'image')}, {self.each:,} for each of {counted(task.count, 'picture')}",
+                drawing=Drawing(model=model, request=request, task=task, data=self.data_folder()),
+                images=_in_words(task.count, each),
                 out=self.output_folder(),
                 overwrite=self.overwrite,
                 note=self.note,
+                first=means,
             )
             with drawing.completed(work, is_written=True) as output:
-                return self._recorded(output, model, task, work)
+                return self._recorded(output, means, each)
 
-    @property
-    def each(self) -> int:
-        """Images per picture."""
-        return self.n if self.n is not None else 1 if self.quick else 4
+    def _each(self, denoises: bool) -> int:
+        """Images per picture. denoises: whether the mean is known without them."""
+        return self.n if self.n is not None else 1 if self.quick else 0 if denoises else _ALTERNATIVES
 
     def _size(self, spec: "ModelSpec", made: Path) -> "values.Size | None":
         """The size of the images: as it is given, or for a model of patches that of the pictures; None: the data's."""
@@ -149,26 +149,37 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         elif given := self.given():
             raise UsageError(f"{parameter('task')} and {parameter(next(iter(given)))}: give one of them")
 
-    def _built(self, space: "Space", made: Path, *, any_sigma: bool) -> "Task":
+    def _built(self, spec: "ModelSpec", space: "Space", made: Path) -> "Task":
         """The task, whose pictures are read. Raises UsageError, NcsnxError."""
         from ncsnx.inverse.rules.contract import AUTO, EXACT
 
-        task = self.build(space, made) if self.task is None else self.task
-        if self.task is None and task.how.begins_at_noise and not any_sigma and self.rule in (None, AUTO):
+        black, white = space.ends
+        least_noise = spec.levels[-1] / (white - black)
+        task = self.build(space, made, least_noise) if self.task is None else self.task
+        if self.task is None and task.how.begins_at_noise and not spec.any_sigma and self.rule in (None, AUTO):
             task = attrs.evolve(task, rule=EXACT)  # trained levels don't begin at the noise of a picture
         _ = task.protocol  # reads all pictures
         return task
 
-    def _recorded(self, output: "SampleFolder", model: "Model", task: "Task", work: "Work") -> "RestoredImages":
+    def _recorded(self, output: "SampleFolder", first: "FirstMeans", each: int) -> "RestoredImages":
         """The images of a complete folder, which is locked, with a record of how well they agree."""
-        from ncsnx.inverse.restoring import RestoredImages, posterior_means, say_agreement
-        from ncsnx.inverse.task_record import MEAN, record_task
+        from ncsnx.inverse.restoring import RestoredImages, say_agreement
+        from ncsnx.inverse.task_record import mean_files, record_task
 
-        space, means = model.space, posterior_means(task, model)
-        record = record_task(task, output.path, self.each, space, work.check_stop, means)
-        work.info(f"mean:   {output.path / (MEAN if task.count == 1 else 'mean-….png')}")
+        task, space, work = first.task, first.model.space, first.work
+        record = record_task(task, output.path, each, space, work.check_stop, first.means)
+        if first.means is None:
+            work.info(f"mean:   {mean_files(output.path, task.count)}")
         say_agreement(record, task, space, work)
-        return RestoredImages(output=output, record=record)
+        if not each:
+            work.info(first.in_words(_ALTERNATIVES))
+        return RestoredImages(output=output, record=record, denoised=first.means)
+
+
+def _in_words(pictures: int, each: int) -> str:
+    """The images that are drawn. each: of each picture."""
+    given = counted(pictures, "picture")
+    return f"{counted(pictures * each, 'image')}, {each:,} for each of {given}" if each else f"mean of {given}"
 
 
 restore = as_function(Restore)

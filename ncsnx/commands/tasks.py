@@ -17,30 +17,35 @@ if TYPE_CHECKING:
     from ncsnx.inverse.tasks_from_files import Rectangle
     from ncsnx.space import Space
 
-_NEEDED: dict[str, tuple[str, ...]] = {
-    "denoise": ("noise",),
-    "inpaint": ("mask",),
-    "outpaint": (),
-    "super_resolve": ("factor",),
-    "colorize": (),
-    "deblur": ("blur",),
-    "measure": (),
-    "operator": ("input",),
+
+@attrs.frozen(kw_only=True)
+class _Kind:
+    """A task by its parameters."""
+
+    needs: tuple[str, ...] = ()
+    """The other parameters that it needs."""
+    takes: tuple[str, ...] = ()
+    """Further parameters that it takes."""
+    is_picture: bool = True
+    """Whether it begins with pictures, which may be objects in Python (`GivenPictures`)."""
+    is_whole: bool = False
+    """Whether the restored pictures have the size of the given ones, or `factor` times that."""
+
+
+_TASKS = {
+    "denoise": _Kind(takes=("gain",), is_whole=True),
+    "jpeg": _Kind(is_whole=True),
+    "inpaint": _Kind(needs=("mask",), takes=("fit",), is_whole=True),
+    "outpaint": _Kind(takes=("at",)),
+    "super_resolve": _Kind(needs=("factor",), takes=("fit",), is_whole=True),
+    "colorize": _Kind(takes=("fit",), is_whole=True),
+    "deblur": _Kind(needs=("blur",), is_whole=True),
+    "measure": _Kind(takes=("maps", "centered"), is_picture=False),
+    "operator": _Kind(needs=("input",), is_picture=False),
 }
-"""Task → the other parameters that it needs."""
-_OPTIONAL: dict[str, tuple[str, ...]] = {
-    "inpaint": ("fit",),
-    "outpaint": ("at",),
-    "super_resolve": ("fit",),
-    "colorize": ("fit",),
-    "measure": ("maps", "centered"),
-}
-"""Task → further parameters that it takes."""
+_ANYWHERE = ("noise", "truth", "rule")
 MOST_PIXELS = 89_478_485
 """Pixels of the largest picture, given or restored: those of Pillow's largest."""
-_ANYWHERE = ("noise", "truth", "rule")
-_PICTURES = ("denoise", "inpaint", "outpaint", "super_resolve", "colorize", "deblur", "truth")
-"""Parameters that may be objects in Python: see `GivenPictures`."""
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -48,7 +53,9 @@ class Tasks:
     """A task and its details; None: not given."""
 
     denoise: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
-    """Remove white noise of the standard deviation `noise` from a picture."""
+    """Remove noise from a picture, gray or in colors: of the standard deviation `noise`, by default estimated."""
+    jpeg: Annotated[Path | str | None, option(Panel.TASK, "FILE", parse=values.path)] = None
+    """Remove the blocks of a JPEG, by what its tables say was lost."""
     inpaint: Annotated["GivenPictures | None", option(Panel.TASK, "PICTURE", parse=values.path)] = None
     """Fill in the part of a picture that `mask` marks."""
     mask: Annotated["GivenPictures | Rectangle | None", option(Panel.TASK, "PICTURE|RECTANGLE", parse=values.mask)] = (
@@ -102,10 +109,17 @@ class Tasks:
     linear) or the rule of an installed package."""
     noise: Annotated[
         float | Literal["auto"] | None,
-        option(Panel.MEASUREMENT, "STD|auto", default="0; 8-bit rounding for deblurring", parse=values.noise),
+        option(
+            Panel.MEASUREMENT,
+            "STD|auto",
+            default="auto for denoising; 8-bit rounding for deblurring; else 0",
+            parse=values.noise,
+        ),
     ] = None
     """Standard deviation of the measurement's noise, where black is 0 and white 1; for unbounded data in its own
     values. auto: estimated, for `denoise`. A file of `measure` may have one for each value."""
+    gain: Annotated[float | None, option(Panel.MEASUREMENT, "G", default="by the estimate")] = None
+    """Shot noise in `denoise`: a value v has the variance G · v + noise², in the units of `noise`."""
     truth: Annotated["GivenPictures | None", option(Panel.MEASUREMENT, "PICTURE", parse=values.path)] = None
     """The true picture, to compare with: PSNR, SSIM, NMSE, calibration. Folders are matched by file name; one .npy may
     hold the truths of all pictures."""
@@ -118,33 +132,34 @@ class Tasks:
     def require_one(self) -> None:
         """Raises UsageError unless they name one task and fit it."""
         given = self.given()
-        chosen = [task for task in _NEEDED if task in given]
+        chosen = [task for task in _TASKS if task in given]
         if not chosen and not given.keys() - _ANYWHERE:
-            *tasks, last = map(parameter, _NEEDED)
+            *tasks, last = map(parameter, _TASKS)
             raise UsageError(f"expected one task, found none: give {', '.join(tasks)} or {last}")
         if len(chosen) > 1:
             raise UsageError(f"{parameter(chosen[0])} and {parameter(chosen[1])}: give one task at a time")
-        details = [*_NEEDED.items(), *_OPTIONAL.items()]
-        known = {*_ANYWHERE, *chosen, *(other for task, others in details if task in chosen for other in others)}
+        kinds = {task: (*kind.needs, *kind.takes) for task, kind in _TASKS.items()}
+        known = {*_ANYWHERE, *chosen, *(other for task in chosen for other in kinds[task])}
         if stray := sorted(given.keys() - known):
-            task = next(task for task, others in details if stray[0] in others)
+            task = next(task for task, others in kinds.items() if stray[0] in others)
             raise UsageError(f"{parameter(stray[0])} goes with {parameter(task)}, which is not given")
-        for other in _NEEDED[chosen[0]]:
+        for other in _TASKS[chosen[0]].needs:
             if other not in given:
-                hints = [Hint("estimate it", adds=argument("noise", "auto"))] if other == "noise" else []
-                raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given", *hints)
+                raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given")
 
-    def build(self, space: "Space", made: Path) -> "Task":
+    def build(self, space: "Space", made: Path, least_noise: float = 0.0) -> "Task":
         """The task for images in this space. Raises UsageError, NcsnxError.
 
-        made: a folder for the files of pictures that are objects.
+        made: a folder for the files of pictures that are objects. least_noise: the smallest that the model knows, where
+        black is 0 and white 1, for what is estimated.
         """
         from ncsnx.inverse.task_pictures import as_file
         from ncsnx.inverse.tasks_from_files import with_truth
 
         given = self.given()
-        pictures = {name: as_file(name, given[name], made, space) for name in _PICTURES if name in given}
-        task = self._task(pictures, space, made)
+        inputs = [*(name for name, kind in _TASKS.items() if kind.is_picture), "truth"]
+        pictures = {name: as_file(name, given[name], made, space) for name in inputs if name in given}
+        task = self._task(pictures, space, made, least_noise)
         if self.denoise is None and self.noise is not None:
             if not isinstance(task.noise, int | float):
                 raise UsageError(
@@ -154,8 +169,8 @@ class Tasks:
         if self.rule is not None:
             task = attrs.evolve(task, rule=self.rule)
         truth = pictures.pop("truth", None)
-        inputs = next(iter(pictures.values()), None) or Path(str(self.measure or self.input))
-        return with_truth(task, truth, space, inputs, fit=self._fits)
+        of_task = next(iter(pictures.values()), None) or Path(str(self.measure or self.input))
+        return with_truth(task, truth, space, of_task, fit=self._fits)
 
     def _known_noise(self, space: "Space") -> float:
         """The noise, where black is 0 and white 1. Raises UsageError."""
@@ -174,8 +189,8 @@ class Tasks:
         """
         from ncsnx.inverse.task_pictures import as_file, size_of
 
-        for name in ("denoise", "inpaint", "super_resolve", "colorize", "deblur"):
-            if (given := getattr(self, name)) is not None:
+        for name, kind in _TASKS.items():
+            if kind.is_whole and (given := getattr(self, name)) is not None:
                 height, width = size_of(as_file(name, given, made, space), space.shape[0])
                 height, width = (side * (self.factor or 1) for side in (height, width))
                 if height * width > MOST_PIXELS:
@@ -188,18 +203,20 @@ class Tasks:
     @property
     def _fits(self) -> bool | None:
         """Whether pictures of other sizes are resized and cropped; None if the task doesn't offer that."""
-        offered = any(one is not None for one in (self.inpaint, self.super_resolve, self.colorize))
+        offered = any("fit" in kind.takes and getattr(self, name) is not None for name, kind in _TASKS.items())
         return self.fit if offered else None
 
-    def _task(self, pictures: dict[str, Path], space: "Space", made: Path) -> "Task":
+    def _task(self, pictures: dict[str, Path], space: "Space", made: Path, least_noise: float) -> "Task":
         from ncsnx.inverse import tasks_from_files
+        from ncsnx.inverse.denoising import denoise
         from ncsnx.inverse.measured_files import reconstruct
         from ncsnx.inverse.task_pictures import as_file, mask_space
 
         match pictures:
             case {"denoise": picture}:
-                noise = None if self.noise == "auto" else self._known_noise(space)
-                return tasks_from_files.denoise(picture, noise, space)
+                noise = None if self.noise in (None, "auto") else self._known_noise(space)
+                gain = None if self.gain is None else self.gain / space.span
+                return denoise(picture, space, noise, gain, least_noise=least_noise)
             case {"inpaint": picture}:
                 mask = (
                     self.mask if isinstance(self.mask, tuple) else as_file("mask", self.mask, made, mask_space(space))

@@ -95,11 +95,12 @@ def corner(text: str) -> tuple[int, int]:
 
 
 def noise(text: str) -> float | str:
-    """A number, or auto."""
+    """A number, also as a fraction such as 25/255, or auto."""
+    number, _, of = text.partition("/")
     try:
-        return "auto" if text == "auto" else float(text)
-    except ValueError:
-        raise UsageError(f"expected a number or auto, found {text[:80]!a}") from None
+        return "auto" if text == "auto" else float(number) / float(of or 1)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"expected a number, such as 0.1 or 25/255, or auto, found {text[:80]!a}") from None
 
 
 def mask(text: str) -> Path | tuple[int, int, int, int]:

@@ -1,6 +1,8 @@
 """A restoration: warnings before it, how well its images agree with measurement and truth, and its result."""
 
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -8,20 +10,34 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.converter import unstructure
+from ncsnx.config.sampler import Sampler
+from ncsnx.images import ImageBatch
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
+from ncsnx.inverse.measurement_map import NoisyPicture
 from ncsnx.inverse.operators import Fourier, Masking
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
+from ncsnx.inverse.rules.contract import rows_of
 from ncsnx.inverse.task import MEASURE, Task
-from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, TaskRecord, misfit_in_words
-from ncsnx.quantities import counted
+from ncsnx.inverse.task_record import (
+    CALIBRATION_FILE,
+    PictureRecord,
+    TaskRecord,
+    mean_files,
+    misfit_in_words,
+    write_means,
+)
+from ncsnx.model_spec import ModelSpec
+from ncsnx.quantities import counted, roughly
+from ncsnx.randomness import Purpose
 from ncsnx.results import Column, Table
+from ncsnx.sampling.generation import SeededNoise
 from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import SampledImages
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
 from ncsnx.stopping import check_stop
-from ncsnx.work import Work
+from ncsnx.work import SILENT, Work
 
 _MOST_MISFIT = 0.05
 """Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
@@ -31,9 +47,9 @@ _USUAL, _MANY = "4 to 6", 10
 
 def say_before(task: Task, space: Space, work: Work) -> None:
     """Says how the measurement is understood."""
-    if task.how.begins_at_noise:
-        work.info(f"noise: {task.least_noise * space.span:.4g}")
-    if not task.is_exact:
+    for remark in task.remarks:
+        work.info(remark)
+    if not task.is_exact and not task.how.begins_at_noise:
         work.info(f"rule: {task.rule}")
     if task.facts.get("maps") == ESTIMATED:
         work.info("coil maps: estimated from the fully sampled center of the frequencies")
@@ -63,33 +79,83 @@ def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> N
         of_each = f"multiply the noise of each value by {times / 5:.2g}"
         advice = of_each if isinstance(task.noise, Tensor) else of_all
         work.warning(f"{misfit}\nits noise is probably larger, as in a JPEG; {advice}")
-    else:
+    elif record.has_alternatives:  # the difference of a denoised picture is the noise
         work.info(misfit)
     for found in (*record.pictures, *filter(None, [record.average])):
         if found.distances:
-            mean, one = found.in_words("mean"), found.in_words("one")
-            work.info(f"{found.picture}: {mean} of the mean image; {one} of a single image on average")
+            one = f"; {found.in_words('one')} of a single image on average" if record.has_alternatives else ""
+            work.info(f"{found.picture}: {found.in_words('mean')} of the mean image{one}")
     if record.calibration is not None:
         work.info(f"calibration: {calibration_in_words(record.calibration)}")
 
 
-@torch.no_grad()
-def posterior_means(task: Task, model: Model) -> Tensor | None:
-    """The mean of the posterior of noisy pictures in one evaluation, (P, C, H, W).
+def denoises(task: Task, spec: ModelSpec, sampler: Sampler) -> bool:
+    """Whether a model gives the mean of a task's posterior by evaluations alone, without drawing from it.
 
-    It is D(y, σ), the mean of p(x_0 | y) of the model's data (Tweedie's formula). None for another rule, with guidance,
-    and for alternatives of several classes or other further inputs.
+    Not with guidance, and not for alternatives of several classes or other further inputs.
     """
-    classes = model.spec().classes
-    if not task.how.begins_at_noise or model.cond is not None or len(classes) > 1 or model.sampler.guidance != 1:
+    is_plain = len(sampler.classes) <= 1 and sampler.guidance == 1
+    return isinstance(task.operator, NoisyPicture) and spec.any_sigma and is_plain
+
+
+@torch.no_grad()
+def posterior_means(task: Task, model: Model, seed: int = 0, work: Work = SILENT) -> Tensor | None:
+    """The means of the posterior of noisy pictures, (P, C, H, W), in [0, 1] or own values of unbounded data.
+
+    Each is D(y, σ), the mean of p(x_0 | y) of the model's data (Tweedie's formula): of one evaluation, or the mean of
+    several where a part of the noise is drawn by the seed. None where `denoises` isn't true.
+    """
+    picture = task.operator
+    if not isinstance(picture, NoisyPicture) or not denoises(task, model.spec(), model.sampler) or model.cond:
         return None
+    space, sigma, means = model.space, task.sigma(model.space), []
     cond = model.inputs(0, torch.zeros(1, dtype=torch.int64, device=model.runtime.device))
-    sigma, given = task.sigma(model.space), model.to_network(task.noisy_pictures() * model.space.span)
-    means = []
-    for place in range(task.count):
-        check_stop()
-        means.append(model.denoise(given[place : place + 1], sigma, cond))
-    return model.from_network(torch.cat(means)).cpu()
+    with work.progress("denoising", total=task.count * picture.evaluations, unit="evaluations") as advance:
+        for place in range(task.count):
+            one = torch.tensor([place])
+            of_picture, values, noise = picture.of(one), task.values[one], rows_of(task.noise, one)
+            draws = SeededNoise(seed, one, picture.shape, Purpose.MEASUREMENT_NOISE)
+            total = torch.zeros(1, *picture.shape)
+            for number in range(picture.evaluations):
+                check_stop()
+                # alternatives take draw 0
+                given = of_picture.noisy(values, noise, partial(draws, 1 + number)) * space.span
+                total = total + model.from_network(model.denoise(model.to_network(given), sigma, cond)).cpu()
+                advance()
+            means.append(space.span * task.finished(total / (picture.evaluations * space.span), one))
+    return torch.cat(means)
+
+
+@attrs.define(kw_only=True)
+class FirstMeans:
+    """The means of a task, which are found and written before its alternatives are drawn."""
+
+    task: Task
+    model: Model
+    seed: int
+    work: Work
+    means: Tensor | None = None
+    seconds: float = 0.0
+
+    def __call__(self, folder: Path) -> None:
+        """Finds them and writes their pictures to the folder, where the model gives them without alternatives."""
+        began = time.monotonic()
+        self.means = posterior_means(self.task, self.model, self.seed, self.work)
+        self.seconds = time.monotonic() - began
+        if self.means is not None:
+            write_means(folder, self.means, self.model.space)
+            self.work.info(f"mean:   {mean_files(folder, self.task.count)}")
+
+    def in_words(self, alternatives: int) -> str:
+        """How many evaluations it took, and how long so many alternatives of each picture would take."""
+        picture, count = self.task.operator, self.task.count
+        assert isinstance(picture, NoisyPicture)
+        each = self.seconds / (count * picture.evaluations)
+        more = alternatives * count * (self.model.evaluations or 0) * each
+        return (
+            f"{counted(picture.evaluations, 'evaluation')}; {counted(alternatives, 'alternative')} take about "
+            f"{roughly(more)}:  {argument('n', alternatives)}"
+        )
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -99,6 +165,8 @@ class RestoredImages(SampledImages):
 
     record: TaskRecord
     """How well they agree, as in task.json."""
+    denoised: Tensor | None = attrs.field(default=None, eq=False)
+    """Means that are known without images: see `means`."""
 
     @property
     def task(self) -> str:
@@ -132,8 +200,18 @@ class RestoredImages(SampledImages):
         return self.folder / POSTERIOR_FILE
 
     def maps(self) -> PosteriorMaps:
-        """Mean, deviation and quantiles of the images of each picture; read at each call."""
+        """Mean, deviation and quantiles of the images of each picture; read at each call. Raises NcsnxError without
+        images."""
         return read_posterior(self.posterior)
+
+    def means(self) -> ImageBatch:
+        """The mean of each picture, (P, C, H, W) float32 on the CPU, in [0, 1] or own values: denoised, or the mean of
+        its images."""
+        found = self.denoised
+        if found is None:
+            each = self.pictures[0].images[1]
+            found = torch.stack([images.mean(dim=0) for images in torch.split(torch.Tensor(self.tensor()), each)])
+        return ImageBatch.of(found, self.output.window)
 
     def shown(self) -> Sequence[Table | str]:
         if self.calibration is None:
@@ -146,7 +224,8 @@ class RestoredImages(SampledImages):
 
     def heading(self) -> tuple[str, str]:
         images, pictures = counted(len(self.images), "image"), counted(len(self.pictures), "picture")
-        return f"{self.task}: {images} of {pictures}", str(self.folder)
+        drawn = f"{images} of {pictures}" if self.images else pictures
+        return f"{self.task}: {drawn}", str(self.folder)
 
     def remarks(self) -> Sequence[str]:
         misfit = misfit_in_words(self.misfit, bounded="values" not in self.protocol)

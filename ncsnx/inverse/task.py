@@ -11,10 +11,10 @@ from attrs.converters import optional
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError, UsageError, quoted
-from ncsnx.inverse import operators
 from ncsnx.inverse.measurement_map import (
     LinearMap,
     MeasurementMap,
+    NoisyPicture,
     applied_precisely,
     in_single_precision,
     inner,
@@ -79,6 +79,8 @@ class Task:
     """Names of the P pictures, or empty."""
     facts: dict[str, Any] = attrs.field(factory=dict)
     """Further JSON values that determine the images, for the protocol."""
+    remarks: tuple[str, ...] = ()
+    """How the measurement was understood, a line each, which is said before images are drawn."""
 
     def __attrs_post_init__(self) -> None:
         if not names_a_file_everywhere(self.name):
@@ -238,9 +240,15 @@ class Task:
             return torch.full((self.count, *operator.shape), 0.5)
         return torch.cat([_of_adjoint(operator, self.values, place) for place in range(self.count)]).float()
 
-    def noisy_pictures(self) -> Tensor:
-        """The values of a noisy picture's pixels, (P, C, H, W) float32."""
-        return self.values.float().view(self.count, *self.operator.shape)
+    def finished(self, images: Tensor, pictures: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1], as a sampler or D gives them, with what else is known of the pictures.
+
+        See `NoisyPicture.finished`. pictures: index of the picture of each image, (B,) int64.
+        """
+        picture = self.operator
+        if not isinstance(picture, NoisyPicture):
+            return images
+        return picture.of(pictures).finished(images, self.values[pictures])
 
     def misfits(self, images: Tensor) -> tuple[float, float | None]:
         """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1], and the
@@ -280,7 +288,7 @@ class Task:
                 f"{self.name}: measurements must be linear, but this model works on logits of the images "
                 "(data.transform=logit); use a model with data.transform none or rescaled"
             )
-        if type(operator).__module__ != operators.__name__:  # those were checked by tests; it takes much memory
+        if not type(operator).__module__.startswith("ncsnx."):  # those were checked by tests; it takes much memory
             operator.check()
         measured = operator.of(torch.tensor([0])).apply(torch.zeros(1, *operator.shape))
         kind, found = ("complex" if y.is_complex() else "real" for y in (measured, self.values))
@@ -292,9 +300,11 @@ class Task:
 
     def sigma(self, space: Space) -> float:
         """The smallest noise of what was measured, as σ in the network's range."""
-        black, white = space.ends
-        require_norm(self.operator, self.name)
-        return (white - black) * self.least_noise / self.operator.norm
+        (black, white), operator = space.ends, self.operator
+        require_norm(operator, self.name)
+        if isinstance(operator, NoisyPicture):
+            return (white - black) * operator.deviation(self.noise)
+        return (white - black) * self.least_noise / operator.norm
 
     def ruled(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Rule]:
         """Function from indices to the rule of those images; image i is an alternative of picture i // alternatives.

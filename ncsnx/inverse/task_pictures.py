@@ -37,6 +37,8 @@ class Pictures:
     names: tuple[str, ...]
     pixels: Tensor
     """(P, C, H, W) float64; 0 is black, 1 is white."""
+    jpegs: tuple[Any, ...] = ()
+    """Of each picture the JPEG that it was stored as, if it was one."""
 
 
 def read_pictures(

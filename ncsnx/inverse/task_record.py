@@ -7,6 +7,7 @@ complex values as magnitude, in gray, beside the phase, in colors.
 """
 
 import hashlib
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from statistics import fmean
 from typing import Literal
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +29,7 @@ from ncsnx.quantities import counted, number
 from ncsnx.runs.result_records import TASK_FILE
 from ncsnx.sampling.sample_folder import samples_in
 from ncsnx.space import Space
+from ncsnx.stopping import check_stop
 from ncsnx.storage.atomic import reporting, write_bytes
 from ncsnx.storage.documents import document, write_document
 
@@ -60,7 +63,8 @@ class PictureRecord:
     distances: dict[str, float | None] = attrs.field(metadata=REST)
     """psnr_of_mean and psnr_of_one in dB, None for equal images; ssim_of_mean and ssim_of_one, None for images smaller
     than 7×7; nmse_of_mean and nmse_of_one, ‖x − t‖² / ‖t‖², None for a truth of zeros. `of_mean` is of the mean image,
-    `of_one` the mean over single images. Empty without a truth, or with one of zeros that has no range."""
+    `of_one` the mean over single images, if there are any. Empty without a truth, or with one of zeros that has no
+    range."""
 
     def in_words(self, which: Literal["mean", "one"]) -> str:
         """The distances of the mean image, or of a single one: 'PSNR 21.5 dB, SSIM 0.8100, NMSE 0.03000'."""
@@ -95,6 +99,11 @@ class TaskRecord:
     pictures: tuple[PictureRecord, ...]
 
     @property
+    def has_alternatives(self) -> bool:
+        """Whether there are images besides the means."""
+        return self.pictures[-1].images[1] > 0
+
+    @property
     def average(self) -> PictureRecord | None:
         """Means of the distances of all pictures; None for one picture, and where one lacks a distance or is exact."""
         keys = self.pictures[0].distances
@@ -118,8 +127,8 @@ def record_task(
 ) -> TaskRecord:
     """Writes posterior.safetensors, calibration.png, grid.png, mean.png and, last, task.json beside the samples.
 
-    alternatives: number of images of each picture. means: of the posterior, (P, C, H, W), if they are known better than
-    by the mean of the images.
+    alternatives: number of images of each picture; 0 with `means` only. means: of the posterior, (P, C, H, W), if they
+    are known better than by the mean of the images; `write_means` wrote them.
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
     space: that of the model; grid.png shows its window. In memory are the images of one picture and the maps of all;
@@ -137,29 +146,35 @@ def record_task(
     pngs: dict[str, bytes] = {}
     for place in range(task.count):
         check_stop()
-        measured, images = task.of(place), samples.read("samples", place * alternatives, alternatives, files)
+        measured = task.of(place)
+        images = torch.empty(0, *task.operator.shape)
+        if alternatives:
+            images = samples.read("samples", place * alternatives, alternatives, files)
         check_stop()  # each line takes a second for 12 megapixels
         values.update(images.numpy().tobytes())
         check_stop()
         mean = images.mean(dim=0) if means is None else means[place]
-        misfits.append(measured.misfits(images / space.span))
+        misfits.append(measured.misfits((images if alternatives else mean[None]) / space.span))
         check_stop()
-        maps.append(pixel_maps(images, space))
-        if means is not None:
-            maps[-1]["mean"] = space.own_numbers(mean).float()
+        if alternatives:
+            maps.append(pixel_maps(images, space))
+            if means is not None:
+                maps[-1]["mean"] = space.own_numbers(mean).float()
         records.append(_compared(measured, place, images, mean, space))
-        picture = MEAN if task.count == 1 else f"mean-{place:05}.png"
-        pngs[picture] = png_bytes(to_uint8(space.pictures.picture(mean)), check_stop)
+        if means is None:
+            pngs[mean_file(place, task.count)] = png_bytes(to_uint8(space.pictures.picture(mean)), check_stop)
         if place < _ROWS:
             rows.append(_row(measured, images, mean, space, check_stop))
-        if measured.truth is not None:
+        if measured.truth is not None and alternatives:
             truth = (measured.truth * space.span).float().flatten()
             reach = 1.0 if space.bounded else float(truth.abs().max())
             for pixels, ordered in sorted_pixels(images):
                 coverage.add(place, ordered, truth[pixels].numpy(), reach)
     kind = "alternatives" if means is None else "denoised"
     samples_sha256 = values.hexdigest()
-    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, maps, space, alternatives, samples_sha256, mean=kind)
+    posterior_sha256, file = None, folder / POSTERIOR_FILE
+    if maps:
+        posterior_sha256 = write_posterior(file, maps, space, alternatives, samples_sha256, mean=kind)
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(
         task=task.name,
@@ -181,17 +196,39 @@ def record_task(
     return record
 
 
+def mean_file(place: int, count: int) -> str:
+    """Name of the picture of a mean. place: of its picture among `count`."""
+    return MEAN if count == 1 else f"mean-{place:05}.png"
+
+
+def mean_files(folder: Path, count: int) -> Path:
+    """The pictures of the means in a folder, for messages."""
+    return folder / (MEAN if count == 1 else "mean-….png")
+
+
+def write_means(folder: Path, means: Tensor, space: Space) -> None:
+    """Writes means (P, C, H, W) as pictures and, of unbounded data, the values as mean.npy. Raises NcsnxError."""
+    for place, mean in enumerate(means):
+        shown = to_uint8(space.pictures.picture(mean))
+        write_bytes(folder / mean_file(place, len(means)), png_bytes(shown, check_stop))
+    if not space.bounded:
+        values = io.BytesIO()
+        np.save(values, means.movedim(1, -1).numpy())
+        write_bytes(folder / "mean.npy", values.getvalue())
+
+
 def _compared(task: Task, place: int, images: Tensor, mean: Tensor, space: Space) -> PictureRecord:
     """The record of a task with one picture."""
     indices = (place * len(images), (place + 1) * len(images))
     if (comparison := Comparison.of(task.truth, space)) is None:
         return PictureRecord(picture=task.names[0], images=indices, distances={})
-    batches = images.split(max(1, _BATCH_BYTES // images[0].nbytes))  # type: ignore[no-untyped-call]
+    batches = images.split(max(1, _BATCH_BYTES // mean.nbytes))  # type: ignore[no-untyped-call]
     total = sum((comparison.distances(batch).sum(dim=0) for batch in batches), torch.zeros(3).double())
     of_mean = comparison.distances(mean[None])[0]
+    found = {"mean": of_mean, **({"one": total / len(images)} if len(images) else {})}
     distances = {
         f"{name}_of_{which}": value if math.isfinite(value) else None
-        for which, row in (("mean", of_mean), ("one", total / len(images)))
+        for which, row in found.items()
         for name, value in zip(("psnr", "ssim", "nmse"), row.tolist(), strict=True)
     }
     return PictureRecord(picture=task.names[0], images=indices, range=comparison.data_range, distances=distances)
@@ -208,13 +245,14 @@ def _row(task: Task, images: Tensor, mean: Tensor, space: Space, check_stop: Cal
     def of_task(known: Tensor) -> list[tuple[Tensor, str]]:
         return [(to_uint8(window.picture((known * space.span).float()[0])), "")]
 
-    return {
+    row = {
         "measurement": of_task(task.shown()),
         "images": [cell(sample, str(place)) for place, sample in enumerate(images[:_COLUMNS])],
         "mean": [cell(mean)],
-        "spread × 2" if space.bounded else "deviation": [_spread(images, space, check_stop)],
-        **({} if truth is None else {"truth": of_task(truth)}),
+        "spread × 2" if space.bounded else "deviation": [_spread(images, space, check_stop)] if len(images) else [],
+        "truth": [] if truth is None else of_task(truth),
     }
+    return {title: group for title, group in row.items() if group}
 
 
 def _spread(images: Tensor, space: Space, check_stop: Callable[[], None]) -> tuple[Tensor, str]:

@@ -1,31 +1,26 @@
-"""Tasks from files: denoising, inpainting, outpainting, super-resolution, colorization, deblurring.
+"""Tasks from files: inpainting, outpainting, super-resolution, colorization, deblurring.
 
 `space` is the model's: the shape of its images, and which numbers in files are black and white.
 """
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ncsnx.data.decoding import CODEC_NOISE
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.measurement_map import sha256_of_values
-from ncsnx.inverse.operators import Averaging, Blurring, Graying, Identity, Masking
-from ncsnx.inverse.rules.contract import AUTO
+from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, mask_space, read_pictures
-from ncsnx.networks.optional_packages import required
 from ncsnx.quantities import counted
 from ncsnx.space import Space
-from ncsnx.spelling import argument, parameter
+from ncsnx.spelling import parameter
 
 _ROUNDING = 1 / (255 * math.sqrt(12))
 """Standard deviation of the rounding error of 8 bits."""
@@ -158,55 +153,6 @@ def colorize(path: Path, space: Space, *, fit: bool | None = None) -> Task:
     pictures = read_pictures(path, space.at((1, *shape[1:])), fit=fit)
     shown = pictures.pixels.expand(-1, 3, -1, -1)
     return Task.of_measurement(Graying(shape), pictures.pixels, name="colorize", inputs=shown, pictures=pictures.names)
-
-
-def denoise(path: Path, noise: float | None, space: Space) -> Task:
-    """Removal of white noise from pictures. noise: its standard deviation; None: estimated, the same for all pictures.
-
-    Raises UsageError for pictures without noise, and for gray pictures of a model of colors.
-    """
-    pictures = read_pictures(path, space)
-    y = pictures.pixels
-    colors = (y.amax(dim=1) - y.amin(dim=1)).flatten(1).amax(dim=1)
-    if y.shape[1] == 3 and bool((255 * colors < CODEC_NOISE + 0.5).any()):
-        picture = (path if path.is_dir() else path.parent) / pictures.names[int(colors.argmin())]
-        known = float(f"{estimated_noise(y) if noise is None else noise:.3g}")
-        raise UsageError(
-            f"{picture} is gray, and its noise is the same in all channels, which this model of colors does not know",
-            Hint(
-                "color it instead, which denoises it", adds=f"{argument('colorize', path)} {argument('noise', known)}"
-            ),
-        )
-    found = estimated_noise(y) if noise is None else noise
-    if not found > 1e-9:  # NaN too, and rounding errors, as of a flat picture
-        raise UsageError(f"{parameter('denoise')} {path}: expected noise above 0, found {found:g}")
-    y = y.float()  # half the memory
-    operator = Identity(space.shape)
-    return Task(
-        name="denoise",
-        operator=operator,
-        values=operator.coefficients(y),
-        noise=found,
-        inputs=y,
-        pictures=pictures.names,
-    )
-
-
-def estimated_noise(pictures: Tensor) -> float:
-    """Standard deviation of white noise in pictures (P, C, H, W), the mean of all: the median of the finest wavelets.
-
-    Of colors by their brightness alone: JPEGs smooth the rest, which makes the noise of all seem a third smaller.
-    Raises UsageError without scikit-image and PyWavelets.
-    """
-    count, channels, height, width = pictures.shape
-    if channels == 3:
-        pictures = Graying((3, height, width)).coefficients(pictures).view(count, 1, height, width)
-    what = argument("noise", AUTO)
-    required("pywt", "science", what)
-    estimate = required("skimage.restoration", "science", what).estimate_sigma
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of flat pictures
-        return float(np.mean([estimate(picture.movedim(0, -1).numpy(), channel_axis=-1) for picture in pictures]))
 
 
 def deblur(path: Path, sigma: float, space: Space) -> Task:

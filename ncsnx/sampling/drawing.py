@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
+import torch
 from torch import Tensor
 
 from ncsnx.config.codec import digest, flatten
@@ -55,14 +56,14 @@ FILM_FRAMES = 40
 """Default number of frames of an animation."""
 
 
-def count_images(n: int, task: "Measurements | None") -> int:
-    """Number of images: n, or n alternatives of each of the task's pictures. Raises UsageError."""
+def count_images(n: int, task: "Measurements | None", *, least: int = 1) -> int:
+    """Number of images: n, or n alternatives of each of the task's pictures, at least `least`. Raises UsageError."""
     if task is None:
         return n  # SampleRequest checks its range
     most = MOST_IMAGES // task.count
-    if not 1 <= n <= most:
+    if not least <= n <= most:
         raise UsageError(
-            f"{parameter('n')} must be between 1 and {counted(most, 'alternative')} of each of "
+            f"{parameter('n')} must be between {least} and {counted(most, 'alternative')} of each of "
             f"{counted(task.count, 'picture')}, not {n}"
         )
     return n * task.count
@@ -87,6 +88,9 @@ class Measurements(Protocol):
 
     def ruled(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Rule]:
         """(indices of images) → their rule; image i is an alternative of picture i // alternatives."""
+
+    def finished(self, images: Tensor, pictures: Tensor) -> Tensor:
+        """Images (B, C, H, W), where black is 0 and white 1, with what is known of these pictures, (B,) int64."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -132,7 +136,15 @@ class Drawing:
             check_stop=check_stop,
             on_state=on_state,
         ):
-            yield batch, model.space.decode(x)
+            yield batch, self._finished(batch, model.space.decode(x))
+
+    def _finished(self, batch: Sequence[int], images: Tensor) -> Tensor:
+        """The images of a batch, with what their task knows of them."""
+        if self.task is None:
+            return images
+        pictures = torch.tensor(batch) // (self.request.n // self.task.count)
+        span = self.model.space.span
+        return span * self.task.finished(images / span, pictures)
 
     def states(self, images: int | None = None) -> int:
         """States of the batches of so many of the request's images (rows, with `interpolate`); default: of all."""
@@ -283,6 +295,8 @@ class FolderDrawing:
     """None: the folder named after the protocol."""
     overwrite: bool
     note: str
+    first: Callable[[Path], None] = attrs.field(default=lambda folder: None)
+    """Called with the open folder before images are drawn, by the process that writes."""
 
     def carry_out(self, work: Work) -> SampleFolder:
         """Draws the images that the folder lacks, and says where everything is; on rank 0, where the others end.
@@ -303,11 +317,16 @@ class FolderDrawing:
         is_complete = ranks.first(lambda: output.check(overwrite=self.overwrite) is not None and output.complete)
         lock = folder_lock(path, str(path)) if is_written or not is_complete else nullcontext()
         with held_by_first(ranks, lock):
+            left: list[range] = []
             if is_complete:
                 work.info(f"{self.images} from {self._source}: already sampled")
             else:
                 require_lock(path, ranks, work.check_stop)
-                self._fill(output, ranks.first(lambda: self._begin(output, work)), work)
+                left = ranks.first(lambda: self._begin(output, work))
+            if ranks.is_first:
+                self.first(path)
+            if not is_complete:
+                self._fill(output, left, work)
                 if ranks.is_first:
                     self._finish(output, work)
             ranks.end_others()
@@ -333,7 +352,8 @@ class FolderDrawing:
     def _source(self) -> str:
         model, saved = self.drawing.model, self.drawing.model.origin.checkpoint
         which = "" if saved is None else f", {saved.in_words}"
-        return f"{model.origin.where}{which}, {model.evaluations_in_words} each"
+        evaluations = f", {model.evaluations_in_words} each" if self.drawing.request.n else ""
+        return f"{model.origin.where}{which}{evaluations}"
 
     def _begin(self, output: SampleFolder, work: Work) -> list[range]:
         """Says what comes; returns the indices of the images that the folder lacks."""
@@ -378,10 +398,15 @@ class FolderDrawing:
             ranks, is_seen = work.ranks, lambda: not output.missing()
             wait_for_file(output.path, "all ranks", ranks, work.check_stop, is_seen=is_seen)
         request = self.drawing.request
+        if request.n == 0:
+            output.finish(work.check_stop)
+            return
         with work.progress("writing pictures", total=request.n * request.columns, unit="images") as advance:
             output.finish(work.check_stop, advance)
 
     def _say_where(self, work: Work, output: SampleFolder) -> None:
+        if self.drawing.request.n == 0:
+            return
         work.info(f"images: {output.path / 'images'}")
         if not self.drawing.model.space.bounded:
             work.info(f"values: {output.path / SAMPLES}, the data's own; pictures show {output.window}")

@@ -43,6 +43,8 @@ class SampleRequest:
 
     n: int = 64
     """Number of images; of rows, with `interpolate`."""
+    may_be_none: bool = False
+    """Whether n may be 0, as for a task whose mean is known without images."""
     seed: int = 0
     batch_size: int = 64
     """Images per batch. Images don't depend on it, except for rounding."""
@@ -56,7 +58,8 @@ class SampleRequest:
     """Whether to write an animation of the annealing; with `interpolate`, of each row from end to end and back."""
 
     def __attrs_post_init__(self) -> None:
-        for name, low, high in (("n", 1, MOST_IMAGES), ("seed", 0, MOST_SEED), ("batch_size", 1, 1_000_000)):
+        fewest = 0 if self.may_be_none else 1
+        for name, low, high in (("n", fewest, MOST_IMAGES), ("seed", 0, MOST_SEED), ("batch_size", 1, 1_000_000)):
             require_between(name, getattr(self, name), low, high)
         if self.interpolate is not None:
             require_between("interpolate", self.interpolate, 2, 1_000, " columns")

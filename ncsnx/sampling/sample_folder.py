@@ -42,7 +42,7 @@ GRID_IMAGES = 100
 SAMPLES = "samples-*.safetensors"
 """Pattern of the files of samples."""
 _OURS = re.compile(
-    r"task\.json|(grid|calibration|mean(-\d{5})?)\.png|film\.gif|posterior\.safetensors"
+    r"task\.json|(grid|calibration|mean(-\d{5})?)\.png|mean\.npy|film\.gif|posterior\.safetensors"
     r"|images/\d{5,}\.png|frames/\d{3,}\.png"
 )
 _ANOTHER_FOLDER = Hint("choose another folder", adds=argument("out", A_DIR))
@@ -252,8 +252,9 @@ class SampleFolder:
                 check_stop()
                 self._write_picture(f"images/{place:05d}.png", image, check_stop)
                 progress()
-        self._write_picture("grid.png", self._grid(shown), check_stop)
-        self._write_frames(shown, check_stop)
+        if len(shown):
+            self._write_picture("grid.png", self._grid(shown), check_stop)
+            self._write_frames(shown, check_stop)
 
     def _grid(self, shown: Tensor) -> Tensor:
         """The grid of the shown images, (N·columns, C, H, W)."""

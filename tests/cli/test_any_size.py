@@ -126,6 +126,40 @@ def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_di
     assert protocol["sampler"]["grid"]["sigma_max"] == pytest.approx(0.2)
 
 
+def test_a_noisy_picture_has_its_mean_before_any_alternative_and_alone_by_default(made: Path) -> None:
+    told = restored(made, "--denoise", "given.png", "--noise", "0.1", "--truth", "given.png").done().err
+    assert "1 evaluation; 4 alternatives take about" in told
+    assert ":  --n 4" in told
+    assert "single image" not in told
+    assert {path.name for path in (made / "out").iterdir() if path.suffix} == {
+        "mean.png",
+        "grid.png",
+        "task.json",
+        "protocol.json",
+    }
+    alone = pixels(made / "out" / "mean.png")
+    told = restored(made, "--denoise", "given.png", "--noise", "0.1", "--n", "1", "sampler.steps=2").done().err
+    assert told.index("mean:") < told.index("sampling:")
+    assert torch.equal(pixels(made / "out" / "mean.png"), alone)
+    found = ncsnx.restore("photos", runs=made / "runs", denoise=made / "given.png", noise=0.1, out=made / "python")
+    assert (found.images, found.samples, found.calibration) == ((), (), None)
+    assert float((found.means()[0] - alone).abs().max()) < 1 / 255
+    again = ncsnx.restore("photos", runs=made / "runs", denoise=made / "given.png", noise=0.1, out=made / "python")
+    assert torch.equal(again.means(), found.means())
+
+
+def test_a_gray_picture_gives_gray_files_and_counts_as_gray_in_three_channels(made: Path) -> None:
+    with Image.open(made / "given.png") as picture:
+        picture.convert("L").save(made / "gray.png")
+        picture.convert("L").convert("RGB").save(made / "equal.png")
+    for name in ("gray", "equal"):
+        told = restored(made, "--denoise", f"{name}.png", "--noise", "0.1", "--n", "1", "sampler.steps=2").done().err
+        assert "denoising: 4 evaluations" in told
+        for made_file in ("mean.png", "images/00000.png"):
+            with Image.open(made / "out" / made_file) as found:
+                assert found.mode == "L"
+
+
 def test_a_hole_is_not_judged_by_the_pixels_around_it(made: Path) -> None:
     told = restored(made, "--inpaint", "given.png", "--mask", "mask.png", "--quick", "sampler.steps=3").done().err
     assert "it says nothing about what was filled in" in told
@@ -136,11 +170,11 @@ def test_a_hole_is_not_judged_by_the_pixels_around_it(made: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--denoise", "given.png"], "not given.\n  estimate it:  --noise auto"),
         (["--denoise", "given.png", "--noise", "0"], "--denoise given.png: expected noise above 0, found 0"),
-        (["--denoise", "given.png", "--noise", "some"], "--noise: expected a number or auto, found 'some'"),
-        (["--denoise", "mask.png", "--noise", "0.1"], "mask.png is gray, and its noise is the same in all channels"),
-        (["--denoise", "mask.png", "--noise", "0.1"], "which denoises it:  --colorize mask.png --noise 0.1"),
+        (["--denoise", "given.png", "--noise", "some"], "such as 0.1 or 25/255, or auto, found 'some'"),
+        (["--denoise", "given.png", "--noise", "0.1", "--gain", "-1"], "expected --gain >= 0, found -1"),
+        (["--inpaint", "given.png", "--gain", "1"], "--gain goes with --denoise, which is not given"),
+        (["--inpaint", "given.png", "--mask", "mask.png", "--n", "0"], "--n must be between 1 and"),
         (
             ["--inpaint", "given.png", "--mask", "mask.png", "--noise", "auto"],
             "expected a number, or 'auto' with --denoise",
@@ -151,7 +185,6 @@ def test_a_hole_is_not_judged_by_the_pixels_around_it(made: Path) -> None:
         (["--denoise", "given.png", "--noise", "0.0001"], "--noise 0.0001: this model knows noise from 0.005 to"),
         (["--denoise", "given.png", "--noise", "30"], "at most 1: black is 0 and white 1.\n  for 30 of 255:"),
         (["--denoise", "empty.npy", "--noise", "0.1"], "empty.npy: expected a picture of numbers, found 0×5×3"),
-        (["--denoise", "flat.png", "--noise", "auto"], "--denoise flat.png: expected noise above 0, found"),
         (["--super-resolve", "given.png", "--factor", "1000"], "89,478,485 pixels, found 37000×150000"),
         (["--inpaint", "given.png", "--mask", "mask.png", "--tile", "2"], "--tile must be between 8 and 65,536"),
     ],
@@ -192,18 +225,6 @@ def test_a_network_that_sees_whole_pictures_restores_them_whole(made: Path) -> N
     assert "look at them before you rely on them" in result.err
     result = command("restore", "grouped", *words, "--tile", "64", "--out", "refused", folder=made)
     assert "--tile: UNetNetwork depends on all of an image" in result.err
-
-
-def test_an_estimate_of_white_noise_is_near_it_in_a_jpeg_too(tmp_path: Path) -> None:
-    """The median of 4,356 magnitudes has an error of 1.8 %; a JPEG's colors have half the pixels."""
-    pytest.importorskip("pywt")
-    from ncsnx.inverse.tasks_from_files import estimated_noise
-
-    noisy = 0.5 + 0.05 * torch.randn((3, 128, 128), generator=torch.Generator().manual_seed(0)).double()
-    assert estimated_noise(noisy[None]) == pytest.approx(0.05, rel=0.07)
-    rounded = (255 * noisy).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    Image.fromarray(rounded).save(tmp_path / "noisy.jpg", quality=95)
-    assert estimated_noise(pixels(tmp_path / "noisy.jpg").double()[None]) == pytest.approx(0.05, rel=0.1)
 
 
 def test_a_model_comes_along_unless_a_run_has_its_name(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

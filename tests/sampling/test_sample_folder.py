@@ -228,7 +228,9 @@ def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> Non
     assert torch.equal(samples_in(tmp_path).read("samples"), images)
     with Image.open(tmp_path / "grid.png") as read:
         assert read.size == (4 * 66 + 2, 3 * 66 + 2)
-        middles = [read.getpixel((34 + 66 * column, 34 + 66 * row)) for row in range(3) for column in range(4)]
+        middles = [
+            read.convert("RGB").getpixel((34 + 66 * column, 34 + 66 * row)) for row in range(3) for column in range(4)
+        ]
     assert middles == [tuple(image[:, 0, 0].tolist()) for image in to_uint8(images)]
 
 

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from functools import partial
+from typing import Self, cast
 
 import attrs
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from ncsnx.config.overrides import as_words
 from ncsnx.config.sampler import DPMSolverPPSDE, EulerAncestral, Sampler
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.operators import Identity
+from ncsnx.inverse.measurement_map import NoisyPicture
 from ncsnx.inverse.rules.contract import EXACT, REVERSE, Measured, rule
 from ncsnx.samplers.building import first_sigma
 from ncsnx.samplers.state import Rule, State
@@ -19,7 +20,7 @@ from ncsnx.spelling import argument
 DENOISING = DPMSolverPPSDE(steps=20)
 
 
-@rule(REVERSE, fits=Identity, any_noise=False, sampler=DENOISING, begins_at_noise=True, shortfall=None)
+@rule(REVERSE, fits=NoisyPicture, any_noise=False, sampler=DENOISING, begins_at_noise=True, shortfall=None)
 @attrs.frozen(eq=False)
 class ReverseRule(Rule):
     """A noisy picture as the x of its own noise level, at which the sampler begins.
@@ -36,11 +37,10 @@ class ReverseRule(Rule):
 
     @classmethod
     def under(cls, measured: Measured) -> Self:
-        """The rule for a batch, whose map is the `Identity`."""
-        black, white = measured.space.ends
-        pictures = measured.values.float().view(-1, *measured.map.shape).to(measured.device)
-        assert not isinstance(measured.noise, Tensor), "any_noise=False"
-        return cls(black + (white - black) * pictures, (white - black) * measured.noise)
+        """The rule for a batch, whose map is a `NoisyPicture`."""
+        picture, (black, white) = cast("NoisyPicture", measured.map), measured.space.ends
+        given = picture.noisy(measured.values, measured.noise, partial(measured.draws, 0)).to(measured.device)
+        return cls(black + (white - black) * given, (white - black) * picture.deviation(measured.noise))
 
     def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None = None) -> Tensor:
         """The pictures at the beginning, later x."""

@@ -29,7 +29,7 @@ def score(x: Tensor, sigma: float | Tensor) -> Tensor:
 def drawn(definition: Definition, indices: Tensor) -> Tensor:
     """Images of a picture of pixels from 0.3 to 0.7, seen with noise; image i is the same in any batch."""
     y = torch.linspace(0.3, 0.7, 16).view(1, *SHAPE)
-    operator = Identity(SHAPE) if definition.fits is Identity else Masking(torch.ones(SHAPE, dtype=torch.bool))
+    operator = Identity(SHAPE) if definition.begins_at_noise else Masking(torch.ones(SHAPE, dtype=torch.bool))
     task = Task.of_measurement(operator, y, noise=NOISE, rule=definition.name)
     sampler = definition.sampler or AnnealedLangevin(step_size=0.3 * LEVELS[-1] ** 2, steps_per_level=4)
     sampler = begun_at(sampler, NOISE, LEVELS[-1]) if definition.begins_at_noise else sampler

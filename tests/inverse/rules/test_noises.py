@@ -11,7 +11,17 @@ from torch import Tensor
 
 from ncsnx.config import AnnealedLangevin, DPMSolverPPSDE, Heun, Sampler
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse import Blurring, Fourier, LinearMap, LinearOperator, Masking, MatrixOperator, Radon, Task
+from ncsnx.inverse import (
+    Blurring,
+    Fourier,
+    LinearMap,
+    LinearOperator,
+    Masking,
+    MatrixOperator,
+    NoisyPicture,
+    Radon,
+    Task,
+)
 from ncsnx.inverse.operators import Identity
 from ncsnx.inverse.posterior_sampler import at_noise
 from ncsnx.inverse.rules.contract import RESTORING, rules
@@ -196,7 +206,7 @@ def test_noise_of_another_shape_or_not_above_0_is_refused(wrong: Tensor) -> None
 
 
 def test_every_rule_says_which_maps_it_fits() -> None:
-    kinds: dict[str, type] = {"exact": LinearOperator, "reverse": Identity, "cg": LinearMap}
+    kinds: dict[str, type] = {"exact": LinearOperator, "reverse": NoisyPicture, "cg": LinearMap}
     for name, kind in kinds.items():
         assert rules()[name].fits is kind
     with pytest.raises(UsageError, match="reverse does not fit a noisy picture whose values have a noise of their own"):

@@ -1,0 +1,213 @@
+"""Denoising: pictures with white noise, in colors or gray, JPEGs, and counts with shot noise, whose noise is estimated.
+
+One evaluation of the network at the right σ takes most of what can be had from each of these, once the picture is in a
+form whose noise is white (`NoisyPicture`).
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Self
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.data.decoding import CODEC_NOISE
+from ncsnx.errors import UsageError
+from ncsnx.inverse.measurement_map import NoisyPicture
+from ncsnx.inverse.noise_level import ShotNoise, estimated_noise, estimated_noise_of_jpeg, estimated_shot_noise
+from ncsnx.inverse.operators import GrayPicture, Identity
+from ncsnx.inverse.task import Task
+from ncsnx.inverse.task_pictures import Pictures, read_pictures
+from ncsnx.space import Space
+from ncsnx.spelling import argument, parameter
+
+_SEEN = 2 / 255
+"""Noise below which a picture counts as clean."""
+
+
+def denoise(
+    path: Path,
+    space: Space,
+    noise: float | None = None,
+    gain: float | None = None,
+    *,
+    least_noise: float = 0.0,
+) -> Task:
+    """Removal of noise from pictures.
+
+    noise: its standard deviation, where black is 0 and white 1, or for unbounded data `space.span`; None: estimated,
+    the same for all pictures. gain: the variance grows by it with the value, from that of `noise`, by default 0.
+    least_noise: of what is estimated. Gray pictures of a model of colors are denoised in gray. Raises UsageError for
+    noise of 0, and for gray and colored pictures together.
+    """
+    pictures = read_pictures(path, space)
+    y, is_gray = pictures.pixels, _is_gray(pictures, path)
+    y = y.mean(dim=1, keepdim=True) if is_gray else y
+    found = _Found.of(pictures, y, least_noise) if noise is None and gain is None else _Found.said(noise or 0.0, gain)
+    if not found.largest > 1e-9:  # NaN too
+        raise UsageError(f"{parameter('denoise')} {path}: expected noise above 0, found {found.largest:g}")
+    picture = GrayPicture(space.shape) if is_gray else Identity(space.shape)
+    fields: dict[str, Any] = {
+        "name": "denoise",
+        "inputs": y.float().expand(-1, space.shape[0], -1, -1),  # half the memory
+        "pictures": pictures.names,
+        "remarks": (found.in_words(space),),
+    }
+    if found.shot is None:
+        return Task.of_measurement(picture, y, noise=found.white, **fields)
+    counted = Counted(picture, found.shot)
+    facts = {"gain": found.shot.gain, "read_noise": found.shot.read}
+    return Task(operator=counted, values=counted.seen(y).flatten(1), noise=counted.white_noise, facts=facts, **fields)
+
+
+def _is_gray(pictures: Pictures, path: Path) -> bool:
+    """Whether pictures of a model of colors are gray. Raises UsageError if only some are."""
+    y = pictures.pixels
+    if y.shape[1] != 3:
+        return False
+    gray = [float((one.amax(dim=0) - one.amin(dim=0)).max()) < (CODEC_NOISE + 0.5) / 255 for one in y]
+    if any(gray) and not all(gray):
+        colored, colorless = pictures.names[gray.index(False)], pictures.names[gray.index(True)]
+        raise UsageError(f"{path}: {colorless} is gray and {colored} is colored; restore them by a command each")
+    return all(gray)
+
+
+@attrs.frozen(kw_only=True)
+class _Found:
+    """The noise of pictures, as it was said or estimated."""
+
+    white: float = 0.0
+    """Standard deviation of white noise."""
+    shot: ShotNoise | None = None
+    """Noise that grows with the values, in place of white noise."""
+    tables: float | None = None
+    """Of JPEGs, the part of `white` that their tables imply."""
+    is_estimated: bool = True
+
+    @classmethod
+    def said(cls, noise: float, gain: float | None) -> Self:
+        """What a person said. Raises UsageError for what no noise has."""
+        for name, value in (("noise", noise), ("gain", gain or 0.0)):
+            if not 0 <= value < math.inf:
+                raise UsageError(f"expected {parameter(name)} >= 0, found {value:g}")
+        return cls(white=noise, shot=ShotNoise(gain, noise) if gain else None, is_estimated=False)
+
+    @classmethod
+    def of(cls, pictures: Pictures, y: Tensor, least: float) -> Self:
+        """The noise of pictures (P, C, H, W), gray ones with one channel: the mean of their estimates, or `least`."""
+        arrays = [one.numpy() for one in y]
+        if pictures.jpegs and all(pictures.jpegs):
+            rest = fmean(map(estimated_noise_of_jpeg, arrays))
+            tables = fmean(jpeg.sigma for jpeg in pictures.jpegs if jpeg is not None)
+            return cls(white=max(math.hypot(tables, rest), least), tables=tables)
+        shots = [shot for one in arrays if (shot := estimated_shot_noise(one)) is not None]
+        if len(shots) == len(arrays):
+            return cls(shot=ShotNoise(fmean(shot.gain for shot in shots), fmean(shot.read for shot in shots)))
+        return cls(white=max(fmean(map(estimated_noise, arrays)), least))
+
+    @property
+    def largest(self) -> float:
+        """That of the largest value in [0, 1]."""
+        return self.white if self.shot is None else math.hypot(math.sqrt(self.shot.gain), self.shot.read)
+
+    def in_words(self, space: Space) -> str:
+        """What was found, and what to type if it looks wrong. space: whose numbers are said."""
+        span, shot = space.span, self.shot
+        if shot is not None:
+            words = f"variance {shot.gain * span:.3g} · value + ({shot.read * span:.3g})²"
+            other = f"{argument('gain', _short(shot.gain * span))} {argument('noise', _short(shot.read * span))}"
+        else:
+            of_255 = f" ({255 * self.white:.1f} of 255)" if space.bounded else ""
+            words, other = f"{self.white * span:.3g}{of_255}", argument("noise", _short(self.white * span))
+        if not self.is_estimated:
+            return f"noise: {words}"
+        if shot is None and self.tables is None and self.white < _SEEN:
+            return (
+                f"noise: none to be seen ({words}), so the picture is left nearly as it is; if it has some, say how "
+                f"much:  {argument('noise', 0.05)}"
+            )
+        part = "" if self.tables is None else f", {self.tables:.3g} of it by the tables of the JPEG"
+        return f"noise: {words}, estimated{part}; if the result is smeared, type less, if it is noisy, more:  {other}"
+
+
+def _short(value: float) -> float:
+    """Two significant digits."""
+    return float(f"{value:.2g}")
+
+
+@attrs.frozen(eq=False)
+class Counted(NoisyPicture):
+    """A picture whose noise grows with its values, as that of counted photons, by a form in which it doesn't.
+
+    The form is the generalized Anscombe transform f(v) = 2/g √(g v + ⅜ g² + r²) of values with the variance g v + r²
+    (Starck, Murtagh & Bijaoui 1998), after which the noise has the standard deviation 1, rescaled so that black stays 0
+    and white 1.
+    """
+
+    picture: Identity | GrayPicture
+    """The map without noise."""
+    shot: ShotNoise
+
+    @property
+    def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
+        return self.picture.shape
+
+    @property
+    def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.picture.measured_shape
+
+    @property
+    def evaluations(self) -> int:  # type: ignore[override]
+        return self.picture.evaluations
+
+    @property
+    def norm(self) -> float:
+        """The slope of the form at black, where it is steepest."""
+        gain, read = self.shot.gain, self.shot.read
+        return self.picture.norm * self.white_noise / math.sqrt(3 / 8 * gain**2 + read**2)
+
+    @property
+    def white_noise(self) -> float:
+        """The standard deviation of the noise in the form."""
+        black, white = self._stabilized(torch.tensor([0.0, 1.0]).double()).tolist()
+        return 1 / float(white - black)
+
+    def seen(self, y: Tensor) -> Tensor:
+        """The form of values in which black is 0 and white 1, of any shape."""
+        black = self._stabilized(y.new_zeros(()))
+        seen: Tensor = self.white_noise * (self._stabilized(y) - black)
+        return seen
+
+    def apply(self, x: Tensor) -> Tensor:
+        """The form of pictures: (B, C, H, W) → (B, M)."""
+        return self.seen(self.picture.apply(x))
+
+    def noisy(self, values: Tensor, noise: float | Tensor, draw: Callable[[], Tensor]) -> Tensor:
+        """The form of noisy pictures."""
+        coefficients = values / self.picture.singular_values.to(values)
+        return self.picture.noisy(coefficients, noise, draw)
+
+    def deviation(self, noise: float | Tensor) -> float:
+        """That of the picture in the form."""
+        return self.picture.deviation(noise)
+
+    def finished(self, images: Tensor, values: Tensor) -> Tensor:
+        """Pictures from forms, by the inverse of f(v)'s mean rather than of f: f is curved.
+
+        Its closed form is that of Mäkitalo & Foi 2013 (IEEE Transactions on Image Processing 22, 91), equation 12.
+        """
+        gain, read = self.shot.gain, self.shot.read
+        form = self.picture.finished(images, values).double()
+        least = 2 * math.sqrt(3 / 8 + (read / gain) ** 2)
+        f = (self._stabilized(form.new_zeros(())) + form / self.white_noise).clamp(min=least)
+        root = math.sqrt(3 / 2)
+        counts = f**2 / 4 + root / (4 * f) - 11 / (8 * f**2) + 5 * root / (8 * f**3) - 1 / 8 - (read / gain) ** 2
+        return (gain * counts).clamp(min=0).to(images)
+
+    def _stabilized(self, v: Tensor) -> Tensor:
+        gain, read = self.shot.gain, self.shot.read
+        stabilized: Tensor = 2 / gain * (gain * v + 3 / 8 * gain**2 + read**2).clamp(min=0).sqrt()
+        return stabilized
