@@ -27,6 +27,12 @@ _CONFIDENCE = 1 - 1e-6
 """Probability that the texture strength of a patch of noise alone is below the threshold (Liu et al., section III)."""
 _JPEG_FACTOR = 1.15
 """What the median is raised by, fitted on JPEGs of quality 75 to 90: their encoder removes noise."""
+_FEWEST_LEVELS = 4
+_GROWTH, _CONCORDANCE, _MISFIT, _WHITENESS = 1.5, 0.7, 0.1, 0.5
+"""When variance clearly grows: what the line's variance rises by from dark to bright, the share of pairs of levels that
+rise less that of those that fall (Kendall's τ), the median relative distance from the line, and `_levels`' whiteness. Of
+white noise on photographs few have two of these."""
+_LUMA = np.array([0.299, 0.587, 0.114])
 _DB2 = np.array([-0.48296291314453416, 0.8365163037378079, -0.2241438680420134, -0.12940952255126037])
 """High-pass filter of Daubechies' wavelet with two vanishing moments."""
 
@@ -46,22 +52,33 @@ def estimated_noise(picture: Array) -> float:
 
 
 def _weak_texture(channel: Array) -> float:
-    """Variance of the noise by Liu et al. 2013, algorithm 1: (1, H, W).
+    """Variance of the noise by Liu et al. 2013, algorithm 1: (1, H, W)."""
+    return float(_weak_eigenvalues(_patches(channel, _WEAK_SIZES, per_dimension=16))[0])
 
-    The smallest eigenvalue, from the patches whose gradients the noise of the last round can explain.
+
+def _weak_eigenvalues(patches: Array) -> Array:
+    """Eigenvalues, ascending, of the patches (N, D) whose gradients noise of the smallest one explains.
+
+    The mean of each patch does not count. Of white noise the smallest eigenvalue would be σ² (1 − √(D/N))² (Marchenko
+    and Pastur 1967; simulations say it of overlapping patches too), so all are divided by that factor. N counts all
+    patches: with the few weak ones only, textures seemed to be noise. Zeros for too few patches.
     """
-    patches = _patches(channel, _WEAK_SIZES, per_dimension=16)
-    texture, threshold = _texture_strength(round(math.sqrt(patches.shape[1])))
-    strengths = np.einsum("ni,ni->n", patches @ texture, patches)
-    variance, weak = _smallest(patches), patches
+    count, dimensions = patches.shape
+    if count < 2 * dimensions:
+        return np.zeros(dimensions - 1)
+    patches = patches - patches.mean(axis=1, keepdims=True)
+    form, threshold = _texture_strength(round(math.sqrt(dimensions)))
+    strengths = np.einsum("ni,ni->n", patches @ form, patches)
+    factor = (1 - math.sqrt(dimensions / count)) ** 2
+    eigenvalues = _eigenvalues(patches)[1:] / factor  # the first belongs to the mean
     for _ in range(8):
-        weak = patches[strengths < variance * threshold]
-        if len(weak) < 4 * patches.shape[1]:
+        weak = patches[strengths < eigenvalues[0] * threshold]
+        if len(weak) < 8 * dimensions:
             break
-        before, variance = variance, _smallest(weak)
-        if abs(variance - before) <= 1e-4 * before:
+        before, eigenvalues = eigenvalues[0], _eigenvalues(weak)[1:] / factor
+        if abs(eigenvalues[0] - before) <= 1e-4 * before:
             break
-    return variance
+    return eigenvalues
 
 
 @functools.cache
@@ -78,24 +95,12 @@ def _texture_strength(size: int) -> tuple[Array, float]:
     return form, float(gamma.ppf(_CONFIDENCE, mean**2 / variance, scale=variance / mean))
 
 
-def _smallest(patches: Array) -> float:
-    """Smallest eigenvalue of the covariance of patches (N, D), above 0.
-
-    Of N patches of white noise it is σ² (1 − √(D/N))² (Marchenko and Pastur 1967), overlapping ones included, as
-    simulations say.
-    """
-    count, dimensions = patches.shape
-    if count < 2 * dimensions:
-        return 0.0
-    return float(max(_eigenvalues(patches)[0], 0.0)) / (1 - math.sqrt(dimensions / count)) ** 2
-
-
 def _principal_components(picture: Array) -> float:
     """Variance of the noise by Chen et al. 2015, algorithm 1: the mean of as many eigenvalues as have it as median."""
     patches = _patches(picture, _COLOR_SIZES, per_dimension=50)
     if len(patches) < 4 * patches.shape[1]:
         return 0.0
-    eigenvalues = np.maximum(_eigenvalues(patches), 0.0)
+    eigenvalues = _eigenvalues(patches)
     for count in range(len(eigenvalues), 0, -1):
         mean = float(eigenvalues[:count].mean())
         if mean <= float(np.median(eigenvalues[:count])):
@@ -104,10 +109,9 @@ def _principal_components(picture: Array) -> float:
 
 
 def _eigenvalues(patches: Array) -> Array:
-    """Eigenvalues of the covariance of patches (N, D), ascending."""
+    """Eigenvalues of the covariance of patches (N, D), ascending; what rounding errors would make negative is 0."""
     centered = patches - patches.mean(axis=0)
-    eigenvalues: Array = np.linalg.eigvalsh(centered.T @ centered / len(patches))
-    return eigenvalues
+    return np.maximum(np.linalg.eigvalsh(centered.T @ centered / len(patches)), 0.0)
 
 
 def _patches(picture: Array, sizes: tuple[int, ...], per_dimension: int) -> Array:
@@ -126,9 +130,13 @@ def _patches(picture: Array, sizes: tuple[int, ...], per_dimension: int) -> Arra
         places = np.random.default_rng(0).integers(len(places), size=_MOST_PATCHES)
     rows, columns = np.divmod(places, width - size + 1)
     patches = windows[:, rows, columns].swapaxes(0, 1).reshape(len(places), -1)
-    low, high = min(picture.min(), 0.0), max(picture.max(), 1.0)
-    kept = ((patches <= low) | (patches >= high)).mean(axis=1) <= 0.5
+    kept = _clipped(patches).mean(axis=1) <= 0.5
     return patches[kept] if kept.sum() >= 4 * patches.shape[1] else patches
+
+
+def _clipped(values: Array) -> NDArray[np.bool_]:
+    """Whether each value is black or white, or, of unbounded data, the lowest or highest."""
+    return (values <= min(values.min(), 0.0)) | (values >= max(values.max(), 1.0))
 
 
 def estimated_noise_of_jpeg(picture: Array) -> float:
@@ -137,7 +145,8 @@ def estimated_noise_of_jpeg(picture: Array) -> float:
     Of the luma, since chroma is smoothed; without what the quantization tables imply. picture: the decoded (C, H, W),
     black 0 and white 1.
     """
-    luma = np.tensordot([0.299, 0.587, 0.114], picture, axes=1) if len(picture) == 3 else picture.mean(axis=0)
+    weights = _LUMA if len(picture) == 3 else np.ones(len(picture))
+    luma = np.tensordot(weights, picture, axes=1) / np.linalg.norm(weights)  # as much noise as a channel
     return _JPEG_FACTOR * _median_of_wavelets(luma)
 
 
@@ -156,3 +165,61 @@ def _finest(channel: Array) -> Array:
     padded = np.pad(channel, ((3, 3), (0, 0)), mode="symmetric")
     filtered = sum(weight * padded[3 - i : len(padded) - i] for i, weight in enumerate(_DB2))
     return np.asarray(filtered)[1::2]
+
+
+@attrs.frozen
+class ShotNoise:
+    """Noise whose variance is gain · v + read² where the picture without noise has the value v."""
+
+    gain: float
+    """One over the number of counted particles that makes a value of 1, positive."""
+    read: float
+    """Standard deviation of the noise that does not depend on the value, at least 0."""
+
+
+def estimated_shot_noise(picture: Array) -> ShotNoise | None:
+    """Shot noise and read noise of a picture, or None unless the variance clearly grows with brightness.
+
+    A line through the variances of patches of different brightness, as in Foi et al. 2008, by Theil and Sen's median of
+    slopes. picture: (C, H, W), black 0 and white 1, or unbounded; the same noise in all channels.
+    """
+    levels = _levels(picture)
+    if len(levels) < _FEWEST_LEVELS:
+        return None
+    value, variance, whiteness = levels.T
+    first, second = np.triu_indices(len(levels), 1)
+    steps, rises = value[second] - value[first], variance[second] - variance[first]
+    if steps.min() <= 0 or variance.min() <= 0:
+        return None
+    gain = float(np.median(rises / steps))
+    constant = float(np.median(variance - gain * value))
+    if constant < 0:
+        gain, constant = float(np.median(variance / value)), 0.0
+    line = gain * value + constant
+    clear = (
+        gain > 0
+        and line[-1] > _GROWTH * line[0] > 0
+        and np.sign(rises).mean() > _CONCORDANCE
+        and np.median(np.abs(variance / line - 1)) < _MISFIT
+        and np.median(whiteness) > _WHITENESS
+    )
+    return ShotNoise(gain, math.sqrt(constant)) if clear else None
+
+
+def _levels(picture: Array) -> Array:
+    """Mean, variance of the noise and its whiteness for groups of equally bright patches, (L, 3), from dark to bright.
+
+    Whiteness is the smallest eigenvalue over the median one, some 0.8 for white noise, near 0 for textures and JPEGs.
+    Without groups that clipping makes quieter.
+    """
+    patches = np.concatenate([_patches(channel[None], (5,), per_dimension=0) for channel in picture])
+    groups = min(14, len(patches) // (8 * patches.shape[1]))
+    if groups < _FEWEST_LEVELS:
+        return np.zeros((0, 3))
+    clipped = _clipped(patches).mean(axis=1)
+    levels = []
+    for group in np.array_split(np.argsort(patches.mean(axis=1), kind="stable"), groups):
+        eigenvalues = _weak_eigenvalues(patches[group])
+        if clipped[group].mean() < 0.03 and eigenvalues[0] > 0:
+            levels.append((patches[group].mean(), eigenvalues[0], eigenvalues[0] / np.median(eigenvalues)))
+    return np.array(levels).reshape(-1, 3)
