@@ -1,0 +1,225 @@
+"""Noise estimated from a single picture: the level of white noise, and gain and read noise of shot noise.
+
+Everywhere the noise is what small patches vary by in the directions in which the picture itself varies least: the
+smallest eigenvalues of their covariance (σ² in every direction for white noise). References: Liu, Tanaka and Okutomi
+2013 (IEEE Trans. Image Process. 22, 5226–5237), Chen, Zhu and Heng 2015 (ICCV, 477–485), Foi, Trimeche, Katkovnik and
+Egiazarian 2008 (IEEE Trans. Image Process. 17, 1737–1754). On JPEGs, whose encoder removes just these directions,
+Donoho and Johnstone's 1994 median of the finest wavelet coefficients (Biometrika 81, 425–455).
+"""
+
+import functools
+import math
+from typing import TypeAlias
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import gamma
+
+Array: TypeAlias = NDArray[np.float64]
+
+_MOST_PATCHES = 2**16
+"""Patches that are looked at, in larger pictures a random subset: 100 MB for colors."""
+_WEAK_SIZES, _COLOR_SIZES = (7, 5, 3), (8, 6, 4, 3)
+"""Heights and widths of patches in pixels, for weak texture and for principal components. Small pictures have too few
+large patches."""
+_CONFIDENCE = 1 - 1e-6
+"""Probability that the texture strength of a patch of noise alone is below the threshold (Liu et al., section III)."""
+_JPEG_FACTOR = 1.15
+"""What the median is raised by, fitted on JPEGs of quality 75 to 90: their encoder removes noise."""
+_FEWEST_LEVELS = 4
+_GROWTH, _CONCORDANCE, _MISFIT, _WHITENESS = 1.5, 0.7, 0.1, 0.5
+"""When variance clearly grows: what the line's variance rises by from dark to bright, the share of pairs of levels that
+rise less that of those that fall (Kendall's τ), the median relative distance from the line, and `_levels`' whiteness. Of
+white noise on photographs few have two of these."""
+_LUMA = np.array([0.299, 0.587, 0.114])
+_DB2 = np.array([-0.48296291314453416, 0.8365163037378079, -0.2241438680420134, -0.12940952255126037])
+"""High-pass filter of Daubechies' wavelet with two vanishing moments."""
+
+
+def estimated_noise(picture: Array) -> float:
+    """Standard deviation of white noise, in the picture's values; 0 where nothing can be said.
+
+    The larger one of weak texture, the root mean square of the channels, and for colors of principal components, which
+    textures of less than all channels do not disturb. Clipping makes noise smaller, and the estimate with it. picture:
+    (C, H, W), black 0 and white 1, or unbounded.
+    """
+    channels = [_weak_texture(channel[None]) for channel in picture]
+    variance = float(np.mean(channels))
+    if len(picture) > 1:
+        variance = max(variance, _principal_components(picture))
+    return math.sqrt(variance)
+
+
+def _weak_texture(channel: Array) -> float:
+    """Variance of the noise by Liu et al. 2013, algorithm 1: (1, H, W)."""
+    return float(_weak_eigenvalues(_patches(channel, _WEAK_SIZES, per_dimension=16))[0])
+
+
+def _weak_eigenvalues(patches: Array) -> Array:
+    """Eigenvalues, ascending, of the patches (N, D) whose gradients noise of the smallest one explains.
+
+    The mean of each patch does not count. Of white noise the smallest eigenvalue would be σ² (1 − √(D/N))² (Marchenko
+    and Pastur 1967; simulations say it of overlapping patches too), so all are divided by that factor. N counts all
+    patches: with the few weak ones only, textures seemed to be noise. Zeros for too few patches.
+    """
+    count, dimensions = patches.shape
+    if count < 2 * dimensions:
+        return np.zeros(dimensions - 1)
+    patches = patches - patches.mean(axis=1, keepdims=True)
+    form, threshold = _texture_strength(round(math.sqrt(dimensions)))
+    strengths = np.einsum("ni,ni->n", patches @ form, patches)
+    factor = (1 - math.sqrt(dimensions / count)) ** 2
+    eigenvalues = _eigenvalues(patches)[1:] / factor  # the first belongs to the mean
+    for _ in range(8):
+        weak = patches[strengths < eigenvalues[0] * threshold]
+        if len(weak) < 8 * dimensions:
+            break
+        before, eigenvalues = eigenvalues[0], _eigenvalues(weak)[1:] / factor
+        if abs(eigenvalues[0] - before) <= 1e-4 * before:
+            break
+    return eigenvalues
+
+
+@functools.cache
+def _texture_strength(size: int) -> tuple[Array, float]:
+    """The quadratic form (size², size²) that sums the squared gradients of a patch, and its threshold for σ = 1.
+
+    Of white noise the form has about a gamma distribution (Liu et al., equation 13), here of its exact mean and
+    variance.
+    """
+    gradient = (np.eye(size)[2:] - np.eye(size)[:-2]) / 2
+    squared = gradient.T @ gradient
+    form = np.kron(np.eye(size), squared) + np.kron(squared, np.eye(size))
+    mean, variance = float(np.trace(form)), 2 * float(np.trace(form @ form))
+    return form, float(gamma.ppf(_CONFIDENCE, mean**2 / variance, scale=variance / mean))
+
+
+def _principal_components(picture: Array) -> float:
+    """Variance of the noise by Chen et al. 2015, algorithm 1: the mean of as many eigenvalues as have it as median."""
+    patches = _patches(picture, _COLOR_SIZES, per_dimension=50)
+    if len(patches) < 4 * patches.shape[1]:
+        return 0.0
+    eigenvalues = _eigenvalues(patches)
+    for count in range(len(eigenvalues), 0, -1):
+        mean = float(eigenvalues[:count].mean())
+        if mean <= float(np.median(eigenvalues[:count])):
+            return mean
+    return 0.0
+
+
+def _eigenvalues(patches: Array) -> Array:
+    """Eigenvalues of the covariance of patches (N, D), ascending; what rounding errors would make negative is 0."""
+    centered = patches - patches.mean(axis=0)
+    return np.maximum(np.linalg.eigvalsh(centered.T @ centered / len(patches)), 0.0)
+
+
+def _patches(picture: Array, sizes: tuple[int, ...], per_dimension: int) -> Array:
+    """Patches (N, D) of a picture (C, H, W), of the largest size of which there are N ≥ per_dimension · D.
+
+    Without patches that are clipped by more than a half, of which there is nothing to learn, unless few others remain.
+    """
+    channels, height, width = picture.shape
+    counts = {size: max(height - size + 1, 0) * max(width - size + 1, 0) for size in sizes}
+    size = next((size for size in sizes if counts[size] >= per_dimension * channels * size**2), sizes[-1])
+    if not counts[size]:
+        return np.zeros((0, channels * size**2))
+    windows = np.lib.stride_tricks.sliding_window_view(picture, (size, size), axis=(1, 2))
+    places = np.arange(counts[size])
+    if len(places) > _MOST_PATCHES:
+        places = np.random.default_rng(0).integers(len(places), size=_MOST_PATCHES)
+    rows, columns = np.divmod(places, width - size + 1)
+    patches = windows[:, rows, columns].swapaxes(0, 1).reshape(len(places), -1)
+    kept = _clipped(patches).mean(axis=1) <= 0.5
+    return patches[kept] if kept.sum() >= 4 * patches.shape[1] else patches
+
+
+def _clipped(values: Array) -> NDArray[np.bool_]:
+    """Whether each value is black or white, or, of unbounded data, the lowest or highest."""
+    return (values <= min(values.min(), 0.0)) | (values >= max(values.max(), 1.0))
+
+
+def estimated_noise_of_jpeg(picture: Array) -> float:
+    """Standard deviation of the noise that a JPEG was made with, in the picture's values; 0 where nothing can be said.
+
+    Of the luma, since chroma is smoothed; without what the quantization tables imply. picture: the decoded (C, H, W),
+    black 0 and white 1.
+    """
+    weights = _LUMA if len(picture) == 3 else np.ones(len(picture))
+    luma = np.tensordot(weights, picture, axes=1) / np.linalg.norm(weights)  # as much noise as a channel
+    return _JPEG_FACTOR * _median_of_wavelets(luma)
+
+
+def _median_of_wavelets(channel: Array) -> float:
+    """Standard deviation of white noise by the median of the finest diagonal coefficients of db2, (H, W).
+
+    The coefficients that are exactly 0 do not count: they come from parts without noise.
+    """
+    details = _finest(_finest(channel).T)
+    magnitudes = np.abs(details[details != 0])
+    return float(np.median(magnitudes)) / 0.6744897501960817 if magnitudes.size else 0.0
+
+
+def _finest(channel: Array) -> Array:
+    """The finest detail coefficients of each column, (H, W) → (⌊(H + 3)/2⌋, W), mirrored at the borders."""
+    padded = np.pad(channel, ((3, 3), (0, 0)), mode="symmetric")
+    filtered = sum(weight * padded[3 - i : len(padded) - i] for i, weight in enumerate(_DB2))
+    return np.asarray(filtered)[1::2]
+
+
+@attrs.frozen
+class ShotNoise:
+    """Noise whose variance is gain · v + read² where the picture without noise has the value v."""
+
+    gain: float
+    """One over the number of counted particles that makes a value of 1, positive."""
+    read: float
+    """Standard deviation of the noise that does not depend on the value, at least 0."""
+
+
+def estimated_shot_noise(picture: Array) -> ShotNoise | None:
+    """Shot noise and read noise of a picture, or None unless the variance clearly grows with brightness.
+
+    A line through the variances of patches of different brightness, as in Foi et al. 2008, by Theil and Sen's median of
+    slopes. picture: (C, H, W), black 0 and white 1, or unbounded; the same noise in all channels.
+    """
+    levels = _levels(picture)
+    if len(levels) < _FEWEST_LEVELS:
+        return None
+    value, variance, whiteness = levels.T
+    first, second = np.triu_indices(len(levels), 1)
+    steps, rises = value[second] - value[first], variance[second] - variance[first]
+    if steps.min() <= 0 or variance.min() <= 0:
+        return None
+    gain = float(np.median(rises / steps))
+    constant = float(np.median(variance - gain * value))
+    if constant < 0:
+        gain, constant = float(np.median(variance / value)), 0.0
+    line = gain * value + constant
+    clear = (
+        gain > 0
+        and line[-1] > _GROWTH * line[0] > 0
+        and np.sign(rises).mean() > _CONCORDANCE
+        and np.median(np.abs(variance / line - 1)) < _MISFIT
+        and np.median(whiteness) > _WHITENESS
+    )
+    return ShotNoise(gain, math.sqrt(constant)) if clear else None
+
+
+def _levels(picture: Array) -> Array:
+    """Mean, variance of the noise and its whiteness for groups of equally bright patches, (L, 3), from dark to bright.
+
+    Whiteness is the smallest eigenvalue over the median one, some 0.8 for white noise, near 0 for textures and JPEGs.
+    Without groups that clipping makes quieter.
+    """
+    patches = np.concatenate([_patches(channel[None], (5,), per_dimension=0) for channel in picture])
+    groups = min(14, len(patches) // (8 * patches.shape[1]))
+    if groups < _FEWEST_LEVELS:
+        return np.zeros((0, 3))
+    clipped = _clipped(patches).mean(axis=1)
+    levels = []
+    for group in np.array_split(np.argsort(patches.mean(axis=1), kind="stable"), groups):
+        eigenvalues = _weak_eigenvalues(patches[group])
+        if clipped[group].mean() < 0.03 and eigenvalues[0] > 0:
+            levels.append((patches[group].mean(), eigenvalues[0], eigenvalues[0] / np.median(eigenvalues)))
+    return np.array(levels).reshape(-1, 3)
