@@ -1,10 +1,9 @@
 """The quantized coefficients of a JPEG, which say how much of a picture compression may have changed.
 
-Names are those of ITU-T T.81: a frame header (SOF) lists components, each with sampling factors and a quantization
-table, and a component is stored as the DCT coefficients of 8×8 blocks, divided by the table and rounded. Pillow gives
-decoded planes only. Here their blocks are transformed and rounded to multiples of the table again, so no entropy decoder
-is needed: the planes are off by the rounding to 8 bits, 0.3 in each coefficient, and rounding finds the stored multiple
-unless a step is 1 or 2.
+Names are those of ITU-T T.81: a component is stored as the DCT coefficients of 8×8 blocks, divided by its quantization
+table and rounded. Pillow decodes whole planes only. Here their blocks are transformed again and rounded to multiples of
+the table: 8-bit samples are off by 0.3 in each coefficient, so that the stored multiple is found unless a step is 1 or
+2 (0.1 % are wrong at quality 90, 1 % at 95).
 """
 
 import math
@@ -13,7 +12,6 @@ from functools import cached_property
 import attrs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from PIL.ExifTags import Base
 from PIL.JpegImagePlugin import JpegImageFile
 
@@ -76,17 +74,16 @@ class Jpeg:
             if not isinstance(picture, JpegImageFile):  # phones' MPOs are a subclass
                 return None
             frame, interleaved = _frame(content, name)
-            exif = picture.getexif()
-            orientation, software = exif.get(Base.Orientation, 1), exif.get(Base.Software)
+            orientation, software = (picture.getexif().get(tag) for tag in (Base.Orientation, Base.Software))
             return cls(
                 name=name,
                 content=content,
                 size=(picture.height, picture.width),
-                tables=tuple(_table(picture.quantization, number) for *_, number in picture.layer),
+                tables=tuple(_table(picture.quantization[number]) for *_, number in picture.layer),
                 # Pillow's comment calls the first one vertical, but T.81 has the horizontal one in the upper bits
                 factors=tuple((down, across) for _, across, down, _ in picture.layer),
                 is_jfif=_is_jfif(picture),
-                orientation=orientation if orientation in range(1, 9) else 1,
+                orientation=orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1,
                 software=str(software).strip("\0 ") or None if software else None,
                 frame=frame,
                 interleaved=interleaved,
@@ -121,7 +118,9 @@ class Jpeg:
             # at half the size libjpeg leaves halved chroma as it is: nothing has to be undone
             scale = 2 if factor == (2, 2) else 1
             pixels = self._decoded("YCbCr", scale)
-            planes += [self._quantized(_samples(pixels[..., number], factor, scale), number, factor) for number in (1, 2)]
+            planes += [
+                self._quantized(_samples(pixels[..., number], factor, scale), number, factor) for number in (1, 2)
+            ]
         return tuple(planes)
 
     def _require_supported(self) -> None:
@@ -153,9 +152,7 @@ class Jpeg:
         if max(height, width) > 65_535:
             return self.content
         place = self.frame + 5  # behind marker, length and precision
-        return b"".join(
-            (self.content[:place], height.to_bytes(2), width.to_bytes(2), self.content[place + 4 :])
-        )
+        return b"".join((self.content[:place], height.to_bytes(2), width.to_bytes(2), self.content[place + 4 :]))
 
     def _decoded(self, mode: str, scale: int = 1) -> NDArray[np.uint8]:
         """Whole blocks as libjpeg decodes them at 1/scale of the size, (H, W, channels)."""
@@ -182,9 +179,8 @@ class Jpeg:
 def dct_matrix() -> NDArray[np.float64]:
     """The orthonormal DCT-II of 8 samples, (8, 8), one row per frequency: T.81, A.3.3."""
     frequency, place = np.arange(BLOCK)[:, None], np.arange(BLOCK)
-    rows = np.sqrt(2 / BLOCK) * np.cos(np.pi * frequency * (place + 0.5) / BLOCK)
-    rows[0] /= np.sqrt(2)
-    return rows
+    rows: NDArray[np.float64] = np.sqrt(2 / BLOCK) * np.cos(np.pi * frequency * (place + 0.5) / BLOCK)
+    return np.where(frequency == 0, rows / np.sqrt(2), rows)
 
 
 _DCT = dct_matrix().astype(np.float32)
@@ -235,14 +231,13 @@ def _without_triangle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(samples).clip(0, 255).astype(np.uint8)
 
 
-def _table(tables: dict[int, list[int]], number: int) -> NDArray[np.float32]:
+def _table(entries: list[int]) -> NDArray[np.float32]:
     """A quantization table; Pillow has undone the zigzag."""
-    return np.array(tables[number], np.float32).reshape(BLOCK, BLOCK)
+    return np.array(entries, np.float32).reshape(BLOCK, BLOCK)
 
 
-def _is_jfif(picture: Image.Image) -> bool:
+def _is_jfif(picture: JpegImageFile) -> bool:
     """Whether libjpeg takes the components for gray or YCbCr: by JFIF's marker, Adobe's, or the components' names."""
-    assert isinstance(picture, JpegImageFile)
     if len(picture.layer) != 3 or "jfif" in picture.info:
         return len(picture.layer) in (1, 3)
     transform = picture.info.get("adobe_transform")
