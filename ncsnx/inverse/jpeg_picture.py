@@ -24,7 +24,7 @@ from ncsnx.spelling import parameter
 
 _DCT = PlacedTensor(torch.from_numpy(dct_matrix()))
 _WHITE = 255
-_TURNS = 4
+_TURNS = 8
 """How often the box of the coefficients and the range of the pixels are approached."""
 _YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 """Y, Cb and Cr of red, green and blue: JFIF 1.02, with Cb and Cr around 0."""
