@@ -24,6 +24,9 @@ from ncsnx.spelling import parameter
 
 _DCT = PlacedTensor(torch.from_numpy(dct_matrix()))
 _WHITE = 255
+_BOX = 0.6
+"""Width of the box in steps for a mean. The middle of the coefficients that round to one is more probable than the ends
+(Park & Lee 1999): of 24 photographs, gains are 0.05 to 0.2 dB larger than with 1, the best widths 0.5 to 0.75."""
 _TURNS = 8
 """How often the box of the coefficients and the range of the pixels are approached."""
 _YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
@@ -104,9 +107,13 @@ class JpegPicture(NoisyPicture, LinearMap):
         return self.seen.deviation(self.sigma)
 
     def finished(self, images: Tensor, values: Tensor) -> Tensor:
-        """Images from 0 to 1 whose coefficients round to the file's, which are at most half a step from `values`."""
-        images = self.seen.finished(images, values)
-        half = self._half_steps.like(images)
+        """Images from 0 to 1 near the file's coefficients: at most 0.3 steps away, so that they round to them."""
+        return self.in_box(self.seen.finished(images, values), values, _BOX)
+
+    def in_box(self, images: Tensor, values: Tensor, width: float = 1.0) -> Tensor:
+        """The nearest images from 0 to 1 whose coefficients are at most width/2 steps from `values`: for a width of 1,
+        they round to the file's."""
+        half = width * self._half_steps.like(images)
         for _ in range(_TURNS):
             away = values.to(images) - self.apply(images)
             images = (images + self.change(away - away.clamp(-half, half))).clamp(0, 1)
@@ -215,7 +222,7 @@ def task_of_jpeg(jpeg: Jpeg, decoded: Tensor, names: Sequence[str] = ()) -> Task
         orientation=jpeg.orientation,
         seen=GrayPicture(shape) if is_gray and channels > 1 else Identity(shape),
         decoded=decoded[0].float(),
-        sigma=jpeg.sigma,
+        sigma=jpeg.sigma_in_box,
     )
     values = torch.from_numpy(np.concatenate([plane.values.ravel() for plane in operator.planes]))
     values[: operator.planes[0].values.size : BLOCK**2] += LEVEL_SHIFT * BLOCK
@@ -226,5 +233,5 @@ def task_of_jpeg(jpeg: Jpeg, decoded: Tensor, names: Sequence[str] = ()) -> Task
         noise=operator.noise,
         inputs=decoded,
         pictures=tuple(names),
-        facts={"sigma": jpeg.sigma},
+        facts={"sigma": jpeg.sigma_in_box},
     )

@@ -124,6 +124,7 @@ def test_headers_tell_tables_orientation_and_software() -> None:
     assert np.array_equal(jpeg.tables[0].flatten(), list(map(int, LUMA.split())))
     mean = (16 + 11 + 12 + 14 + 12 + 10 + 16 + 14 + 13 + 14) / 10
     assert jpeg.sigma == pytest.approx(2.03 * mean**0.54 / 255)
+    assert jpeg.sigma_in_box == pytest.approx(4.6 * mean**0.41 / 255)
     assert (read(saved(PHOTO)).orientation, read(saved(PHOTO)).software) == (1, None)
 
 
