@@ -1,12 +1,13 @@
 """A prior of photographs beside classical methods, on standard pictures that it wasn't trained on.
 
-    pip install '.[science]' scikit-image PyWavelets bm3d
+    pip install '.[science]' scikit-image PyWavelets bm3d opencv-python-headless
     python docs/images/photographs.py [MODEL [TASK …]]     # photographs, which comes with ncsnx; all tasks
 
-prints PSNR (dB) and SSIM of centers of astronaut, chelsea, coffee and rocket in color, camera and moon in gray:
-denoised by one evaluation per picture, 256×256; gray ones denoised, and all enlarged, sharpened and filled in by the
-mean of 9 alternatives of 40 steps (filled in: 100), 128×128, with their calibration. The strength of each classical
-method but BM3D and wavelets is the best one of a list for each picture, by its truth.
+prints PSNR (dB) and SSIM of centers of astronaut, chelsea, coffee and rocket in color, camera, moon and coins in gray:
+denoised as one evaluation of known noise, 256×256; in gray, 192×192; without a number, with shot noise, and as JPEGs,
+256×256; and enlarged, sharpened and filled in by the mean of 9 alternatives of 40 steps (filled in: 100), 128×128, with
+their calibration. The strength of each classical method but BM3D and wavelets is the best one of a list for each
+picture, by its truth.
 """
 
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import bm3d
+import cv2
 import deepinv
 import numpy as np
 import skimage.data
@@ -34,6 +36,8 @@ Picture = NDArray[np.float64]
 Row = tuple[float, float, float]
 """PSNR, SSIM, seconds."""
 COLOR, GRAY = ("astronaut", "chelsea", "coffee", "rocket"), ("camera", "moon")
+SEVEN = ("camera", "moon", "coins", *COLOR)
+"""In gray."""
 ALTERNATIVES, STEPS, FILLING_STEPS, SEED = 9, 40, 100, 0
 BLUR, BLUR_NOISE = 1.6, 2 / 255
 
@@ -74,8 +78,20 @@ def denoisers(noisy: Picture, sigma: float, truth: Picture) -> dict[str, Callabl
             sigma * np.array([1, 2, 4, 8]),
             truth,
         ),
+        "OpenCV, non-local means": lambda: best(
+            partial(by_opencv, noisy), 255 * sigma * np.array([0.4, 0.7, 1.0]), truth
+        ),
         "BM3D": lambda: bm3d.bm3d_rgb(noisy, sigma),
     }
+
+
+def by_opencv(noisy: Picture, strength: float) -> Picture:
+    given = eight_bits(noisy)
+    return cv2.fastNlMeansDenoisingColored(given, None, strength, strength, 7, 21) / 255
+
+
+def eight_bits(picture: Picture) -> NDArray[np.uint8]:
+    return (255 * picture.clip(0, 1)).round().astype(np.uint8)
 
 
 def gray_denoisers(noisy: Picture, sigma: float, truth: Picture) -> dict[str, Callable[[], Picture]]:
@@ -162,7 +178,7 @@ def sharpened(blurred: Picture, truth: Picture) -> dict[str, Callable[[], Pictur
 
 def print_rows(title: str, names: tuple[str, ...], rows: dict[str, list[Row]]) -> None:
     """A line for each method: PSNR of each picture, means of the color ones, or of all if none is."""
-    averaged = [name in COLOR or names == GRAY for name in names]
+    averaged = [name in COLOR or names == SEVEN for name in names]
     print(f"\n{title}\n| method | {' | '.join(names)} | mean | SSIM | s |\n|---|{'--:|' * (len(names) + 3)}")
     for name, found in rows.items():
         psnrs, ssims, seconds = (np.array(values) for values in zip(*found, strict=True))
@@ -182,10 +198,100 @@ def denoised(model: ncsnx.Model, noisy: Picture, sigma: float) -> Picture:
     return found[0].permute(1, 2, 0).double().numpy()
 
 
-def denoising(truth: Picture, random: np.random.Generator) -> Given:
-    """Of a gray picture, which alternatives in color are to have: their gray is the denoised one."""
-    noisy = truth + 25 / 255 * random.standard_normal(truth.shape[:2])[..., None]
-    return gray_denoisers(noisy, 25 / 255, truth), {"colorize": noisy[..., 0], "noise": 25 / 255}
+def by_command(model: ncsnx.Model, **given: Any) -> Picture:
+    """The mean that `ncsnx restore` writes first, of a file or an array."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = ncsnx.restore(model, out=Path(folder) / "out", n=0, seed=SEED, progress=False, **given)
+        return made.means()[0].permute(1, 2, 0).double().numpy()
+
+
+def gray_pictures(model: ncsnx.Model) -> None:
+    for level in (15, 25, 50):
+        rows: dict[str, list[Row]] = {}
+        for number, name in enumerate(SEVEN):
+            truth, sigma = center(name, 192).mean(axis=2, keepdims=True).repeat(3, axis=2), level / 255
+            noisy = truth + sigma * np.random.default_rng(SEED + number).standard_normal(truth.shape[:2])[..., None]
+            ours = partial(by_command, model, denoise=noisy, noise=sigma)
+            measure(rows, {**gray_denoisers(noisy, sigma, truth), "ncsnx, 4 evaluations": ours}, truth)
+        print_rows(f"gray, σ = {level} of 255", SEVEN, rows)
+
+
+def unknown_noise(model: ncsnx.Model) -> None:
+    """PNGs, whose noise nobody says."""
+    for level in (0, 5, 10, 25, 50):
+        rows: dict[str, list[Row]] = {}
+        for number, name in enumerate(COLOR):
+            truth = center(name, 256)
+            noisy = truth + level / 255 * np.random.default_rng(SEED + number).standard_normal(truth.shape)
+            noisy = eight_bits(noisy) / 255
+            found = restoration.estimate_sigma(noisy, channel_axis=2, average_sigmas=True)
+            methods = {
+                "given": lambda noisy=noisy: noisy,
+                "BM3D, σ by wavelets": partial(bm3d.bm3d_rgb, noisy, found),
+                "ncsnx": partial(by_command, model, denoise=noisy),
+                "ncsnx, σ said": partial(by_command, model, denoise=noisy, noise=max(level, 1.5) / 255),
+            }
+            measure(rows, methods, truth)
+        print_rows(f"unknown noise, σ = {level} of 255", COLOR, rows)
+
+
+def shot_noise(model: ncsnx.Model) -> None:
+    for counts, read in ((200, 0.01), (30, 0.02)):
+        rows: dict[str, list[Row]] = {}
+        for number, name in enumerate(COLOR):
+            truth, random = center(name, 256), np.random.default_rng(SEED + number)
+            noisy = random.poisson(counts * truth) / counts + read * random.standard_normal(truth.shape)
+            sigma = float(np.sqrt(truth.mean() / counts + read**2))
+            methods = {
+                **denoisers(noisy, sigma, truth),
+                "ncsnx, one σ, the best": lambda noisy=noisy, sigma=sigma, truth=truth: best(
+                    lambda of: by_command(model, denoise=noisy, noise=of * sigma), (0.8, 0.9, 1.0, 1.1, 1.2), truth
+                ),
+                "ncsnx": partial(by_command, model, denoise=noisy),
+                "ncsnx, gain said": partial(by_command, model, denoise=noisy, gain=1 / counts, noise=read),
+            }
+            measure(rows, methods, truth)
+        print_rows(f"shot noise, {counts} counts at white, read noise {read}", COLOR, rows)
+
+
+def jpegs(model: ncsnx.Model) -> None:
+    """Blocks alone, then noise of 10 of 255 in the picture that was compressed."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "given.jpg"
+        for level, quality in ((0, 10), (0, 20), (0, 40), (0, 75), (0, 90), (10, 75), (10, 90), (25, 90)):
+            rows: dict[str, list[Row]] = {}
+            for number, name in enumerate(COLOR):
+                truth = center(name, 256)
+                noisy = truth + level / 255 * np.random.default_rng(SEED + number).standard_normal(truth.shape)
+                Image.fromarray(eight_bits(noisy)).save(file, quality=quality, subsampling="4:2:0")
+                given = np.asarray(Image.open(file)) / 255
+                found = restoration.estimate_sigma(given @ np.array([0.299, 0.587, 0.114]))
+                methods = {
+                    "decoded": lambda given=given: given,
+                    "total variation": partial(
+                        best,
+                        lambda weight, given=given: restoration.denoise_tv_chambolle(
+                            given, weight=weight, channel_axis=2
+                        ),
+                        (0.005, 0.01, 0.02, 0.04, 0.08),
+                        truth,
+                    ),
+                    "OpenCV, non-local means": partial(best, partial(by_opencv, given), (1, 2, 4, 8, 16), truth),
+                    "BM3D": partial(
+                        best,
+                        lambda sigma, given=given: bm3d.bm3d_rgb(given, sigma / 255),
+                        np.array([0.5, 1, 2]) * max(level, 60 / quality**0.5),
+                        truth,
+                    ),
+                    "ncsnx --denoise": partial(by_command, model, denoise=file),
+                    "ncsnx --denoise, σ 1.3 times the wavelets'": partial(
+                        by_command, model, denoise=file, noise=max(1.3 * found, 0.0051)
+                    ),
+                }
+                if not level:
+                    methods["ncsnx --jpeg"] = partial(by_command, model, jpeg=file)
+                measure(rows, methods, truth)
+            print_rows(f"JPEG, quality {quality}, noise of {level} of 255", COLOR, rows)
 
 
 def enlarging(factor: int, truth: Picture, random: np.random.Generator) -> Given:
@@ -207,8 +313,8 @@ def inpainting(
     return filled(truth, hidden), {"inpaint": truth, "mask": hidden.astype(float)}
 
 
+SECTIONS = {"gray": gray_pictures, "unknown": unknown_noise, "shot": shot_noise, "jpeg": jpegs}
 TASKS: dict[str, Callable[[Picture, np.random.Generator], Given]] = {
-    "gray, σ = 25 of 255": denoising,
     "enlarging by 2, means of squares": partial(enlarging, 2),
     "enlarging by 4": partial(enlarging, 4),
     "deblurring, a Gaussian of 1.6 px and noise of 2 of 255": deblurring,
@@ -227,10 +333,7 @@ def restored(model: ncsnx.Model, truth: Picture, given: dict[str, Any], calibrat
             model, changes, truth=truth, n=ALTERNATIVES, seed=SEED, out=Path(folder) / "out", progress=False, **given
         )
         calibrations.append(made.calibration)
-        mean = made.maps().mean[0].permute(1, 2, 0).double().numpy()
-    if "colorize" in given:
-        mean = np.repeat((mean @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=2)
-    return mean
+        return made.maps().mean[0].permute(1, 2, 0).double().numpy()
 
 
 def main(model: str = "photographs", *chosen: str) -> None:
@@ -247,10 +350,13 @@ def main(model: str = "photographs", *chosen: str) -> None:
             }
             measure(rows, methods, truth)
         print_rows(f"denoising, σ = {level} of 255", COLOR, rows)
+    for named, section in SECTIONS.items():
+        if not chosen or named in chosen:
+            section(loaded)
     for title, task in TASKS.items():
         if chosen and not any(word in title for word in chosen):
             continue
-        rows, calibrations, names = {}, list[Any](), GRAY if task is denoising else (*COLOR, *GRAY)
+        rows, calibrations, names = {}, list[Any](), (*COLOR, *GRAY)
         for number, name in enumerate(names):
             truth = center(name, 128)
             methods, given = task(truth, np.random.default_rng(SEED + number))
@@ -258,8 +364,7 @@ def main(model: str = "photographs", *chosen: str) -> None:
             measure(rows, {**methods, f"ncsnx, mean of {ALTERNATIVES}": ours}, truth)
         print_rows(title, names, rows)
         shares = [[interval.share for interval in one.intervals[:2]] for one in calibrations]
-        if task is not denoising:
-            print("truths inside the central 50 and 80 %:", np.round(100 * np.mean(shares, axis=0), 1), flush=True)
+        print("truths inside the central 50 and 80 %:", np.round(100 * np.mean(shares, axis=0), 1), flush=True)
 
 
 def measure(rows: dict[str, list[Row]], methods: dict[str, Callable[[], Picture]], truth: Picture) -> None:

@@ -32,15 +32,15 @@ _ALTERNATIVES = 4
 class Restore(Tasks, Drawn, Command["RestoredImages"]):
     """Denoise, inpaint, enlarge, deblur or reconstruct pictures.
 
-    Draws several images for each picture, all of which agree with it: `ncsnx restore digits --inpaint photo.png --mask
-    mask.png`. A PICTURE is a file or a folder of files: images such as PNGs, or .npy files of H×W×C numbers with any
+    `ncsnx restore photographs --denoise photo.jpg` needs nothing else. Other tasks draw several images for each
+    picture, all of which agree with it: `ncsnx restore digits --inpaint photo.png --mask mask.png`. A PICTURE is a file or a folder of files: images such as PNGs, or .npy files of H×W×C numbers with any
     number of channels, in the data's own values (see `measure`), or of complex H×W for a model of complex data. One
     .npy may hold several pictures, P×H×W or P×H×W×C.
 
     Draws by 100 steps of cas with eta=0.5, unless the sampler is changed: sampler=ald takes the published one of a run
     that has it. A model of patches fills holes with eta=1. Below the noise of a measurement, cas follows the flow
-    (sampler.eta_min). `denoise` draws by 20 steps of dpmpp-sde, which begin at the picture, and its mean is one
-    evaluation at the picture.
+    (sampler.eta_min). `denoise` and `jpeg` write the mean first, which takes one evaluation of the network (gray: four),
+    and draw alternatives if `n` asks for them: `denoise` by 20 steps of dpmpp-sde, which begin at the picture.
 
     A model of patches (data.patches) restores pictures at their own size, which those of a folder share.
 
@@ -166,14 +166,14 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         from ncsnx.inverse.restoring import RestoredImages, say_agreement
         from ncsnx.inverse.task_record import mean_files, record_task
 
-        task, space, work = first.task, first.model.space, first.work
-        record = record_task(task, output.path, each, space, work.check_stop, first.means)
-        if first.means is None:
+        task, space, work, means = first.task, first.model.space, first.work, first.beside(each)
+        record = record_task(task, output.path, each, space, work.check_stop, means)
+        if means is None:
             work.info(f"mean:   {mean_files(output.path, task.count)}")
         say_agreement(record, task, space, work)
         if not each:
             work.info(first.in_words(_ALTERNATIVES))
-        return RestoredImages(output=output, record=record, denoised=first.means)
+        return RestoredImages(output=output, record=record, denoised=means)
 
 
 def _in_words(pictures: int, each: int) -> str:

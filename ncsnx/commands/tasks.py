@@ -209,6 +209,7 @@ class Tasks:
     def _task(self, pictures: dict[str, Path], space: "Space", made: Path, least_noise: float) -> "Task":
         from ncsnx.inverse import tasks_from_files
         from ncsnx.inverse.denoising import denoise
+        from ncsnx.inverse.jpeg_picture import restore_jpeg
         from ncsnx.inverse.measured_files import reconstruct
         from ncsnx.inverse.task_pictures import as_file, mask_space
 
@@ -217,6 +218,8 @@ class Tasks:
                 noise = None if self.noise in (None, "auto") else self._known_noise(space)
                 gain = None if self.gain is None else self.gain / space.span
                 return denoise(picture, space, noise, gain, least_noise=least_noise)
+            case {"jpeg": picture}:
+                return restore_jpeg(picture, space)
             case {"inpaint": picture}:
                 mask = (
                     self.mask if isinstance(self.mask, tuple) else as_file("mask", self.mask, made, mask_space(space))

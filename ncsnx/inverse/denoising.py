@@ -99,7 +99,7 @@ class _Found:
     def of(cls, pictures: Pictures, y: Tensor, least: float) -> Self:
         """The noise of pictures (P, C, H, W), gray ones with one channel: the mean of their estimates, or `least`."""
         arrays = [one.numpy() for one in y]
-        if pictures.jpegs and all(pictures.jpegs):
+        if all(pictures.jpegs):
             rest = fmean(map(estimated_noise_of_jpeg, arrays))
             tables = fmean(jpeg.sigma for jpeg in pictures.jpegs if jpeg is not None)
             return cls(white=max(math.hypot(tables, rest), least), tables=tables)

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ncsnx import bounded_reads
 from ncsnx.data.decoding import CODEC_NOISE
 from ncsnx.data.jpeg import BLOCK, LEVEL_SHIFT, Jpeg, JpegPlane, dct_matrix
-from ncsnx.errors import UsageError
+from ncsnx.errors import Hint, UsageError, printable
 from ncsnx.inverse.measurement_map import LinearMap, NoisyPicture
 from ncsnx.inverse.operators import GrayPicture, Identity, PlacedTensor
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import read_pictures
 from ncsnx.space import Space
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 
 _DCT = PlacedTensor(torch.from_numpy(dct_matrix()))
 _WHITE = 255
@@ -198,14 +197,26 @@ def restore_jpeg(path: Path, space: Space) -> Task:
 
     Raises UsageError for other formats and for JPEGs whose planes can't be had, NcsnxError as `read_pictures`.
     """
-    if path.is_dir():
-        raise UsageError(f"{parameter('jpeg')} {path}: expected a JPEG, found a folder")
     pictures = read_pictures(path, space)
-    with bounded_reads.reading(path):
-        jpeg = Jpeg.of(bounded_reads.read_bytes(path), str(path))  # its size has just been checked
-    if jpeg is None:
-        raise UsageError(f"{parameter('jpeg')} {path}: expected a JPEG, found a picture of another format")
+    jpeg = pictures.jpegs[0]
+    if jpeg is None or path.is_dir():
+        found = "a folder" if path.is_dir() else "a picture of another format, which has no tables"
+        raise UsageError(
+            f"{parameter('jpeg')} {path}: expected a JPEG, found {found}",
+            Hint("remove its noise instead", adds=argument("denoise", path)),
+        )
     return task_of_jpeg(jpeg, pictures.pixels.float(), pictures.names)
+
+
+def _remarks(jpeg: Jpeg) -> list[str]:
+    """What was read from the file, in words."""
+    remarks = [f"JPEG: errors of about {jpeg.sigma:.2g} ({_WHITE * jpeg.sigma:.1f} of 255) by its tables"]
+    if jpeg.software is not None:
+        remarks.append(
+            f"EXIF names {printable(jpeg.software)}; what an earlier JPEG lost is not in these tables: if blocks "
+            f"remain, remove them as noise:  {argument('denoise', jpeg.name)} {argument('noise', 0.05)}"
+        )
+    return remarks
 
 
 def task_of_jpeg(jpeg: Jpeg, decoded: Tensor, names: Sequence[str] = ()) -> Task:
@@ -234,4 +245,5 @@ def task_of_jpeg(jpeg: Jpeg, decoded: Tensor, names: Sequence[str] = ()) -> Task
         inputs=decoded,
         pictures=tuple(names),
         facts={"sigma": jpeg.sigma_in_box},
+        remarks=tuple(_remarks(jpeg)),
     )

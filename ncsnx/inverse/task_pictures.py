@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from ncsnx import bounded_reads
 from ncsnx.config.checks import COLORS
 from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_gray
+from ncsnx.data.jpeg import Jpeg
 from ncsnx.data.transforms import as_channels
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.inverse.measurement_map import require_finite
@@ -37,7 +39,7 @@ class Pictures:
     names: tuple[str, ...]
     pixels: Tensor
     """(P, C, H, W) float64; 0 is black, 1 is white."""
-    jpegs: tuple[Any, ...] = ()
+    jpegs: tuple[Jpeg | None, ...] = ()
     """Of each picture the JPEG that it was stored as, if it was one."""
 
 
@@ -60,14 +62,16 @@ def read_pictures(
     wanted = _Wanted(what, space.shape, space, smaller, fit)
     names: list[str] = []
     stacks: list[Tensor] = []
+    jpegs: list[Jpeg | None] = []
     for file in _files(path):
         check_stop()
-        pixels = wanted.read(file)
+        pixels, jpeg = wanted.read(file)
         wanted = attrs.evolve(wanted, shape=tuple(pixels.shape[1:]), smaller=False, first=wanted.first or file.name)
         name = in_utf8(Path(file.name))
         names += [name] if len(pixels) == 1 else [f"{name}[{number}]" for number in range(len(pixels))]
         stacks.append(pixels)
-    return Pictures(tuple(names), torch.cat(stacks))
+        jpegs += [jpeg] * len(pixels)
+    return Pictures(tuple(names), torch.cat(stacks), tuple(jpegs))
 
 
 def size_of(path: Path, channels: int) -> tuple[int, int]:
@@ -127,19 +131,21 @@ class _Wanted:
     first: str = ""
     """File of the first picture, whose size the others need."""
 
-    def read(self, file: Path) -> Tensor:
-        """The pictures in a file, (P, C, H, W) float64; 0 is black, 1 is white. Raises NcsnxError."""
+    def read(self, file: Path) -> tuple[Tensor, Jpeg | None]:
+        """The pictures in a file, (P, C, H, W) float64, 0 is black, 1 is white; and the JPEG that it is. Raises
+        NcsnxError."""
         if file.suffix.lower() == NUMBERS:
-            return self._of_numbers(file)
+            return self._of_numbers(file), None
         if not self.space.bounded:
             raise NcsnxError(
                 f"{in_utf8(file)}: image files have values from black to white, and this model's data is unbounded; "
                 f"give a {NUMBERS} in the data's own values, as {self._form}"
             )
-        return self._of_image(file)[None]
+        pixels, jpeg = self._of_image(file)
+        return pixels[None], jpeg
 
-    def _of_image(self, path: Path) -> Tensor:
-        """(C, H, W) float64 in [0, 1] of an image file, gray or colored."""
+    def _of_image(self, path: Path) -> tuple[Tensor, Jpeg | None]:
+        """(C, H, W) float64 in [0, 1] of an image file, gray or colored, and the JPEG that it is."""
         name, (channels, *size) = in_utf8(path), self.shape
         try:
             content = bounded_reads.read_bytes(path, _FILE_BYTES + _BYTES_PER_PIXEL * size[0] * size[1])
@@ -159,7 +165,7 @@ class _Wanted:
         if self.fit:
             image = fitted(flattened(image, channels, _WHITE), (size[0], size[1]))
         pixels = torch.from_numpy(as_array(image, channels, _WHITE).copy()).double() / 255
-        return pixels.view(image.height, image.width, channels).permute(2, 0, 1)
+        return pixels.view(image.height, image.width, channels).permute(2, 0, 1), Jpeg.of(content, name)
 
     def _of_numbers(self, path: Path) -> Tensor:
         """(P, C, H, W) float64 of the pictures in a .npy file. Complex numbers become real and imaginary part."""
@@ -239,6 +245,8 @@ def as_file(name: str, given: object, folder: Path, space: Space) -> Path:
     match given:
         case Path() | str():
             return Path(given)
+        case JpegImageFile(filename=str(path)) if Path(path).is_file():
+            return Path(path)  # which has its tables
         case Image():
             try:
                 given.save(folder / f"{name}.png")

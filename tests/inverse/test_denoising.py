@@ -120,9 +120,7 @@ def test_noise_is_estimated_and_said_with_what_to_type(tmp_path: Path) -> None:
     assert flat.noise == 0.005
     assert flat.remarks[0].startswith("noise: none to be seen")
     (tmp_path / "flat.png").unlink()
-    with pytest.raises(
-        UsageError, match=r"gray\.png is gray and colors\.png is colored"
-    ):
+    with pytest.raises(UsageError, match=r"gray\.png is gray and colors\.png is colored"):
         denoise(tmp_path, space)
 
 
