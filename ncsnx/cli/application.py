@@ -218,7 +218,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=_HELP_OPTIONS,
     help="Train, sample and evaluate noise-conditional score networks (NCSN, NCSNv2). Experiments are typed Python "
-    "files.\n\nTo begin: `ncsnx list`, `ncsnx train digits`, `ncsnx sample digits`. Help on a command: `ncsnx COMMAND "
+    "files.\n\nA photograph of yours: `ncsnx restore photographs --denoise photo.jpg --save better.jpg`. A training that takes "
+    "minutes: `ncsnx train digits`, `ncsnx sample digits`. What there is: `ncsnx list`. Help on a command: `ncsnx COMMAND "
     "--help`.",
 )
 

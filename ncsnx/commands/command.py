@@ -64,12 +64,13 @@ class Panel:
     RUNS = "Experiments, runs and models"
     PACKAGES = "Installed packages"
     IMAGES = "Checkpoints and images"
-    MEASUREMENT = "Measurement"
+    MEASUREMENT = "Noise and truth"
     FOLDERS = "Folders"
     EXECUTION = "Execution"
     OUTPUT = "Output"
     FILMS = "Frames and films"
-    TASK = "Task (give one)"
+    TASK = "Picture (give one)"
+    SCIENCE = "Scientific measurements"
     RARE = "Rarely needed"
 
 
@@ -168,9 +169,9 @@ def parameters_of(kind: type) -> list[Parameter]:
         for field in attrs.fields(kind)
         if (declared := [one for one in getattr(field.type, "__metadata__", ()) if isinstance(one, Declaration)])
     ]
-    last = (Panel.FILMS, Panel.EXECUTION, Panel.FOLDERS, Panel.OUTPUT, Panel.RARE)
+    last = (Panel.SCIENCE, Panel.FILMS, Panel.EXECUTION, Panel.FOLDERS, Panel.OUTPUT, Panel.RARE)
     has_task = any(one.declaration.panel == Panel.TASK for one in found)
-    first = () if has_task else (Panel.IMAGES, Panel.MEASUREMENT)
+    first = (Panel.TASK,) if has_task else (Panel.IMAGES, Panel.MEASUREMENT)
 
     def place(one: Parameter) -> tuple[bool, int, bool]:
         if one.declaration.is_argument:

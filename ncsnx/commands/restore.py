@@ -30,23 +30,24 @@ _ALTERNATIVES = 4
 @command("restore", panel=Panel.TRAIN, order=30, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Restore(Tasks, Drawn, Command["RestoredImages"]):
-    """Denoise, inpaint, enlarge, deblur or reconstruct pictures.
+    """Denoise, repair, enlarge or sharpen a photograph; reconstruct images from measurements.
 
-    `ncsnx restore photographs --denoise photo.jpg` needs nothing else. Other tasks draw several images for each
-    picture, all of which agree with it: `ncsnx restore digits --inpaint photo.png --mask mask.png`. A PICTURE is a file or a folder of files: images such as PNGs, or .npy files of H×W×C numbers with any
-    number of channels, in the data's own values (see `measure`), or of complex H×W for a model of complex data. One
-    .npy may hold several pictures, P×H×W or P×H×W×C.
+    `ncsnx restore photographs --denoise photo.jpg --save better.jpg` needs nothing else: a model of photographs comes
+    along, and the noise is estimated. `--inpaint photo.jpg --mask mask.png` fills in what is white in the mask. A
+    PICTURE is a file or a folder; the pictures of a folder are restored one by one, each at its own size, by a model of
+    patches (data.patches), as `photographs` is.
 
-    Draws by 100 steps of cas with eta=0.5, unless the sampler is changed: sampler=ald takes the published one of a run
-    that has it. A model of patches fills holes with eta=1. Below the noise of a measurement, cas follows the flow
-    (sampler.eta_min). `denoise` and `jpeg` write the mean first, which takes one evaluation of the network (gray: four),
-    and draw alternatives if `n` asks for them: `denoise` by 20 steps of dpmpp-sde, which begin at the picture.
+    `denoise` and `jpeg` write the mean first, in one evaluation of the network (gray: four), and draw alternatives if
+    `n` asks for them. Other tasks draw several images for each picture, all of which agree with it, and write what
+    `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of mean,
+    deviation and quantiles, and how well the images agree with the picture; with `truth` also PSNR, SSIM, NMSE and
+    calibration. An interrupted sampling resumes when the command is repeated.
 
-    A model of patches (data.patches) restores pictures at their own size, which those of a folder share.
-
-    Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of
-    mean, deviation and quantiles, and how well the images agree with the picture; with `truth` also PSNR, SSIM,
-    NMSE and calibration. An interrupted sampling resumes when the command is repeated.
+    Alternatives are drawn by 100 steps of cas with eta=0.5, of holes in pictures by a model of patches with eta=1, and
+    of noisy pictures by 20 steps of dpmpp-sde, unless the sampler is changed: sampler=ald takes the published one of a
+    run that has it. Below the noise of a measurement, cas follows the flow (sampler.eta_min). A .npy has H×W×C numbers
+    with any number of channels, in the data's own values (see `measure`), or of complex H×W for a model of complex
+    data; or several pictures, P×H×W or P×H×W×C.
     """
 
     changes: SamplerChanges = attrs.field(default=(), kw_only=False)

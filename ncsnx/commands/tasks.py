@@ -80,28 +80,28 @@ class Tasks:
     """Sharpen a picture that a Gaussian of `blur` pixels blurred."""
     blur: Annotated[float | None, option(Panel.TASK, "SIGMA")] = None
     """Standard deviation of the Gaussian of `deblur`, in pixels."""
-    measure: Annotated[Path | str | None, option(Panel.TASK, "FILE", parse=values.path)] = None
+    measure: Annotated[Path | str | None, option(Panel.SCIENCE, "FILE", parse=values.path)] = None
     """Reconstruct images from the arrays of a .npz, HDF5 or MATLAB 7.3 file: kspace and mask, in the order and scale of
     numpy.fft.fft2(image, norm="ortho"), with an axis of coils and their maps, if several; sinogram and angles in
     degrees; or matrix and y. Values are the data's own: from low to high for arrays, as packed, without limits if
     unbounded, else from 0 to 1."""
-    operator: Annotated[str | None, option(Panel.TASK, "TAG")] = None
+    operator: Annotated[str | None, option(Panel.SCIENCE, "TAG")] = None
     """A task that an installed package registers."""
-    input: Annotated[Path | str | None, option(Panel.TASK, "FILE", parse=values.path)] = None
+    input: Annotated[Path | str | None, option(Panel.SCIENCE, "FILE", parse=values.path)] = None
     """Measurement for `operator`."""
     maps: Annotated[
         Path | str | None,
-        option(Panel.MEASUREMENT, "FILE|estimate", default="in the file, else estimated", parse=str),
+        option(Panel.SCIENCE, "FILE|estimate", default="in the file, else estimated", parse=str),
     ] = None
     """Sensitivity maps of the coils of `measure`, as a .npy or the array maps of another file, or estimated from the
     fully sampled center of kspace."""
     centered: Annotated[
-        bool | None, option(Panel.MEASUREMENT, default="it comes first; energy in the middle is refused")
+        bool | None, option(Panel.SCIENCE, default="it comes first; energy in the middle is refused")
     ] = None
     """Whether frequency 0 of kspace and mask of `measure` is in the middle, as in fastMRI's files, or comes first."""
     rule: Annotated[
         str | None,
-        option(Panel.MEASUREMENT, "NAME", default="auto: exact if possible, else cg, else dps", complete="rule"),
+        option(Panel.SCIENCE, "NAME", default="auto: exact if possible, else cg, else dps", complete="rule"),
     ] = None
     """How the sampler uses the measurement: exact (by singular values), reverse (the reverse diffusion begins at the
     picture; default of `denoise`), cg (data consistency by conjugate gradients),
