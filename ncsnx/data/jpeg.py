@@ -124,8 +124,8 @@ class Jpeg:
     def planes(self) -> tuple[JpegPlane, ...]:
         """The quantized coefficients of each component.
 
-        The whole file is decoded, twice if it has colors: 12 megapixels take up to 0.5 GB. Raises BrokenImageError for a damaged
-        file; UsageError for CMYK, RGB, lossless JPEGs, and for sampling of which Pillow can't give the planes.
+        The whole file is decoded, twice if it has colors: 12 megapixels take up to 0.5 GB. Raises BrokenImageError for
+        a damaged file; UsageError for CMYK, RGB, lossless JPEGs, and for sampling of which Pillow can't give the planes.
         """
         self._require_supported()
         (luma_down, luma_across), *others = self.factors
