@@ -125,7 +125,7 @@ class Jpeg:
         """The quantized coefficients of each component.
 
         The whole file is decoded, twice if it has colors: 12 megapixels take up to 0.5 GB. Raises BrokenImageError for
-        a damaged file; UsageError for CMYK, RGB, lossless JPEGs, and for sampling of which Pillow can't give the planes.
+        a damaged file; UsageError for CMYK, RGB and lossless JPEGs, and for other sampling than of equal chroma planes.
         """
         self._require_supported()
         (luma_down, luma_across), *others = self.factors
