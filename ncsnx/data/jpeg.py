@@ -7,6 +7,8 @@ the table: 8-bit samples are off by 0.3 in each coefficient, so that the stored 
 """
 
 import math
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 
 import attrs
@@ -74,7 +76,10 @@ class Jpeg:
             if not isinstance(picture, JpegImageFile):  # phones' MPOs are a subclass
                 return None
             frame, interleaved = _frame(content, name)
-            orientation, software = (picture.getexif().get(tag) for tag in (Base.Orientation, Base.Software))
+            exif: Mapping[int, object] = {}
+            with suppress(Exception):  # unreadable EXIF data is common, and `decode` then leaves the picture as it is
+                exif = picture.getexif()
+            orientation, software = exif.get(Base.Orientation), exif.get(Base.Software)
             return cls(
                 name=name,
                 content=content,
@@ -119,8 +124,8 @@ class Jpeg:
     def planes(self) -> tuple[JpegPlane, ...]:
         """The quantized coefficients of each component.
 
-        Each scan of the file is decoded whole: 12 megapixels take about 0.5 GB. Raises BrokenImageError for a damaged
-        file; UsageError for CMYK, RGB, lossless JPEGs, and for sampling of which Pillow can't give the planes.
+        The whole file is decoded, twice if it has colors: 12 megapixels take up to 0.5 GB. Raises BrokenImageError for
+        a damaged file; UsageError for CMYK, RGB and lossless JPEGs, and for other sampling than of equal chroma planes.
         """
         self._require_supported()
         (luma_down, luma_across), *others = self.factors

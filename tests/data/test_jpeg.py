@@ -108,7 +108,7 @@ def test_rarer_samplings_have_the_same_blocks(
     subsampling: int, size: tuple[int, int], factors: int, sampling: tuple[int, int]
 ) -> None:
     """The MCUs of 4:2:2 as those of 4:4:0, and of 4:2:0 as of 4:1:1: a scrambled picture with the same chroma."""
-    content = saved(PHOTO[:48, :64] if subsampling == 1 else PHOTO[:64, :48], quality=50, subsampling=subsampling)
+    content = saved(PHOTO[:48, :64] if subsampling == 1 else PHOTO[:64, :48], quality=90, subsampling=subsampling)
     usual, rare = read(content).planes(), read(with_frame(content, size, factors)).planes()
     assert [plane.sampling for plane in rare] == [(1, 1), sampling, sampling]
     for one, other in zip(usual[1:], rare[1:], strict=True):
@@ -126,6 +126,14 @@ def test_headers_tell_tables_orientation_and_software() -> None:
     assert jpeg.sigma == pytest.approx(2.03 * mean**0.54 / 255)
     assert jpeg.sigma_in_box == pytest.approx(4.6 * mean**0.41 / 255)
     assert (read(saved(PHOTO)).orientation, read(saved(PHOTO)).software) == (1, None)
+
+
+def test_exif_data_that_pillow_cannot_read_leaves_a_jpeg_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Image.Image) -> Image.Exif:
+        raise SyntaxError("not a TIFF file")
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    assert (read(saved(PHOTO[:8, :8])).orientation, read(saved(PHOTO[:8, :8])).software) == (1, None)
 
 
 def test_tables_of_16_bits_are_read() -> None:
