@@ -218,9 +218,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=_HELP_OPTIONS,
     help="Train, sample and evaluate noise-conditional score networks (NCSN, NCSNv2). Experiments are typed Python "
-    "files.\n\nA photograph of yours: `ncsnx restore photographs --denoise photo.jpg --save better.jpg`. A training that takes "
-    "minutes: `ncsnx train digits`, `ncsnx sample digits`. What there is: `ncsnx list`. Help on a command: `ncsnx COMMAND "
-    "--help`.",
+    "files.\n\nA photograph of yours: `ncsnx restore photographs --denoise photo.jpg --save better.jpg`. A training "
+    "that takes minutes: `ncsnx train digits`, `ncsnx sample digits`. What there is: `ncsnx list`. Help on a command: "
+    "`ncsnx COMMAND --help`.",
 )
 
 

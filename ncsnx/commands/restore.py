@@ -1,8 +1,10 @@
 """`ncsnx restore`: draws images that agree with a measurement, such as a part of a picture."""
 
+import math
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
@@ -10,11 +12,14 @@ from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.commands.tasks import Tasks
-from ncsnx.errors import UsageError, require_between
+from ncsnx.config.image_sizes import height_and_width
+from ncsnx.errors import Hint, NcsnxError, UsageError, require_between
 from ncsnx.quantities import counted
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ncsnx.inverse.restoring import FirstMeans, RestoredImages
     from ncsnx.inverse.task import Task
     from ncsnx.model_spec import ModelSpec
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 _ALTERNATIVES = 4
+_LARGE = 2**18
+"""Pixels from which on images are drawn one by one."""
 
 
 @command("restore", panel=Panel.TRAIN, order=30, then=BATCHES, is_shared=True)
@@ -59,21 +66,85 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     tile: Annotated[int | None, option(Panel.IMAGES, "PX", default="256 for a model of patches, else whole")] = None
     """Evaluate large pictures in overlapping tiles of this side, in bounded memory: for networks that normalize each
     pixel."""
+    save: Annotated[
+        Path | str | None, option(Panel.OUTPUT, "FILE", "--save", "-o", default="none", parse=values.path)
+    ] = None
+    """File for the restored picture (the mean), in the format of its suffix, like the given one: its mode, EXIF, color
+    profile and transparency. Of a folder, a folder. No other files are kept, unless alternatives are drawn or `out` is
+    given."""
+    posterior: Annotated[
+        bool | None, option(Panel.OUTPUT, None, "--posterior/--no-posterior", default="from 4 alternatives on")
+    ] = None
+    """Write maps of mean, deviation and quantiles of the alternatives."""
     task: "Task | None" = None
     """A task of your own, in place of the parameters that name one."""
 
     def carry_out(self, work: "Work") -> "RestoredImages":
+        with work.interruptible():
+            source = self.opened(work)
+            self._require_task()
+            files = self._one_by_one(source.spec())
+        return self._restored(source, work) if files is None else self._of_folder(files, source, work)
+
+    def _one_by_one(self, spec: "ModelSpec") -> "list[Path] | None":
+        """The files of a folder of pictures that are restored each at its own size; None for other tasks and models."""
+        from ncsnx.config.data_sets import cuts_patches
+        from ncsnx.inverse.task_pictures import picture_files
+
+        _, given = self.whole_pictures()
+        if not isinstance(given, Path | str) or not Path(given).is_dir() or not cuts_patches(spec.data):
+            return None
+        return picture_files(Path(given))
+
+    def _of_folder(self, files: "list[Path]", source: "Source | Model", work: "Work") -> "RestoredImages":
+        """Restores pictures one by one, and goes on after one that can't be; the result is that of the first, with the
+        others.
+
+        Raises NcsnxError at the end for those that can't be.
+        """
+        from ncsnx.storage.atomic import make_folder
+        from ncsnx.storage.process import in_utf8
+
+        name, _ = self.whole_pictures()
+        if self.save is not None:
+            make_folder(Path(self.save))
+        results: list[RestoredImages] = []
+        failed: list[str] = []
+        for number, file in enumerate(files, start=1):
+            shown = in_utf8(Path(file.name))
+            own: dict[str, Any] = {other: _beside(getattr(self, other), file) for other in ("truth", "mask")}
+            own["out"] = None if self.out is None else Path(self.out) / file.stem
+            own["save"] = save = None if self.save is None else Path(self.save) / file.name
+            if save is not None and save.exists() and not self.overwrite:
+                work.info(f"{shown}: {save} is there already")
+                continue
+            work.info(f"picture {number:,} of {len(files):,}: {shown}")
+            try:
+                results.append(attrs.evolve(self, **{name: file, **own})._restored(source, work))
+            except UsageError:
+                raise
+            except NcsnxError as error:
+                failed.append(error.message)
+                work.warning(error.message)
+        if failed:
+            raise NcsnxError(f"{counted(len(failed), 'picture')} of {len(files):,} not restored: {'; '.join(failed)}")
+        if not results:
+            raise NcsnxError("all pictures are there already", Hint("replace them", adds=argument("overwrite", True)))
+        first, *others = results
+        return attrs.evolve(first, others=tuple(others))
+
+    def _restored(self, source: "Source | Model", work: "Work") -> "RestoredImages":
+        """The images of one task."""
         from ncsnx.sampling.request import SampleRequest, shape_at
 
         with TemporaryDirectory(prefix="ncsnx-") as made:
             with work.interruptible():
-                source = self.opened(work)
-                self._require_task()
+                self._check_save()
                 spec = source.spec()
                 step = self.checkpoint(source, work)  # before torch, which takes seconds, is imported
                 size = self._size(spec, Path(made))
                 side = self._tile_side(source, spec, size)  # before pictures are read
-                batch_size = self.images_at_once(spec.space.shape, size)
+                batch_size = self._at_once(spec, size)
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
 
                 from ncsnx.inverse.posterior_sampler import posterior_sampler
@@ -91,17 +162,58 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 runtime = self.runtime_for(attrs.evolve(spec, sampler=sampler), work, plain=self.plain)
                 model = load_model(work, source, sampler, step, runtime, size, side)
             request = attrs.evolve(request, n=count, may_be_none=True, batch_size=at_once)
-            means = FirstMeans(task=task, model=model, seed=self.seed, work=work)
+            keep = partial(self._save, space=space)
+            means = FirstMeans(
+                task=task, model=model, seed=self.seed, work=work, alternatives=each, maps=self._maps(each), keep=keep
+            )
+            out = Path(made) / "out" if self.save and not self.out and not each else self.output_folder()
             drawing = FolderDrawing(
                 drawing=Drawing(model=model, request=request, task=task, data=self.data_folder()),
                 images=_in_words(task.count, each),
-                out=self.output_folder(),
+                out=out,
                 overwrite=self.overwrite,
                 note=self.note,
                 first=means,
             )
             with drawing.completed(work, is_written=True) as output:
-                return self._recorded(output, means, each)
+                return self._recorded(output, means)
+
+    def _check_save(self) -> None:
+        """Raises UsageError for a file that can't be written: see `check_place`."""
+        if self.save is not None:
+            from ncsnx.inverse.saved_pictures import check_place
+
+            check_place(Path(self.save), self._given_file(), overwrite=self.overwrite)
+
+    def _given_file(self) -> Path | None:
+        """The file of the picture that is restored; None for objects and measurements."""
+        _, given = self.whole_pictures()
+        given = self.outpaint if given is None else given
+        return Path(given) if isinstance(given, Path | str) else None
+
+    def _save(self, means: "Tensor", space: "Space") -> Path | None:
+        """Writes the restored picture to the file that was asked for, if one was. Raises UsageError for several."""
+        if self.save is None:
+            return None
+        from ncsnx.inverse.saved_pictures import save_like
+
+        if len(means) > 1:
+            raise UsageError(f"{parameter('save')} takes one picture, found {len(means):,}")
+        save_like(Path(self.save), means[0], space, self._given_file())
+        return Path(self.save)
+
+    def _maps(self, each: int) -> bool:
+        """Whether posterior.safetensors is written. each: images per picture."""
+        return each >= _ALTERNATIVES if self.posterior is None else self.posterior and each > 0
+
+    def _at_once(self, spec: "ModelSpec", size: "values.Size | None") -> int:
+        """Images per batch. Large ones one by one, so that an interruption loses less than an image: tiles fill a
+        processor as well."""
+        from ncsnx.config.data_sets import cuts_patches
+
+        usual = self.images_at_once(spec.space.shape, size)
+        is_large = cuts_patches(spec.data) and size is not None and math.prod(height_and_width(size)) >= _LARGE
+        return 1 if is_large and self.batch_size is None else usual
 
     def _each(self, denoises: bool) -> int:
         """Images per picture. denoises: whether the mean is known without them."""
@@ -162,19 +274,37 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         _ = task.protocol  # reads all pictures
         return task
 
-    def _recorded(self, output: "SampleFolder", first: "FirstMeans", each: int) -> "RestoredImages":
+    def _recorded(self, output: "SampleFolder", first: "FirstMeans") -> "RestoredImages":
         """The images of a complete folder, which is locked, with a record of how well they agree."""
         from ncsnx.inverse.restoring import RestoredImages, say_agreement
-        from ncsnx.inverse.task_record import mean_files, record_task
+        from ncsnx.inverse.task_record import record_task
 
-        task, space, work, means = first.task, first.model.space, first.work, first.beside(each)
-        record = record_task(task, output.path, each, space, work.check_stop, means)
+        task, space, work, each = first.task, first.model.space, first.work, first.alternatives
+        means = first.beside
+        record = record_task(task, output.path, each, space, work.check_stop, means, maps=first.maps)
+        saved = None if self.save is None else Path(self.save)
+        result = RestoredImages(output=output, record=record, denoised=means, saved=saved)
         if means is None:
-            work.info(f"mean:   {mean_files(output.path, task.count)}")
+            first.say_place(output.path, result.means())
         say_agreement(record, task, space, work)
         if not each:
             work.info(first.in_words(_ALTERNATIVES))
-        return RestoredImages(output=output, record=record, denoised=means)
+        return result
+
+
+def _beside(given: object, file: Path) -> object:
+    """A truth or a mask for a picture of a folder: in a folder the one of the same name without suffix.
+
+    Raises UsageError if there isn't exactly one.
+    """
+    from ncsnx.inverse.task_pictures import picture_files
+
+    if not isinstance(given, Path | str) or not Path(given).is_dir():
+        return given
+    found = [one for one in picture_files(Path(given)) if one.stem == file.stem]
+    if len(found) != 1:
+        raise UsageError(f"{given}: expected one picture named as {file.name}, found {len(found)}")
+    return found[0]
 
 
 def _in_words(pictures: int, each: int) -> str:

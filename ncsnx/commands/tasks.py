@@ -182,6 +182,11 @@ class Tasks:
             raise UsageError(f"{parameter('noise')} {self.noise:g}: expected at most 1: black is 0 and white 1", of_255)
         return self.noise / space.span
 
+    def whole_pictures(self) -> "tuple[str, GivenPictures | None]":
+        """The parameter of pictures that are restored at their own size, and what was given; of other tasks None."""
+        given = ((name, getattr(self, name)) for name, kind in _TASKS.items() if kind.is_whole)
+        return next(((name, one) for name, one in given if one is not None), ("", None))
+
     def own_size(self, made: Path, space: "Space") -> tuple[int, int] | None:
         """Height and width of the restored pictures, by the given ones; None for a task of another kind.
 
@@ -189,16 +194,14 @@ class Tasks:
         """
         from ncsnx.inverse.task_pictures import as_file, size_of
 
-        for name, kind in _TASKS.items():
-            if kind.is_whole and (given := getattr(self, name)) is not None:
-                height, width = size_of(as_file(name, given, made, space), space.shape[0])
-                height, width = (side * (self.factor or 1) for side in (height, width))
-                if height * width > MOST_PIXELS:
-                    raise UsageError(
-                        f"{parameter(name)}: expected at most {MOST_PIXELS:,} pixels, found {height}×{width}"
-                    )
-                return height, width
-        return None
+        name, given = self.whole_pictures()
+        if given is None:
+            return None
+        height, width = size_of(as_file(name, given, made, space), space.shape[0])
+        height, width = (side * (self.factor or 1) for side in (height, width))
+        if height * width > MOST_PIXELS:
+            raise UsageError(f"{parameter(name)}: expected at most {MOST_PIXELS:,} pixels, found {height}×{width}")
+        return height, width
 
     @property
     def _fits(self) -> bool | None:

@@ -35,8 +35,10 @@ LONGEST = 20
 CODEC_NOISE = 2
 """Most that the channels of a gray picture differ by after WebP or JPEG, of 255."""
 _EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
-_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-_GRAY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of gray pictures of 16 bits; "I" is one too."""
+GRAY_MODES = ("1", "L", "LA", "La", "I", *SIXTEEN_BITS)
+"""Pillow's modes without colors."""
 
 
 class BrokenImageError(NcsnxError):
@@ -110,7 +112,7 @@ def is_gray(image: Image.Image) -> bool:
 
     The channels of a pixel may differ by 2 of 255, since WebP and JPEG decode gray pictures with differences of 1.
     """
-    if image.mode in _GRAY:
+    if image.mode in GRAY_MODES:
         return True
     # a few pixels are enough to find the colors of most pictures
     sample = image.resize((min(image.width, 16), min(image.height, 16)), Image.Resampling.NEAREST)
@@ -129,7 +131,7 @@ def flattened(image: Image.Image, channels: int, background: tuple[int, int, int
     601). Pillow converts CMYK, without a color profile, inverted where Adobe's marker says so.
     """
     mode = "L" if channels == 1 else "RGB"
-    if image.mode in ("I", *_SIXTEEN_BITS):
+    if image.mode in ("I", *SIXTEEN_BITS):
         image = _eight_bits(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
@@ -179,7 +181,7 @@ def rgb(text: str) -> tuple[int, int, int]:
 
 
 def _check_mode(picture: Image.Image, name: str) -> None:
-    sixteen = picture.mode in _SIXTEEN_BITS or (picture.mode == "I" and picture.format == "PNG")
+    sixteen = picture.mode in SIXTEEN_BITS or (picture.mode == "I" and picture.format == "PNG")
     if picture.mode not in _EIGHT_BITS and not sixteen:
         raise BrokenImageError(
             name,

@@ -1,7 +1,8 @@
 """A restoration: warnings before it, how well its images agree with measurement and truth, and its result."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from ncsnx.config.converter import unstructure
 from ncsnx.config.sampler import Sampler
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import ImageBatch
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.measurement_map import NoisyPicture
 from ncsnx.inverse.operators import Fourier, Masking
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, PosteriorMaps, read_posterior
 from ncsnx.inverse.rules.contract import rows_of
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_record import (
@@ -41,6 +43,8 @@ from ncsnx.work import SILENT, Work
 
 _MOST_MISFIT = 0.05
 """Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
+_TIMED, _MUCH = 2**16, 10**8
+"""Pixels from which on an evaluation is timed before alternatives are drawn; bytes that are said before."""
 _USUAL, _MANY = "4 to 6", 10
 """Largest of thousands of values of noise, in standard deviations; from where on the noise is larger than was said."""
 
@@ -134,6 +138,12 @@ class FirstMeans:
     model: Model
     seed: int
     work: Work
+    alternatives: int
+    """Of each picture."""
+    maps: bool
+    """Whether maps of them are written."""
+    keep: Callable[[Tensor], Path | None]
+    """Called with the means, (P, C, H, W), as soon as they are known; gives the file that they are also saved to."""
     means: Tensor | None = None
     """(P, C, H, W), once they are found; None where the model doesn't give them."""
     seconds: float = 0.0
@@ -145,24 +155,50 @@ class FirstMeans:
         self.seconds = time.monotonic() - began
         if self.means is not None:
             write_means(folder, self.means, self.model.space)
-            self.work.info(f"mean:   {mean_files(folder, self.task.count)}")
+            self.say_place(folder, self.means)
+        self._say_cost(folder)
 
-    def beside(self, alternatives: int) -> Tensor | None:
-        """The means, unless that of so many alternatives is better: where another rule takes more into account.
+    def say_place(self, folder: Path, means: Tensor) -> None:
+        """Keeps the means, whose pictures are in the folder, and says where."""
+        saved = self.keep(means)
+        self.work.info(f"saved:  {saved}" if saved else f"mean:   {mean_files(folder, self.task.count)}")
 
-        Of 8, it misses the posterior's mean by an eighth of the variance.
+    def _say_cost(self, folder: Path) -> None:
+        """Says how long the alternatives take, and how much they write, if that is much."""
+        model, images = self.model, self.alternatives * self.task.count
+        if not images:
+            return
+        if self.means is None and math.prod(model.shape[1:]) >= _TIMED:
+            began = time.monotonic()
+            model.denoise(torch.zeros(1, *model.shape, device=model.runtime.device), model.levels[0])
+            self.seconds = time.monotonic() - began
+        if (expected := self._expected(self.alternatives)) > 10:
+            self.work.info(f"{counted(images, 'alternative')}: about {roughly(expected)}")
+        size = 4 * math.prod(model.shape) * (images + self.maps * (2 + len(QUANTILES)) * self.task.count)
+        if size > _MUCH:
+            self.work.info(f"they take {size / 1e9:.1f} GB in {folder}")
+
+    @property
+    def beside(self) -> Tensor | None:
+        """The means, unless that of the alternatives is better: of 8 by a rule that takes more into account.
+
+        It misses the posterior's mean by an eighth of the variance.
         """
-        return self.means if self.task.how.begins_at_noise or alternatives < 8 else None
+        return self.means if self.task.how.begins_at_noise or self.alternatives < 8 else None
+
+    def _expected(self, alternatives: int) -> float:
+        """Seconds that alternatives of each picture take, by those of the evaluations so far."""
+        picture, count = self.task.operator, self.task.count
+        done = count * picture.evaluations if isinstance(picture, NoisyPicture) and self.means is not None else 1
+        return alternatives * count * (self.model.evaluations or 0) * self.seconds / done
 
     def in_words(self, alternatives: int) -> str:
         """How many evaluations it took, and how long so many alternatives of each picture would take."""
-        picture, count = self.task.operator, self.task.count
+        picture = self.task.operator
         assert isinstance(picture, NoisyPicture)
-        each = self.seconds / (count * picture.evaluations)
-        more = alternatives * count * (self.model.evaluations or 0) * each
         return (
             f"{counted(picture.evaluations, 'evaluation')}; {counted(alternatives, 'alternative')} take about "
-            f"{roughly(more)}:  {argument('n', alternatives)}"
+            f"{roughly(self._expected(alternatives))}:  {argument('n', alternatives)}"
         )
 
 
@@ -175,6 +211,10 @@ class RestoredImages(SampledImages):
     """How well they agree, as in task.json."""
     denoised: Tensor | None = attrs.field(default=None, eq=False)
     """Means that are known without images: see `means`."""
+    saved: Path | None = None
+    """File of the restored picture, if one was asked for."""
+    others: "tuple[RestoredImages, ...]" = ()
+    """The results of further pictures, where those of a folder are restored one by one."""
 
     @property
     def task(self) -> str:
@@ -208,8 +248,12 @@ class RestoredImages(SampledImages):
         return self.folder / POSTERIOR_FILE
 
     def maps(self) -> PosteriorMaps:
-        """Mean, deviation and quantiles of the images of each picture; read at each call. Raises NcsnxError without
-        images."""
+        """Mean, deviation and quantiles of the images of each picture; read at each call. Raises NcsnxError where they
+        weren't written."""
+        if self.record.posterior_sha256 is None:
+            raise NcsnxError(
+                "no maps were written; ask for them", Hint("with alternatives", adds=argument("posterior", True))
+            )
         return read_posterior(self.posterior)
 
     def means(self) -> ImageBatch:
@@ -228,12 +272,14 @@ class RestoredImages(SampledImages):
         return [Table(columns=columns, rows=calibration_rows(self.calibration))]
 
     def to_json(self) -> object:
-        return {"folder": str(self.folder), **self.protocol, "agreement": unstructure(self.record)}
+        saved = {} if self.saved is None else {"saved": str(self.saved)}
+        found = {"folder": str(self.folder), **saved, **self.protocol, "agreement": unstructure(self.record)}
+        return [found, *(one.to_json() for one in self.others)] if self.others else found
 
     def heading(self) -> tuple[str, str]:
         images, pictures = counted(len(self.images), "image"), counted(len(self.pictures), "picture")
         drawn = f"{images} of {pictures}" if self.images else pictures
-        return f"{self.task}: {drawn}", str(self.folder)
+        return f"{self.task}: {drawn}", str(self.saved or self.folder)
 
     def remarks(self) -> Sequence[str]:
         misfit = misfit_in_words(self.misfit, bounded="values" not in self.protocol)

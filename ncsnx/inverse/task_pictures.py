@@ -63,7 +63,7 @@ def read_pictures(
     names: list[str] = []
     stacks: list[Tensor] = []
     jpegs: list[Jpeg | None] = []
-    for file in _files(path):
+    for file in picture_files(path):
         check_stop()
         pixels, jpeg = wanted.read(file)
         wanted = attrs.evolve(wanted, shape=tuple(pixels.shape[1:]), smaller=False, first=wanted.first or file.name)
@@ -76,7 +76,7 @@ def read_pictures(
 
 def size_of(path: Path, channels: int) -> tuple[int, int]:
     """Height and width of a picture, or of the first one of a folder. channels: of .npy files. Raises NcsnxError."""
-    file = _files(path)[0]
+    file = picture_files(path)[0]
     if file.suffix.lower() == NUMBERS:
         shape = open_array_file(file).array().shape
         is_several = len(shape) == 4 or (len(shape) == 3 and shape[2] != channels)
@@ -97,7 +97,7 @@ def mask_space(space: Space) -> Space:
     return attrs.evolve(space.at((1, *space.shape[1:])), bounded=True, complex=False, own=(0.0, 1.0))
 
 
-def _files(path: Path) -> list[Path]:
+def picture_files(path: Path) -> list[Path]:
     """The file, or the files of pictures in the folder by name. Raises NcsnxError if there are none."""
     kinds = (*SUFFIXES, NUMBERS)
     try:

@@ -124,11 +124,14 @@ def record_task(
     space: Space,
     check_stop: Callable[[], None] = lambda: None,
     means: Tensor | None = None,
+    *,
+    maps: bool = True,
 ) -> TaskRecord:
     """Writes posterior.safetensors, calibration.png, grid.png, mean.png and, last, task.json beside the samples.
 
     alternatives: number of images of each picture; 0 with `means` only. means: of the posterior, (P, C, H, W), if they
-    are known better than by the mean of the images; `write_means` wrote them.
+    are known better than by the mean of the images; `write_means` wrote them. maps: whether posterior.safetensors is
+    written.
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
     space: that of the model; grid.png shows its window. In memory are the images of one picture and the maps of all;
@@ -140,7 +143,7 @@ def record_task(
     files = samples.files()
     values = hashlib.sha256()
     misfits: list[tuple[float, float | None]] = []
-    maps: list[dict[str, Tensor]] = []
+    summaries: list[dict[str, Tensor]] = []
     records: list[PictureRecord] = []
     rows: list[GridRow] = []
     pngs: dict[str, bytes] = {}
@@ -156,10 +159,10 @@ def record_task(
         mean = images.mean(dim=0) if means is None else means[place]
         misfits.append(measured.misfits((images if alternatives else mean[None]) / space.span))
         check_stop()
-        if alternatives:
-            maps.append(pixel_maps(images, space))
+        if maps and alternatives:
+            summaries.append(pixel_maps(images, space))
             if means is not None:
-                maps[-1]["mean"] = space.own_numbers(mean).float()
+                summaries[-1]["mean"] = space.own_numbers(mean).float()
         records.append(_compared(measured, place, images, mean, space))
         if means is None:
             pngs[mean_file(place, task.count)] = png_bytes(to_uint8(space.pictures.picture(mean)), check_stop)
@@ -173,8 +176,8 @@ def record_task(
     kind = "alternatives" if means is None else "denoised"
     samples_sha256 = values.hexdigest()
     posterior_sha256, file = None, folder / POSTERIOR_FILE
-    if maps:
-        posterior_sha256 = write_posterior(file, maps, space, alternatives, samples_sha256, mean=kind)
+    if summaries:
+        posterior_sha256 = write_posterior(file, summaries, space, alternatives, samples_sha256, mean=kind)
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(
         task=task.name,

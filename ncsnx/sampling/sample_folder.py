@@ -241,6 +241,8 @@ class SampleFolder:
 
     def _write_pictures(self, check_stop: Callable[[], None], progress: Callable[[], None]) -> None:
         """Writes images, grid and frames. Holds one batch, the shown images, and one frame of them."""
+        if self.request.n == 0:
+            return
         self._make("images")
         shape = self.shown * self.request.columns, *self.window.picture_shape(self.shape)
         shown = torch.empty(shape, dtype=torch.uint8)
@@ -252,9 +254,8 @@ class SampleFolder:
                 check_stop()
                 self._write_picture(f"images/{place:05d}.png", image, check_stop)
                 progress()
-        if len(shown):
-            self._write_picture("grid.png", self._grid(shown), check_stop)
-            self._write_frames(shown, check_stop)
+        self._write_picture("grid.png", self._grid(shown), check_stop)
+        self._write_frames(shown, check_stop)
 
     def _grid(self, shown: Tensor) -> Tensor:
         """The grid of the shown images, (N·columns, C, H, W)."""

@@ -109,7 +109,9 @@ def test_tiles_give_the_whole_picture_and_are_in_the_protocol(made: Path) -> Non
 
 def test_a_noisy_picture_has_the_mean_of_one_evaluation_and_alternatives_that_differ(made: Path) -> None:
     told = " ".join(
-        restored(made, "--denoise", "given.png", "--noise", "0.1", "--n", "3", "sampler.steps=4").err.split()
+        restored(
+            made, "--denoise", "given.png", "--noise", "0.1", "--n", "3", "--posterior", "sampler.steps=4"
+        ).err.split()
     )
     drawn = samples_in(made / "out").read("samples")
     model = ncsnx.load(made / "runs" / "photos").in_tiles(256)
@@ -141,10 +143,10 @@ def test_a_noisy_picture_has_its_mean_before_any_alternative_and_alone_by_defaul
     told = restored(made, "--denoise", "given.png", "--noise", "0.1", "--n", "1", "sampler.steps=2").done().err
     assert told.index("mean:") < told.index("sampling:")
     assert torch.equal(pixels(made / "out" / "mean.png"), alone)
-    found = ncsnx.restore("photos", runs=made / "runs", denoise=made / "given.png", noise=0.1, out=made / "python")
+    found = ncsnx.restore("photos", runs=made / "runs", denoise=made / "given.png", noise=0.1, out=made / "of python")
     assert (found.images, found.samples, found.calibration) == ((), (), None)
     assert float((found.means()[0] - alone).abs().max()) < 1 / 255
-    again = ncsnx.restore("photos", runs=made / "runs", denoise=made / "given.png", noise=0.1, out=made / "python")
+    again = ncsnx.restore("photos", runs=made / "runs", denoise=made / "given.png", noise=0.1, out=made / "of python")
     assert torch.equal(again.means(), found.means())
 
 
@@ -158,6 +160,42 @@ def test_a_gray_picture_gives_gray_files_and_counts_as_gray_in_three_channels(ma
         for made_file in ("mean.png", "images/00000.png"):
             with Image.open(made / "out" / made_file) as found:
                 assert found.mode == "L"
+
+
+def test_a_restored_picture_is_one_file_and_nothing_else(made: Path) -> None:
+    before = set(made.rglob("*"))
+    restored_to = ["restore", "photos", "--denoise", "given.png", "--noise", "0.1", "-o", "better.png", *CPU]
+    told = command(*restored_to, folder=made).done().err
+    assert "saved:  better.png" in told
+    assert {path.name for path in set(made.rglob("*")) - before} == {"better.png"}
+    assert "better.png is there already" in command(*restored_to, folder=made).err
+    filled = ["--inpaint", "given.png", "--mask", "mask.png", "--n", "2", "sampler.steps=2", "-o", "filled.png"]
+    restored(made, *filled).done()
+    assert torch.equal(pixels(made / "filled.png"), pixels(made / "out" / "mean.png"))
+    assert not (made / "out" / "posterior.safetensors").exists()
+
+
+def test_the_pictures_of_a_folder_have_sizes_of_their_own_and_one_that_is_broken_stops_no_other(made: Path) -> None:
+    (made / "several").mkdir()
+    with Image.open(made / "given.png") as picture:
+        picture.crop((0, 0, 40, 20)).save(made / "several" / "a.png")
+        picture.crop((0, 0, 30, 30)).convert("L").save(made / "several" / "c.jpg")
+    (made / "several" / "b.png").write_bytes(b"no picture")
+    words = ["restore", "photos", "--denoise", "several", "--noise", "0.1", "--save", "better", *CPU]
+    result = command(*words, folder=made)
+    assert result.code == 1
+    assert "1 picture of 3 not restored: several/b.png: is not a picture" in result.err
+    assert pixels(made / "better" / "a.png").shape == (3, 20, 40)
+    with Image.open(made / "better" / "c.jpg") as gray:
+        assert (gray.mode, gray.size) == ("L", (30, 30))
+    (made / "several" / "b.png").unlink()
+    (made / "better" / "c.jpg").unlink()
+    again = command(*words, folder=made).done()
+    assert "better/a.png is there already" in again.err
+    assert (made / "better" / "c.jpg").is_file()
+    found = ncsnx.restore("photos", runs=made / "runs", denoise=made / "several", noise=0.1, out=made / "each")
+    assert [one.means().shape[2:] for one in (found, *found.others)] == [(20, 40), (30, 30)]
+    assert (found.folder, found.others[0].folder) == (made / "each" / "a", made / "each" / "c")
 
 
 def test_a_hole_is_not_judged_by_the_pixels_around_it(made: Path) -> None:
