@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from ncsnx.config.data_sets import Images, OwnData
+from ncsnx.config.data_sets import Images, OwnData, cuts_patches
 from ncsnx.config.image_sizes import ImageSize, size_in_words, size_of_sides
 from ncsnx.errors import Hint, UsageError, shortened
 from ncsnx.networks.layouts import NCSNV2
@@ -30,6 +30,8 @@ _NARROW, _NARROWEST, _SMALLEST_BATCH = 32, 16, 32
 _SIZES = (48, 32, 24, 16, 12, 8)
 _NARROWEST_SIZE = 16
 """Largest size, in pixels, for which a network of width 16 is chosen if the size is free."""
+LEAST_PATCH = 32
+"""Smallest side of patches, in pixels: a network of less sees too little of what is around a pixel to restore it."""
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])")
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _LONGEST_S = 366 * 86_400
@@ -133,10 +135,12 @@ def _stages(data: OwnData, usual: Scale, steps: int | None, *, size_is_free: boo
 
     widths = [width for width in (128, 64, 32) if width <= usual.width]
     batches = [batch for batch in (64, _SMALLEST_BATCH) if batch < usual.batch_size]
-    sizes = [_reduced(data, side) for side in _SIZES if side < long_side(data)]
+    least = LEAST_PATCH if cuts_patches(data) else 0
+    sizes = [_reduced(data, side) for side in _SIZES if least <= side < long_side(data)]
     if not (size_is_free and steps is None and isinstance(data, Images)):
         sizes = []
-    smallest = [of for of in (data, *sizes) if long_side(of) <= _NARROWEST_SIZE] if sizes else [data]
+    narrowest = max(_NARROWEST_SIZE, least)
+    smallest = [of for of in (data, *sizes) if long_side(of) <= narrowest] if sizes else [data]
     return [
         *(stage(data, wide, usual.batch_size, WIDE_STEPS if wide > _NARROW else NARROW_STEPS) for wide in widths),
         *(stage(data, narrow, batch, NARROW_STEPS) for batch in batches),

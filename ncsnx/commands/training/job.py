@@ -104,7 +104,7 @@ class TrainedRun(Result):
             lines.append(f"held-out loss: lowest at step {before:,} ({number(loss)}), {number(last)} at the end")
             chosen = max((step for step in steps if step <= before), default=min(steps))
         if cuts_patches(run.experiment().data):
-            return [*lines, f"next: ncsnx restore {name} --ckpt {chosen} --denoise PICTURE --noise 0.1"]
+            return [*lines, f"next: ncsnx restore {name} --ckpt {chosen} --denoise PICTURE"]
         return [*lines, f"next: ncsnx sample {name} --ckpt {chosen} --n 64"]
 
     def to_json(self) -> object:
