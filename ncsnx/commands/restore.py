@@ -40,9 +40,9 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     """Denoise, repair, enlarge or sharpen a photograph; reconstruct images from measurements.
 
     `ncsnx restore photographs --denoise photo.jpg --save better.jpg` needs nothing else: a model of photographs comes
-    along, and the noise is estimated. `--inpaint photo.jpg --mask mask.png` fills in what is white in the mask. A
-    PICTURE is a file or a folder; the pictures of a folder are restored one by one, each at its own size, by a model of
-    patches (data.patches), as `photographs` is.
+    along, and the noise is estimated. `ncsnx restore photographs --inpaint photo.jpg --mask mask.png` fills in what is
+    white in the mask. A PICTURE is a file or a folder; the pictures of a folder are restored one by one, each at its
+    own size, by a model of patches (data.patches), as `photographs` is.
 
     `denoise` and `jpeg` write the mean first, in one evaluation of the network (gray: four), and draw alternatives if
     `n` asks for them. Other tasks draw several images for each picture, all of which agree with it, and write what
@@ -72,9 +72,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     """File for the restored picture (the mean), in the format of its suffix, like the given one: its mode, EXIF, color
     profile and transparency. Of a folder, a folder. No other files are kept, unless alternatives are drawn or `out` is
     given."""
-    posterior: Annotated[
-        bool | None, option(Panel.OUTPUT, None, "--posterior/--no-posterior", default="from 4 alternatives on")
-    ] = None
+    posterior: Annotated[bool | None, option(Panel.OUTPUT, default="from 4 alternatives on")] = None
     """Write maps of mean, deviation and quantiles of the alternatives."""
     task: "Task | None" = None
     """A task of your own, in place of the parameters that name one."""
