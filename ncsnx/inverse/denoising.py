@@ -14,7 +14,6 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.data.decoding import CODEC_NOISE
 from ncsnx.errors import UsageError
 from ncsnx.inverse.measurement_map import NoisyPicture
 from ncsnx.inverse.noise_level import ShotNoise, estimated_noise, estimated_noise_of_jpeg, estimated_shot_noise
@@ -44,12 +43,15 @@ def denoise(
     noise of 0, and for gray and colored pictures together.
     """
     pictures = read_pictures(path, space)
-    y, is_gray = pictures.pixels, _is_gray(pictures, path)
-    y = y.mean(dim=1, keepdim=True) if is_gray else y
+    y, gray = pictures.pixels, all(pictures.gray)
+    if any(pictures.gray) and not gray:
+        colored, colorless = (pictures.names[pictures.gray.index(one)] for one in (False, True))
+        raise UsageError(f"{path}: {colorless} is gray and {colored} is colored; restore them by a command each")
+    y = y.mean(dim=1, keepdim=True) if gray else y
     found = _Found.of(pictures, y, least_noise) if noise is None and gain is None else _Found.said(noise or 0.0, gain)
     if not found.largest > 1e-9:  # NaN too
         raise UsageError(f"{parameter('denoise')} {path}: expected noise above 0, found {found.largest:g}")
-    picture = GrayPicture(space.shape) if is_gray else Identity(space.shape)
+    picture = GrayPicture(space.shape) if gray else Identity(space.shape)
     fields: dict[str, Any] = {
         "name": "denoise",
         "inputs": y.float().expand(-1, space.shape[0], -1, -1),  # half the memory
@@ -61,18 +63,6 @@ def denoise(
     counted = Counted(picture, found.shot)
     facts = {"gain": found.shot.gain, "read_noise": found.shot.read}
     return Task(operator=counted, values=counted.seen(y).flatten(1), noise=counted.white_noise, facts=facts, **fields)
-
-
-def _is_gray(pictures: Pictures, path: Path) -> bool:
-    """Whether pictures of a model of colors are gray. Raises UsageError if only some are."""
-    y = pictures.pixels
-    if y.shape[1] != 3:
-        return False
-    gray = [float((one.amax(dim=0) - one.amin(dim=0)).max()) < (CODEC_NOISE + 0.5) / 255 for one in y]
-    if any(gray) and not all(gray):
-        colored, colorless = pictures.names[gray.index(False)], pictures.names[gray.index(True)]
-        raise UsageError(f"{path}: {colorless} is gray and {colored} is colored; restore them by a command each")
-    return all(gray)
 
 
 @attrs.frozen(kw_only=True)

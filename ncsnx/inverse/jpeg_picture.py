@@ -198,9 +198,9 @@ def restore_jpeg(path: Path, space: Space) -> Task:
 
     Raises UsageError for other formats and for JPEGs whose planes can't be had, NcsnxError as `read_pictures`.
     """
-    pictures = read_pictures(path, space)
-    jpeg = pictures.jpegs[0]
-    if jpeg is None or path.is_dir():
+    pictures = None if path.is_dir() else read_pictures(path, space)
+    jpeg = None if pictures is None else pictures.jpegs[0]
+    if pictures is None or jpeg is None:
         found = "a folder" if path.is_dir() else "a picture of another format, which has no tables"
         raise UsageError(
             f"{parameter('jpeg')} {path}: expected a JPEG, found {found}",

@@ -43,8 +43,8 @@ from ncsnx.work import SILENT, Work
 
 _MOST_MISFIT = 0.05
 """Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
-_TIMED, _MUCH = 2**16, 10**8
-"""Pixels from which on an evaluation is timed before alternatives are drawn; bytes that are said before."""
+_TIMED, _SLOW, _MUCH = 2**16, 2**20, 10**8
+"""Pixels from which on the time of alternatives is said before, and that of a mean; bytes that are said before."""
 _USUAL, _MANY = "4 to 6", 10
 """Largest of thousands of values of noise, in standard deviations; from where on the noise is larger than was said."""
 
@@ -89,7 +89,7 @@ def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> N
         if found.distances:
             one = f"; {found.in_words('one')} of a single image on average" if record.has_alternatives else ""
             work.info(f"{found.picture}: {found.in_words('mean')} of the mean image{one}")
-    if record.calibration is not None:
+    if record.calibration is not None and record.calibration.is_known:
         work.info(f"calibration: {calibration_in_words(record.calibration)}")
 
 
@@ -150,6 +150,7 @@ class FirstMeans:
 
     def __call__(self, folder: Path) -> None:
         """Finds them and writes their pictures to the folder, where the model gives them without alternatives."""
+        self._say_first()
         began = time.monotonic()
         self.means = posterior_means(self.task, self.model, self.seed, self.work)
         self.seconds = time.monotonic() - began
@@ -157,6 +158,29 @@ class FirstMeans:
             write_means(folder, self.means, self.model.space)
             self.say_place(folder, self.means)
         self._say_cost(folder)
+
+    def _say_first(self) -> None:
+        """Says how long the means of large pictures take, by the time of a part of them."""
+        model, picture = self.model, self.task.operator
+        pixels = math.prod(model.shape[1:])
+        if pixels < _SLOW or model.tile is None or not denoises(self.task, model.spec(), model.sampler):
+            return
+        assert isinstance(picture, NoisyPicture)
+        expected = self._seconds_of_evaluation() * picture.evaluations * self.task.count
+        self.work.info(f"{counted(picture.evaluations * self.task.count, 'evaluation')}: about {roughly(expected)}")
+
+    @torch.no_grad()
+    def _seconds_of_evaluation(self) -> float:
+        """The time of an evaluation of an image: of the second one, since the first warms up; of a part if in tiles."""
+        model, (channels, *sides) = self.model, self.model.shape
+        part = sides if model.tile is None else [min(model.tile, side) for side in sides]
+        x = torch.zeros(1, channels, *part, device=model.runtime.device)
+        cond = model.inputs(0, torch.zeros(1, dtype=torch.int64, device=x.device))
+        model.denoise(x, model.levels[0], cond)
+        began = time.monotonic()
+        model.denoise(x, model.levels[0], cond)
+        margins = 1 if part == sides else 1.5
+        return (time.monotonic() - began) * margins * math.prod(sides) / math.prod(part)
 
     def say_place(self, folder: Path, means: Tensor) -> None:
         """Keeps the means, whose pictures are in the folder, and says where."""
@@ -169,9 +193,7 @@ class FirstMeans:
         if not images:
             return
         if self.means is None and math.prod(model.shape[1:]) >= _TIMED:
-            began = time.monotonic()
-            model.denoise(torch.zeros(1, *model.shape, device=model.runtime.device), model.levels[0])
-            self.seconds = time.monotonic() - began
+            self.seconds = self._seconds_of_evaluation()
         if (expected := self._expected(self.alternatives)) > 10:
             self.work.info(f"{counted(images, 'alternative')}: about {roughly(expected)}")
         size = 4 * math.prod(model.shape) * (images + self.maps * (2 + len(QUANTILES)) * self.task.count)

@@ -82,6 +82,8 @@ class Task:
     """Names of the P pictures, or empty."""
     facts: dict[str, Any] = attrs.field(factory=dict)
     """Further JSON values that determine the images, for the protocol."""
+    is_gray: bool = False
+    """Whether the pictures are gray though images have colors: images get the mean of their channels."""
     remarks: tuple[str, ...] = ()
     """How the measurement was understood, a line each, which is said before images are drawn."""
 
@@ -203,6 +205,7 @@ class Task:
             "noise": self.noise if isinstance(self.noise, float | int) else _noise_in_short(self.noise),
             "values_sha256": sha256_of_values(self.values),
             **({} if self.is_exact else {"rule": self.rule}),
+            **({"gray": True} if self.is_gray else {}),
             **self.facts,
         }
 
@@ -249,9 +252,9 @@ class Task:
         See `NoisyPicture.finished`. pictures: index of the picture of each image, (B,) int64.
         """
         picture = self.operator
-        if not isinstance(picture, NoisyPicture):
-            return images
-        return picture.of(pictures).finished(images, self.values[pictures])
+        if isinstance(picture, NoisyPicture):
+            images = picture.of(pictures).finished(images, self.values[pictures])
+        return images.mean(dim=1, keepdim=True).expand_as(images) if self.is_gray else images
 
     def misfits(self, images: Tensor) -> tuple[float, float | None]:
         """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1], and the

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ncsnx import bounded_reads
 from ncsnx.config.checks import COLORS
-from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_gray
+from ncsnx.data.decoding import CODEC_NOISE, SUFFIXES, as_array, decode, fitted, flattened, is_gray
 from ncsnx.data.jpeg import Jpeg
 from ncsnx.data.transforms import as_channels
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
@@ -41,6 +41,13 @@ class Pictures:
     """(P, C, H, W) float64; 0 is black, 1 is white."""
     jpegs: tuple[Jpeg | None, ...] = ()
     """Of each picture the JPEG that it was stored as, if it was one."""
+
+    @property
+    def gray(self) -> tuple[bool, ...]:
+        """Whether each picture of three channels is gray, up to what a codec changes."""
+        y = self.pixels
+        most = [float((one.amax(dim=0) - one.amin(dim=0)).max()) for one in y] if y.shape[1] == 3 else [1.0] * len(y)
+        return tuple(255 * colors < CODEC_NOISE + 0.5 for colors in most)
 
 
 def read_pictures(

@@ -130,6 +130,7 @@ def _around(name: str, pictures: Pictures, known: Tensor, space: Space) -> Task:
         inputs=torch.where(known, pictures.pixels, 0.5 if space.bounded else 0.0),
         pictures=pictures.names,
         facts={"mask_sha256": sha256_of_values(known)},
+        is_gray=all(pictures.gray),
     )
 
 
@@ -140,7 +141,14 @@ def super_resolve(path: Path, factor: int, space: Space, *, fit: bool | None = N
     operator = Averaging(space.shape, factor)
     pictures = read_pictures(path, space.at(operator.small), what=f"a picture to be enlarged by {factor}", fit=fit)
     facts = {"factor": factor}
-    return Task.of_measurement(operator, pictures.pixels, name="super-resolve", pictures=pictures.names, facts=facts)
+    return Task.of_measurement(
+        operator,
+        pictures.pixels,
+        name="super-resolve",
+        pictures=pictures.names,
+        facts=facts,
+        is_gray=all(pictures.gray),
+    )
 
 
 def colorize(path: Path, space: Space, *, fit: bool | None = None) -> Task:
@@ -170,6 +178,7 @@ def deblur(path: Path, sigma: float, space: Space) -> Task:
         inputs=pictures.pixels,
         pictures=pictures.names,
         facts={"blur": sigma},
+        is_gray=all(pictures.gray),
     )
 
 

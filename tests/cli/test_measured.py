@@ -197,7 +197,8 @@ def complex_place(trained_of_phantoms: Path, tmp_path: Path) -> Path:
 
 
 def test_coils_give_maps_distances_and_calibration_in_own_values(complex_place: Path) -> None:
-    result = draw(complex_place, "--measure", "k.npz", "--noise", f"{LITTLE_NOISE}", "--truth", "truth.npy", *FAST)
+    words = ["--measure", "k.npz", "--noise", f"{LITTLE_NOISE}", "--truth", "truth.npy", "--posterior", *FAST]
+    result = draw(complex_place, *words)
     assert result.code == 0, result.err
     assert "in the data's own values" in result.err
     record = json.loads((complex_place / "out" / "task.json").read_text())

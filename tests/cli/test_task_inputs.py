@@ -213,7 +213,7 @@ def test_psnrs_and_misfit_are_recorded_and_printed_as_json(place: Path) -> None:
 
 
 def test_maps_and_calibration_stand_beside_the_samples(place: Path) -> None:
-    words = (*WORDS, "--truth", "digits", "--n", "3")
+    words = (*WORDS, "--truth", "digits", "--n", "3", "--posterior")
     result = draw(place, *words).done()
     lines = result.out.splitlines()
     assert lines[0].split() == ["central", "expected", "truths", "inside"]
@@ -245,7 +245,7 @@ def test_maps_and_calibration_stand_beside_the_samples(place: Path) -> None:
 
 
 def test_the_page_shows_calibration_and_damaged_maps_are_found(place: Path) -> None:
-    words = (*WORDS, "--truth", "digits", "--n", "3", "sampler.steps=10", "--quiet", *CPU)
+    words = (*WORDS, "--truth", "digits", "--n", "3", "--posterior", "sampler.steps=10", "--quiet", *CPU)
     command("restore", "digits", *words, folder=place).done()
     assert command("report", "digits", folder=place).code == 0
     page = (place / "runs/digits/report.html").read_text()
