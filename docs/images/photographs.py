@@ -4,8 +4,7 @@
     python docs/images/photographs.py [MODEL [TASK …]]     # photographs, which comes with ncsnx; all tasks
 
 prints PSNR (dB) and SSIM of centers of astronaut, chelsea, coffee and rocket in color, camera, moon and coins in gray:
-denoised as one evaluation of known noise, 256×256; in gray, 192×192; without a number, with shot noise, and as JPEGs,
-256×256; and enlarged, sharpened and filled in by the mean of 9 alternatives of 40 steps (filled in: 100), 128×128, with
+denoised as one evaluation of known noise, 256×256; without a number and with shot noise, 256×256; in gray and as JPEGs, 192×192; and enlarged, sharpened and filled in by the mean of 9 alternatives of 40 steps (filled in: 100), 128×128, with
 their calibration. The strength of each classical method but BM3D and wavelets is the best one of a list for each
 picture, by its truth.
 """
@@ -247,6 +246,7 @@ def shot_noise(model: ncsnx.Model) -> None:
                 "ncsnx, one σ, the best": lambda noisy=noisy, sigma=sigma, truth=truth: best(
                     lambda of: by_command(model, denoise=noisy, noise=of * sigma), (0.8, 0.9, 1.0, 1.1, 1.2), truth
                 ),
+                "ncsnx, one σ": partial(by_command, model, denoise=noisy, noise=sigma),
                 "ncsnx": partial(by_command, model, denoise=noisy),
                 "ncsnx, gain said": partial(by_command, model, denoise=noisy, gain=1 / counts, noise=read),
             }
@@ -261,7 +261,7 @@ def jpegs(model: ncsnx.Model) -> None:
         for level, quality in ((0, 10), (0, 20), (0, 40), (0, 75), (0, 90), (10, 75), (10, 90), (25, 90)):
             rows: dict[str, list[Row]] = {}
             for number, name in enumerate(COLOR):
-                truth = center(name, 256)
+                truth = center(name, 192)
                 noisy = truth + level / 255 * np.random.default_rng(SEED + number).standard_normal(truth.shape)
                 Image.fromarray(eight_bits(noisy)).save(file, quality=quality, subsampling="4:2:0")
                 given = np.asarray(Image.open(file)) / 255
@@ -280,7 +280,7 @@ def jpegs(model: ncsnx.Model) -> None:
                     "BM3D": partial(
                         best,
                         lambda sigma, given=given: bm3d.bm3d_rgb(given, sigma / 255),
-                        np.array([0.5, 1, 2]) * max(level, 60 / quality**0.5),
+                        np.array([0.7, 1.4]) * max(level, 60 / quality**0.5),
                         truth,
                     ),
                     "ncsnx --denoise": partial(by_command, model, denoise=file),

@@ -43,6 +43,12 @@ _TASKS = {
     "measure": _Kind(takes=("maps", "centered"), is_picture=False),
     "operator": _Kind(needs=("input",), is_picture=False),
 }
+_EXAMPLES: dict[str, list[tuple[str, object]]] = {
+    "blur": [("half the width in pixels of what should be a sharp edge; try several", 1.5)],
+    "factor": [("such as", 2)],
+    "mask": [("a picture that is white where it is filled in, or a rectangle", (20, 30, 60, 90))],
+}
+"""Parameter that a task needs → what to give, and an example."""
 _ANYWHERE = ("noise", "truth", "rule")
 MOST_PIXELS = 89_478_485
 """Pixels of the largest picture, given or restored: those of Pillow's largest."""
@@ -145,7 +151,8 @@ class Tasks:
             raise UsageError(f"{parameter(stray[0])} goes with {parameter(task)}, which is not given")
         for other in _TASKS[chosen[0]].needs:
             if other not in given:
-                raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given")
+                hints = [Hint(label, adds=argument(other, value)) for label, value in _EXAMPLES.get(other, ())]
+                raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given", *hints)
 
     def build(self, space: "Space", made: Path, least_noise: float = 0.0) -> "Task":
         """The task for images in this space. Raises UsageError, NcsnxError.

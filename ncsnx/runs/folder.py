@@ -1,5 +1,6 @@
 """The folder of a run: its layout, how it is created and how it is found."""
 
+import mimetypes
 import shlex
 from contextlib import suppress
 from functools import lru_cache
@@ -321,7 +322,9 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
         complaint = f"{path} is not a run: it has no config.json"
         if path.is_dir():  # which may have been a run; a file is a mistake
             raise NcsnxError(complaint, listing, pictures_hint(path))
-        raise UsageError(complaint, listing)
+        is_picture = (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+        restoring = f"ncsnx restore photographs --denoise {as_typed(path)}"
+        raise UsageError(complaint, Hint("restore the picture", restoring) if is_picture else listing)
     if is_path:
         file = Path(f"{typed}.py")
         train = Hint("train the experiment", f"ncsnx train {as_typed(file)}")

@@ -72,7 +72,9 @@ def test_restored_images_agree_and_are_where_they_say(run: Run, tmp_path: Path) 
     mask[4:] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
 
-    found = ncsnx.restore(run, inpaint=picture / 255, mask=tmp_path / "mask.png", truth=picture / 255, n=3, posterior=True)
+    found = ncsnx.restore(
+        run, inpaint=picture / 255, mask=tmp_path / "mask.png", truth=picture / 255, n=3, posterior=True
+    )
 
     images = found.tensor()
     assert images.shape == (3, 1, 8, 8)

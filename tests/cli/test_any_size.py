@@ -211,6 +211,7 @@ def test_a_hole_is_not_judged_by_the_pixels_around_it(made: Path) -> None:
         (["--denoise", "given.png", "--noise", "0"], "--denoise given.png: expected noise above 0, found 0"),
         (["--denoise", "given.png", "--noise", "some"], "such as 0.1 or 25/255, or auto, found 'some'"),
         (["--denoise", "given.png", "--noise", "0.1", "--gain", "-1"], "expected --gain >= 0, found -1"),
+        (["--deblur", "given.png"], "needs --blur, which is not given.\n  half the width in pixels"),
         (["--inpaint", "given.png", "--gain", "1"], "--gain goes with --denoise, which is not given"),
         (["--inpaint", "given.png", "--mask", "mask.png", "--n", "0"], "--n must be between 1 and"),
         (
