@@ -4,7 +4,8 @@
     python docs/images/photographs.py [MODEL [TASK …]]     # photographs, which comes with ncsnx; all tasks
 
 prints PSNR (dB) and SSIM of centers of astronaut, chelsea, coffee and rocket in color, camera, moon and coins in gray:
-denoised as one evaluation of known noise, 256×256; without a number and with shot noise, 256×256; in gray and as JPEGs, 192×192; and enlarged, sharpened and filled in by the mean of 9 alternatives of 40 steps (filled in: 100), 128×128, with
+denoised as one evaluation of known noise, without a number, and with shot noise, 256×256; in gray and as JPEGs,
+192×192; and enlarged, sharpened and filled in by the mean of 9 alternatives of 40 steps (filled in: 100), 128×128, with
 their calibration. The strength of each classical method but BM3D and wavelets is the best one of a list for each
 picture, by its truth.
 """
