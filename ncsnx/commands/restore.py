@@ -98,11 +98,15 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         """Restores pictures one by one, and goes on after one that can't be; the result is that of the first, with the
         others.
 
-        Raises NcsnxError at the end for those that can't be.
+        Raises NcsnxError at the end for those that can't be, UsageError for several processes.
         """
         from ncsnx.storage.atomic import make_folder
         from ncsnx.storage.process import in_utf8
 
+        if work.ranks.size > 1:
+            raise UsageError(
+                "a folder of pictures is restored by one process", Hint("leave out", adds=argument("gpus"))
+            )
         name, _ = self.whole_pictures()
         if self.save is not None:
             make_folder(Path(self.save))
@@ -119,13 +123,14 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             work.info(f"picture {number:,} of {len(files):,}: {shown}")
             try:
                 results.append(attrs.evolve(self, **{name: file, **own})._restored(source, work))
-            except UsageError:
-                raise
             except NcsnxError as error:
+                if isinstance(error, UsageError) and number == 1:  # probably of what was typed
+                    raise
                 failed.append(error.message)
                 work.warning(error.message)
         if failed:
-            raise NcsnxError(f"{counted(len(failed), 'picture')} of {len(files):,} not restored: {'; '.join(failed)}")
+            said = "; ".join([*failed[:3], *(["…"] if len(failed) > 3 else [])])
+            raise NcsnxError(f"{counted(len(failed), 'picture')} of {len(files):,} not restored: {said}")
         if not results:
             raise NcsnxError("all pictures are there already", Hint("replace them", adds=argument("overwrite", True)))
         first, *others = results
@@ -282,7 +287,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         record = record_task(task, output.path, each, space, work.check_stop, means, maps=first.maps)
         saved = None if self.save is None else Path(self.save)
         result = RestoredImages(output=output, record=record, denoised=means, saved=saved)
-        if means is None:
+        if each and (means is None or self.save is not None):
             first.say_place(output.path, result.means())
         say_agreement(record, task, space, work)
         if not each:

@@ -143,7 +143,7 @@ class FirstMeans:
     maps: bool
     """Whether maps of them are written."""
     keep: Callable[[Tensor], Path | None]
-    """Called with the means, (P, C, H, W), as soon as they are known; gives the file that they are also saved to."""
+    """Called with the final means, (P, C, H, W); gives the file that they are also saved to."""
     means: Tensor | None = None
     """(P, C, H, W), once they are found; None where the model doesn't give them."""
     seconds: float = 0.0
@@ -156,7 +156,10 @@ class FirstMeans:
         self.seconds = time.monotonic() - began
         if self.means is not None:
             write_means(folder, self.means, self.model.space)
-            self.say_place(folder, self.means)
+            if not self.alternatives:
+                self.say_place(folder, self.means)
+            else:  # what is saved would keep a repeated command from resuming
+                self.work.info(f"mean:   {mean_files(folder, self.task.count)}")
         self._say_cost(folder)
 
     def _say_first(self) -> None:
