@@ -103,10 +103,9 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         from ncsnx.storage.atomic import make_folder
         from ncsnx.storage.process import in_utf8
 
-        if work.ranks.size > 1:
-            raise UsageError(
-                "a folder of pictures is restored by one process", Hint("leave out", adds=argument("gpus"))
-            )
+        if work.ranks.world > 1:
+            hint = Hint("leave it out", adds=argument("gpus"))
+            raise UsageError("a folder of pictures is restored by one process", hint)
         name, _ = self.whole_pictures()
         if self.save is not None:
             make_folder(Path(self.save))
