@@ -12,7 +12,6 @@ from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.commands.tasks import Tasks
-from ncsnx.config.image_sizes import height_and_width
 from ncsnx.errors import Hint, NcsnxError, UsageError, require_between
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
@@ -37,7 +36,7 @@ _LARGE = 2**18
 @command("restore", panel=Panel.TRAIN, order=30, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Restore(Tasks, Drawn, Command["RestoredImages"]):
-    """Denoise, repair, enlarge or sharpen a photograph; reconstruct images from measurements.
+    """Restore a photograph, or reconstruct images from measurements.
 
     `ncsnx restore photographs --denoise photo.jpg --save better.jpg` needs nothing else: a model of photographs comes
     along, and the noise is estimated. `ncsnx restore photographs --inpaint photo.jpg --mask mask.png` fills in what is
@@ -212,6 +211,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         """Images per batch. Large ones one by one, so that an interruption loses less than an image: tiles fill a
         processor as well."""
         from ncsnx.config.data_sets import cuts_patches
+        from ncsnx.config.image_sizes import height_and_width
 
         usual = self.images_at_once(spec.space.shape, size)
         is_large = cuts_patches(spec.data) and size is not None and math.prod(height_and_width(size)) >= _LARGE

@@ -52,7 +52,7 @@ TYPOS = [
     (["sample", "first", "--n", "0"], "--n must be between 1 and"),
     (["sample", "first", "--interpolate", "3", "--between", "0"], "--between needs two different seeds"),
     (["train", "digits", "--device", "cuda:x"], "--device: expected auto, cpu, cuda, cuda:N or mps, found 'cuda:x'"),
-    (["restore", "first"], "expected one task, found none: give --denoise, --inpaint,"),
+    (["restore", "first"], "expected one task, found none: give --denoise, --jpeg,"),
     (["restore", "first", "--colorize", "p.png", "--ckpt", "70"], "no checkpoint of step 70"),
     (["fid", "first", "--range", "600:700"], "--range 600:700 holds no checkpoint"),
     (["loss", "first", "--range", "70"], "no checkpoint of step 70"),
