@@ -86,11 +86,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     def _one_by_one(self, spec: "ModelSpec") -> "list[Path] | None":
         """The files of a folder of pictures that are restored each at its own size; None for other tasks and models."""
         from ncsnx.config.data_sets import cuts_patches
-        from ncsnx.inverse.task_pictures import picture_files
 
         _, given = self.whole_pictures()
         if not isinstance(given, Path | str) or not Path(given).is_dir() or not cuts_patches(spec.data):
             return None
+
+        from ncsnx.inverse.task_pictures import picture_files  # imports torch
+
         return picture_files(Path(given))
 
     def _of_folder(self, files: "list[Path]", source: "Source | Model", work: "Work") -> "RestoredImages":
