@@ -94,6 +94,13 @@ def test_clipped_noise_is_estimated_as_what_remains() -> None:
     assert clipped.std() < 0.06
 
 
+def test_principal_components_find_the_noise_of_colors_that_quiet_parts_hide() -> None:
+    sigma = np.where(np.arange(128) < 96, 0.02, 0.1)
+    picture = 0.5 + sigma * noisy(np.zeros((3, 128, 128)), 1)
+    assert estimated_noise(picture[:1]) < 0.03
+    assert estimated_noise(picture) == pytest.approx(np.sqrt(np.mean(sigma**2)), rel=0.1)
+
+
 def test_large_pictures_have_the_same_estimate_every_time() -> None:
     ramp = np.linspace(0.3, 0.7, 1200) * np.ones((1, 900, 1))
     assert estimated_noise(noisy(ramp, 0.05)) == estimated_noise(noisy(ramp, 0.05))
@@ -160,9 +167,16 @@ def test_white_noise_is_no_shot_noise(name: str, sigma: int) -> None:
 
 
 def test_clipping_at_black_is_no_shot_noise() -> None:
-    ramp = np.linspace(0, 0.3, 256) * np.ones((1, 256, 1))
+    ramp = np.linspace(0, 0.2, 256) * np.ones((1, 256, 1))
     values = as_png(noisy(ramp, 0.1))
     assert values[..., :64].std() < 0.8 * values[..., 192:].std(), "the variance grows with brightness"
+    assert estimated_shot_noise(values) is None
+
+
+def test_correlated_noise_is_no_shot_noise() -> None:
+    ramp = np.linspace(0.1, 0.8, 256) * np.ones((1, 256, 1))
+    white = noisy(np.zeros((1, 256, 257)), 1)
+    values = ramp + np.sqrt(ramp / 200) * (white[..., 1:] + white[..., :-1]) / np.sqrt(2)
     assert estimated_shot_noise(values) is None
 
 
