@@ -94,6 +94,13 @@ def test_clipped_noise_is_estimated_as_what_remains() -> None:
     assert clipped.std() < 0.06
 
 
+def test_principal_components_find_the_noise_of_colors_that_quiet_parts_hide() -> None:
+    sigma = np.where(np.arange(128) < 96, 0.02, 0.1)
+    picture = 0.5 + sigma * noisy(np.zeros((3, 128, 128)), 1)
+    assert estimated_noise(picture[:1]) < 0.03
+    assert estimated_noise(picture) == pytest.approx(np.sqrt(np.mean(sigma**2)), rel=0.1)
+
+
 def test_large_pictures_have_the_same_estimate_every_time() -> None:
     ramp = np.linspace(0.3, 0.7, 1200) * np.ones((1, 900, 1))
     assert estimated_noise(noisy(ramp, 0.05)) == estimated_noise(noisy(ramp, 0.05))
