@@ -156,6 +156,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
                 space = spec.space.at(shape_at(spec.space.shape, size))
                 task = self._built(spec, space, Path(made))
+                if self.save is not None and task.count > 1:
+                    raise UsageError(f"{parameter('save')} takes one picture, found {task.count:,}")
                 changes = overrides_of(self.changes)
                 sampler = posterior_sampler(task, source, work, changes=changes, sampler=self.sampler, quick=self.quick)
                 say_before(task, space, work)
@@ -195,13 +197,11 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         return Path(given) if isinstance(given, Path | str) else None
 
     def _save(self, means: "Tensor", space: "Space") -> Path | None:
-        """Writes the restored picture to the file that was asked for, if one was. Raises UsageError for several."""
+        """Writes the restored picture to the file that was asked for, if one was. means: (1, C, H, W)."""
         if self.save is None:
             return None
         from ncsnx.inverse.saved_pictures import save_like
 
-        if len(means) > 1:
-            raise UsageError(f"{parameter('save')} takes one picture, found {len(means):,}")
         save_like(Path(self.save), means[0], space, self._given_file())
         return Path(self.save)
 

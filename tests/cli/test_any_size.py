@@ -46,6 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask[5:20, 30:90] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     Image.new("RGB", (40, 30), (200, 90, 40)).save(folder / "flat.png")
+    np.save(folder / "two.npy", np.full((2, 20, 24, 3), 0.5))
     np.save(folder / "empty.npy", np.zeros((0, 5, 3)))
     return folder
 
@@ -211,6 +212,7 @@ def test_a_hole_is_not_judged_by_the_pixels_around_it(made: Path) -> None:
         (["--denoise", "given.png", "--noise", "0"], "--denoise given.png: expected noise above 0, found 0"),
         (["--denoise", "given.png", "--noise", "some"], "such as 0.1 or 25/255, or auto, found 'some'"),
         (["--denoise", "given.png", "--noise", "0.1", "--gain", "-1"], "expected --gain >= 0, found -1"),
+        (["--denoise", "two.npy", "--noise", "0.1", "-o", "two.png"], "--save takes one picture, found 2"),
         (["--deblur", "given.png"], "needs --blur, which is not given.\n  half the width in pixels"),
         (["--inpaint", "given.png", "--gain", "1"], "--gain goes with --denoise, which is not given"),
         (["--inpaint", "given.png", "--mask", "mask.png", "--n", "0"], "--n must be between 1 and"),
