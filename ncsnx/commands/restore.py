@@ -151,7 +151,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
 
                 from ncsnx.inverse.posterior_sampler import posterior_sampler
-                from ncsnx.inverse.restoring import FirstMeans, denoises, say_before
+                from ncsnx.inverse.restoring import FirstMeans, denoises, say_before, warn_of_holes
                 from ncsnx.sampling.drawing import Drawing, FolderDrawing, count_images, load_model
 
                 space = spec.space.at(shape_at(spec.space.shape, size))
@@ -161,6 +161,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 changes = overrides_of(self.changes)
                 sampler = posterior_sampler(task, source, work, changes=changes, sampler=self.sampler, quick=self.quick)
                 say_before(task, space, work)
+                warn_of_holes(task, spec, work)
                 each = self._each(denoises(task, spec, sampler))
                 count = count_images(each, task, least=0 if denoises(task, spec, sampler) else 1)
                 at_once = work.ranks.batch_size(count, request.batch_size)

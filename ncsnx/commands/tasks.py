@@ -118,12 +118,12 @@ class Tasks:
         option(
             Panel.MEASUREMENT,
             "STD|auto",
-            default="auto for denoising; 8-bit rounding for deblurring; else 0",
+            default="auto for denoising and deblurring; else 0",
             parse=values.noise,
         ),
     ] = None
     """Standard deviation of the measurement's noise, where black is 0 and white 1; for unbounded data in its own
-    values. auto: estimated, for `denoise`. A file of `measure` may have one for each value."""
+    values. auto: estimated, for `denoise` and `deblur`. A file of `measure` may have one for each value."""
     gain: Annotated[float | None, option(Panel.MEASUREMENT, "G", default="by the estimate")] = None
     """Shot noise in `denoise`: a value v has the variance G · v + noise², in the units of `noise`."""
     truth: Annotated["GivenPictures | None", option(Panel.MEASUREMENT, "PICTURE", parse=values.path)] = None
@@ -167,7 +167,7 @@ class Tasks:
         inputs = [*(name for name, kind in _TASKS.items() if kind.is_picture), "truth"]
         pictures = {name: as_file(name, given[name], made, space) for name in inputs if name in given}
         task = self._task(pictures, space, made, least_noise)
-        if self.denoise is None and self.noise is not None:
+        if self.denoise is None and self.deblur is None and self.noise is not None:
             if not isinstance(task.noise, int | float):
                 raise UsageError(
                     f"{parameter('noise')}: {task.name} has the noise of each value; leave {parameter('noise')} out"
@@ -182,7 +182,7 @@ class Tasks:
     def _known_noise(self, space: "Space") -> float:
         """The noise, where black is 0 and white 1. Raises UsageError."""
         if not isinstance(self.noise, int | float):
-            expected = f"expected a number, or 'auto' with {parameter('denoise')}"
+            expected = f"expected a number, or 'auto' with {parameter('denoise')} or {parameter('deblur')}"
             raise UsageError(f"{parameter('noise')} {quoted(self.noise)}: {expected}")
         if self.noise > 1 and space.bounded and self.measure is None and self.operator is None:
             of_255 = Hint(f"for {self.noise:g} of 255", adds=argument("noise", f"{self.noise / 255:.3g}"))
@@ -242,7 +242,8 @@ class Tasks:
             case {"colorize": picture}:
                 return tasks_from_files.colorize(picture, space, fit=self._fits)
             case {"deblur": picture} if self.blur is not None:
-                return tasks_from_files.deblur(picture, self.blur, space)
+                noise = None if self.noise in (None, "auto") else self._known_noise(space)
+                return tasks_from_files.deblur(picture, self.blur, space, noise)
         if self.measure is not None:
             maps = None if self.maps is None else str(self.maps)
             return reconstruct(Path(self.measure), space, maps=maps, centered=self.centered)

@@ -65,6 +65,20 @@ def denoise(
     return Task(operator=counted, values=counted.seen(y).flatten(1), noise=counted.white_noise, facts=facts, **fields)
 
 
+def estimated_white_noise(pictures: Pictures, y: Tensor) -> tuple[float, float | None]:
+    """Standard deviation of white noise, the mean of the pictures' estimates; and, if all are JPEGs, the part of it
+    that their tables imply.
+
+    y: the pictures, (P, C, H, W), gray ones of a model of colors with one channel.
+    """
+    arrays = [one.numpy() for one in y]
+    if all(pictures.jpegs):
+        rest = fmean(map(estimated_noise_of_jpeg, arrays))
+        tables = fmean(jpeg.sigma for jpeg in pictures.jpegs if jpeg is not None)
+        return math.hypot(tables, rest), tables
+    return fmean(map(estimated_noise, arrays)), None
+
+
 @attrs.frozen(kw_only=True)
 class _Found:
     """The noise of pictures, as it was said or estimated."""
@@ -88,15 +102,12 @@ class _Found:
     @classmethod
     def of(cls, pictures: Pictures, y: Tensor, least: float) -> Self:
         """The noise of pictures (P, C, H, W), gray ones with one channel: the mean of their estimates, or `least`."""
-        arrays = [one.numpy() for one in y]
-        if all(pictures.jpegs):
-            rest = fmean(map(estimated_noise_of_jpeg, arrays))
-            tables = fmean(jpeg.sigma for jpeg in pictures.jpegs if jpeg is not None)
-            return cls(white=max(math.hypot(tables, rest), least), tables=tables)
-        shots = [shot for one in arrays if (shot := estimated_shot_noise(one)) is not None]
-        if len(shots) == len(arrays):
-            return cls(shot=ShotNoise(fmean(shot.gain for shot in shots), fmean(shot.read for shot in shots)))
-        return cls(white=max(fmean(map(estimated_noise, arrays)), least))
+        if not all(pictures.jpegs):
+            shots = [shot for one in y if (shot := estimated_shot_noise(one.numpy())) is not None]
+            if len(shots) == len(y):
+                return cls(shot=ShotNoise(fmean(shot.gain for shot in shots), fmean(shot.read for shot in shots)))
+        white, tables = estimated_white_noise(pictures, y)
+        return cls(white=max(white, least), tables=tables)
 
     @property
     def largest(self) -> float:

@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.inverse.denoising import estimated_white_noise
 from ncsnx.inverse.measurement_map import sha256_of_values
 from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, mask_space, read_pictures
 from ncsnx.quantities import counted
 from ncsnx.space import Space
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 
 _ROUNDING = 1 / (255 * math.sqrt(12))
 """Standard deviation of the rounding error of 8 bits."""
@@ -163,22 +164,40 @@ def colorize(path: Path, space: Space, *, fit: bool | None = None) -> Task:
     return Task.of_measurement(Graying(shape), pictures.pixels, name="colorize", inputs=shown, pictures=pictures.names)
 
 
-def deblur(path: Path, sigma: float, space: Space) -> Task:
+def deblur(path: Path, sigma: float, space: Space, noise: float | None = None) -> Task:
     """Deblurring of pictures blurred by a Gaussian of `sigma` pixels.
 
-    Bounded pictures have 8-bit rounding errors as noise, unbounded ones none.
+    noise: its standard deviation, where black is 0 and white 1, or for unbounded data `space.span`; None: that of 8-bit
+    rounding, or more if more is estimated, as in a JPEG, the same for all pictures. Unbounded pictures have none.
     """
     operator = Blurring(space.shape, sigma)
     pictures = read_pictures(path, space)
+    remarks: tuple[str, ...] = ()
+    if noise is None:
+        noise = 0.0
+        if space.bounded:
+            found, tables = estimated_white_noise(pictures, pictures.pixels)
+            noise = max(_ROUNDING, found)
+            remarks = (_noise_in_words(noise, tables),)
     return Task.of_measurement(
         operator,
         pictures.pixels,
         name="deblur",
-        noise=_ROUNDING if space.bounded else 0.0,
+        noise=noise,
+        remarks=remarks,
         inputs=pictures.pixels,
         pictures=pictures.names,
         facts={"blur": sigma},
         is_gray=all(pictures.gray),
+    )
+
+
+def _noise_in_words(noise: float, tables: float | None) -> str:
+    """What was estimated of a blurred picture, and what to type if it looks wrong."""
+    part = "" if tables is None else f", {tables:.2g} of it by the tables of the JPEG"
+    return (
+        f"noise: {noise:.2g} ({255 * noise:.1f} of 255), estimated{part}; if the result has a pattern, type more, if "
+        f"it is blurred, less:  {argument('noise', float(f'{noise:.2g}'))}"
     )
 
 

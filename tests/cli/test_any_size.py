@@ -202,6 +202,10 @@ def test_the_pictures_of_a_folder_have_sizes_of_their_own_and_one_that_is_broken
 def test_a_hole_is_not_judged_by_the_pixels_around_it(made: Path) -> None:
     told = restored(made, "--inpaint", "given.png", "--mask", "mask.png", "--quick", "sampler.steps=3").done().err
     assert "it says nothing about what was filled in" in told
+    assert "warning" not in told
+    told = restored(made, "--inpaint", "given.png", "--mask", "5,2,95,35", "--quick", "sampler.steps=3").done().err
+    assert "a hole is 34 pixels across where it is thickest" in told
+    assert "mask only what is damaged" in told
     told = restored(made, "--colorize", "mask.png", "--quick", "sampler.steps=3").done().err
     assert "filled in" not in told
 

@@ -204,3 +204,41 @@ def test_energy_in_the_middle_is_refused_unless_the_order_is_said() -> None:
         in_fft_order(kspace, mask, None)
     assert [hint.adds for hint in refused.value.hints] == ["centered=True", "centered=False"]
     assert in_fft_order(kspace, mask, False)[0] is kspace
+
+
+def of_a_photograph(noise: float, sigma: float) -> NDArray[np.uint8]:
+    """A blurred picture of smooth shapes with edges, (96, 96, 3)."""
+    rows, columns = np.indices((96, 96)) / 96
+    bands = [0.3 + 0.3 * rows + 0.3 * ((columns - 0.5) ** 2 + (rows - 0.4) ** 2 < 0.01 * k) for k in (5, 7, 9)]
+    picture = blurred(sigma, torch.from_numpy(np.stack(bands))[None])[0].permute(1, 2, 0).numpy()
+    noisy = picture + noise * np.random.default_rng(0).standard_normal(picture.shape)
+    return (255 * noisy.clip(0, 1)).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("noise", [0, 3, 8])
+def test_deblurring_finds_the_noise_of_the_blurred_picture(tmp_path: Path, noise: float) -> None:
+    Image.fromarray(of_a_photograph(noise / 255, 2)).save(tmp_path / "blurred.png")
+    task = deblur(tmp_path / "blurred.png", 2, unit_space(3, 96, 96))
+    assert task.noise == pytest.approx(max(noise, 1 / math.sqrt(12)) / 255, rel=0.15)
+    assert "estimated" in task.remarks[0]
+    assert f"{255 * task.largest_noise:.1f} of 255" in task.remarks[0]
+
+
+def test_deblurring_a_jpeg_counts_what_its_tables_lose(tmp_path: Path) -> None:
+    file = tmp_path / "blurred.jpg"
+    noises = []
+    for quality in (95, 85, 60):
+        Image.fromarray(of_a_photograph(0, 2)).save(file, quality=quality)
+        task = deblur(file, 2, unit_space(3, 96, 96))
+        noises.append(task.largest_noise)
+        assert "by the tables of the JPEG" in task.remarks[0]
+    assert 1 / 255 < noises[0] < noises[1] < noises[2] < 0.05
+
+
+def test_deblurring_takes_the_noise_that_is_said(tmp_path: Path) -> None:
+    Image.fromarray(of_a_photograph(3 / 255, 2)).save(tmp_path / "blurred.png")
+    task = deblur(tmp_path / "blurred.png", 2, unit_space(3, 96, 96), noise=0.02)
+    assert (task.noise, task.remarks) == (0.02, ())
+    np.save(tmp_path / "blurred.npy", of_a_photograph(3 / 255, 2) / 255)
+    unbounded = attrs.evolve(unit_space(3, 96, 96), bounded=False)
+    assert deblur(tmp_path / "blurred.npy", 2, unbounded).noise == 0
