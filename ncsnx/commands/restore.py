@@ -58,10 +58,10 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     changes: SamplerChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler; sampler=TAG swaps it."""
-    n: Annotated[int | None, option(Panel.IMAGES, "N", default="4; 0 for denoising; 1 with quick")] = None
+    n: Annotated[int | None, option(Panel.IMAGES, "N", default="4; 0 for denoising; with quick 1, to enlarge 4")] = None
     """Alternatives per picture; 0: the mean alone, for noisy pictures."""
     quick: Annotated[bool, option(Panel.IMAGES)] = False
-    """A preview: one image by 20 steps, unless `n` or sampler.steps say otherwise."""
+    """A preview: one image by 20 steps, four to enlarge, unless `n` or sampler.steps say otherwise."""
     tile: Annotated[int | None, option(Panel.IMAGES, "PX", default="256 for a model of patches, else whole")] = None
     """Evaluate large pictures in overlapping tiles of this side, in bounded memory: for networks that normalize each
     pixel."""
@@ -222,7 +222,12 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     def _each(self, denoises: bool) -> int:
         """Images per picture. denoises: whether the mean is known without them."""
-        return self.n if self.n is not None else 1 if self.quick else 0 if denoises else _ALTERNATIVES
+        if self.n is not None:
+            return self.n
+        if self.quick:
+            # a single one is behind Lanczos, the mean of four isn't
+            return 1 if self.super_resolve is None else _ALTERNATIVES
+        return 0 if denoises else _ALTERNATIVES
 
     def _size(self, spec: "ModelSpec", made: Path) -> "values.Size | None":
         """The size of the images: as it is given, or for a model of patches that of the pictures; None: the data's."""

@@ -77,8 +77,8 @@ def warn_of_holes(task: Task, spec: ModelSpec, work: Work) -> None:
     if across > _FILLED:
         work.warning(
             f"a hole is {across:.0f} pixels across where it is thickest; up to about {_FILLED} this model fills it "
-            "better than simple methods, beyond that it may paint textures\nmask only what is damaged, such as the letters of "
-            "a date stamp instead of a rectangle around them"
+            "better than simple methods, beyond that it may paint textures\nmask only what is damaged, such as the "
+            "letters of a date stamp instead of a rectangle around them"
         )
 
 
