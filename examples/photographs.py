@@ -7,7 +7,9 @@
 Pictures of the packages are copied as they are: photographs, and a few that were drawn or rendered. Only those are
 taken whose license, by the package's own copyright file, is CC0 or CC-BY; `ATTRIBUTION.txt` beside them has title,
 author and license of each. `drawing-*.png` are flat shapes, gradients, lines and letters at random places, which this
-script draws: without them, a network of photographs leaves traces in diagrams, screenshots and cartoons.
+script draws: without them, a network of photographs leaves traces in diagrams, screenshots and cartoons. `screen-*.png`
+have edges without antialiasing, small letters and patterns that repeat themselves. Each of their pixels is a square of
+2×2, since the experiment cuts patches at a half of the size.
 """
 
 import re
@@ -46,6 +48,7 @@ LEFT_OUT = {
 }
 """Other pictures of these packages, and why they aren't taken."""
 DRAWINGS, SIZE = 8, (2400, 1600)
+SCREENS, SCREEN_SIZE = 6, (1200, 800)
 LETTERS = "the quick brown fox jumps over the lazy dog THE QUICK BROWN FOX 0123456789 (+-=.,:;?!)"
 
 
@@ -60,15 +63,20 @@ def license_of(copyright_file: Path, name: str) -> tuple[str, str]:
     return found.get(name) or found["*"]
 
 
-def drawing(random: np.random.Generator) -> Image.Image:
-    """Flat and blended shapes with and without outlines, over one another, then curves and lines of text.
-
-    Sizes are from 8 px to a third of the picture, as often within each octave. There are 12 colors, from gray to pure,
-    white and black among them.
-    """
+def palette_of_12(random: np.random.Generator) -> np.ndarray:
+    """12 colors (12, 3), from gray to pure; the first are white and black."""
     gray, pure = random.integers(0, 256, (12, 1)), random.integers(0, 256, (12, 3))
     palette = (gray + random.random((12, 1)) * (pure - gray)).astype(np.uint8)
     palette[:2] = [[255], [0]]
+    return palette
+
+
+def drawing(random: np.random.Generator) -> Image.Image:
+    """Flat and blended shapes with and without outlines, over one another, then curves and lines of text.
+
+    Sizes are from 8 px to a third of the picture, as often within each octave.
+    """
+    palette = palette_of_12(random)
 
     def color() -> tuple[int, ...]:
         return tuple(palette[random.integers(12)].tolist())
@@ -110,6 +118,46 @@ def drawing(random: np.random.Generator) -> Image.Image:
     return image
 
 
+def screen(random: np.random.Generator) -> Image.Image:
+    """Shapes, patterns and small text with hard edges, as in screenshots; enlarged by 2."""
+    palette = palette_of_12(random)
+
+    def color() -> tuple[int, ...]:
+        return tuple(palette[random.integers(12)].tolist())
+
+    def pattern(width: int, height: int) -> Image.Image:
+        """A small random tile, repeated: of few colors, each a block of 1 to 3 px."""
+        rows, columns = random.integers(2, 13, 2)
+        tile = palette[random.choice(12, 3)][random.integers(0, random.integers(2, 4), (rows, columns))]
+        tile = np.repeat(np.repeat(tile, random.integers(1, 4), axis=0), random.integers(1, 4), axis=1)
+        times = (height // tile.shape[0] + 1, width // tile.shape[1] + 1, 1)
+        return Image.fromarray(np.tile(tile, times)[:height, :width])
+
+    image = Image.new("RGB", SCREEN_SIZE, color())
+    pen = ImageDraw.Draw(image)
+    pen.fontmode = "1"  # no antialiasing
+    for size in sorted(np.exp(random.uniform(np.log(6), np.log(300), 200)), reverse=True):
+        left, top = int(random.integers(-50, SCREEN_SIZE[0])), int(random.integers(-50, SCREEN_SIZE[1]))
+        width, height = np.maximum(size * random.uniform(0.3, 1, 2), 6).astype(int).tolist()
+        box = (left, top, left + width, top + height)
+        outline = color() if random.random() < 0.6 else None
+        match random.integers(5):
+            case 0:
+                pen.ellipse(box, color(), outline)
+            case 1 | 2:
+                pen.rectangle(box, color(), outline, int(random.integers(1, 4)))
+            case 3:
+                pen.line((left, top, *random.integers(0, SCREEN_SIZE)), color(), int(random.integers(1, 5)))
+            case 4:
+                image.paste(pattern(width, height), box[:2])
+    for _ in range(120):
+        start, size = random.integers(len(LETTERS) - 10), float(np.exp(random.uniform(np.log(9), np.log(40))))
+        pen.fontmode = "1" if random.random() < 0.3 else "L"
+        place = int(random.integers(-100, SCREEN_SIZE[0])), int(random.integers(0, SCREEN_SIZE[1]))
+        pen.text(place, LETTERS[start : start + 40], color(), ImageFont.load_default(size))
+    return image.resize((2 * SCREEN_SIZE[0], 2 * SCREEN_SIZE[1]), Image.Resampling.NEAREST)
+
+
 def main(unpacked: Path, out: Path) -> None:
     out.mkdir(parents=True)
     lines = ["Pictures from packages of Debian, copied without changes.", ""]
@@ -125,13 +173,12 @@ def main(unpacked: Path, out: Path) -> None:
     (out / "ATTRIBUTION.txt").write_text("\n".join(lines) + "\n")
     for number in range(DRAWINGS):
         drawing(np.random.default_rng(number)).save(out / f"drawing-{number}.png")
+    for number in range(SCREENS):
+        screen(np.random.default_rng(DRAWINGS + number)).save(out / f"screen-{number}.png")
     known = {*(name for names in PICTURES.values() for name in names), *LEFT_OUT}
     further = sorted({path.stem for path in unpacked.rglob("*.jpg")} - known)
-    print(
-        f"{out}: {len(lines) - 2} pictures of packages; drawings: {DRAWINGS}; not taken, since nobody has looked:",
-        end=" ",
-    )
-    print(", ".join(further) or "none")
+    print(f"{out}: {len(lines) - 2} pictures of packages, {DRAWINGS + SCREENS} drawings")
+    print("not taken, since nobody has looked:", ", ".join(further) or "none")
 
 
 if __name__ == "__main__":
