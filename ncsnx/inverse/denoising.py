@@ -48,7 +48,11 @@ def denoise(
         colored, colorless = (pictures.names[pictures.gray.index(one)] for one in (False, True))
         raise UsageError(f"{path}: {colorless} is gray and {colored} is colored; restore them by a command each")
     y = y.mean(dim=1, keepdim=True) if gray else y
-    found = _Found.of(pictures, y, least_noise) if noise is None and gain is None else _Found.said(noise or 0.0, gain)
+    found = (
+        FoundNoise.of(pictures, y, least_noise)
+        if noise is None and gain is None
+        else FoundNoise.said(noise or 0.0, gain)
+    )
     if not found.largest > 1e-9:  # NaN too
         raise UsageError(f"{parameter('denoise')} {path}: expected noise above 0, found {found.largest:g}")
     picture = GrayPicture(space.shape) if gray else Identity(space.shape)
@@ -80,7 +84,7 @@ def estimated_white_noise(pictures: Pictures, y: Tensor) -> tuple[float, float |
 
 
 @attrs.frozen(kw_only=True)
-class _Found:
+class FoundNoise:
     """The noise of pictures, as it was said or estimated."""
 
     white: float = 0.0
@@ -112,7 +116,11 @@ class _Found:
     @property
     def largest(self) -> float:
         """That of the largest value in [0, 1]."""
-        return self.white if self.shot is None else math.hypot(math.sqrt(self.shot.gain), self.shot.read)
+        return self.at(1.0)
+
+    def at(self, value: float) -> float:
+        """That of a value in [0, 1]."""
+        return self.white if self.shot is None else math.hypot(math.sqrt(self.shot.gain * value), self.shot.read)
 
     def in_words(self, space: Space) -> str:
         """What was found, and what to type if it looks wrong. space: whose numbers are said."""

@@ -41,7 +41,7 @@ _SHORT = (DPMSolverPP, DPMSolverPPSDE, EulerAncestral, Heun, PredictorCorrector,
 """Samplers whose images stay nearer to the data than the posterior."""
 FEWEST_STEPS = 40
 """Steps below which η = ½ leaves more noise than the next level has, and images vary too much or too little."""
-_PREVIEW_STEPS = 20
+PREVIEW_STEPS = 20
 
 
 def measurement_warnings(sampler: Sampler, how: Definition, *, noisy: bool) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _chosen(
         begun = of_any_class(begun, spec)  # before what is typed, so that guidance that nobody typed falls
     chosen = apply_sampler_overrides(begun, list(changes))
     if isinstance(chosen, GridSampler) and "sampler.steps" not in paths:
-        chosen = attrs.evolve(chosen, steps=_PREVIEW_STEPS if quick else default.steps)
+        chosen = attrs.evolve(chosen, steps=PREVIEW_STEPS if quick else default.steps)
     if isinstance(chosen, ConsistentAnnealed) and chosen.steps < FEWEST_STEPS and "sampler.eta" not in paths:
         chosen = attrs.evolve(chosen, eta=1.0)
     return checked_sampler(work, chosen, spec)
