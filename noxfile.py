@@ -79,6 +79,15 @@ def chaos(session: nox.Session) -> None:
     session.run(*PYTEST, "-m", "chaos", "tests/chaos", *session.posargs)
 
 
+@nox.session
+def page(session: nox.Session) -> None:
+    """The page of `ncsnx page` in Chromium, which must be installed (Debian: chromium); arguments go to pytest."""
+    if shutil.which("chromium") is None:
+        session.error("chromium isn't here; install it: apt-get install chromium")
+    session.install(".", "axe-core-python>=0.1", "playwright>=1.50", *GROUPS["tests"])
+    session.run("pytest", "-m", "page", "tests/page", *session.posargs)
+
+
 @nox.session(python=PROJECT["requires-python"].removeprefix(">="))
 def dist(session: nox.Session) -> None:
     """Builds dist/, checks it, and does the README's job with the wheel alone, with the oldest dependencies."""

@@ -8,6 +8,7 @@ requests to this server: the browser refuses everything else. No path and no fil
 import asyncio
 import base64
 import hashlib
+import json
 import re
 import secrets
 import shutil
@@ -29,7 +30,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ncsnx.errors import NcsnxError
-from ncsnx.page.asked import Asked
+from ncsnx.page.asked import PICTURE, Asked
 from ncsnx.page.restoring import Job, Picture, Restorer
 from ncsnx.quantities import byte_size
 from ncsnx.runs.summaries import RunSummary, summaries
@@ -159,12 +160,8 @@ class PageServer:
         folder = self.uploads / id
         folder.mkdir()
         try:
-            size = 0
-            with (folder / "picture").open("wb") as file:
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > MOST_BYTES:
-                        raise HTTPException(413, f"This file is larger than {byte_size(MOST_BYTES)}.")
+            with (folder / PICTURE).open("wb") as file:
+                async for chunk in _body(request, MOST_BYTES, f"This file is larger than {byte_size(MOST_BYTES)}."):
                     file.write(chunk)
             picture = Picture(folder=folder, facts=await self._restorer.look(folder, model))
         except BaseException:
@@ -259,12 +256,24 @@ async def _told(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 400)
 
 
+async def _body(request: Request, most: int, too_large: str) -> AsyncIterator[bytes]:
+    """The body in chunks, up to so many bytes. Raises HTTPException once a larger one is read: a browser that still
+    sends hears no answer."""
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= most:
+            yield chunk
+    if size > most:
+        raise HTTPException(413, too_large)
+
+
 async def _json(request: Request) -> dict[str, Any]:
     """The JSON object in the body. Raises HTTPException."""
-    if int(request.headers.get("content-length", MOST_JSON + 1)) > MOST_JSON:
-        raise HTTPException(413, "This is too much to paint; clear the mask and use larger brushes.")
+    too_large = "This is too much to paint; clear the mask and use larger brushes."
+    content = b"".join([chunk async for chunk in _body(request, MOST_JSON, too_large)])
     try:
-        values = await request.json()
+        values = json.loads(content)
     except ValueError:
         values = None
     if not isinstance(values, dict):
