@@ -20,13 +20,13 @@ FLOORS = (
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs", "space", "model_spec"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning"),
     ("reporting", "tracking", "sweeps"),
-    ("console",),
+    ("console", "page"),
     ("commands",),
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
-BUDGET = 45_600
-"""Lines of the package, which are to fall: pictures as people have them added a thousand."""
+BUDGET = 47_200
+"""Lines of the package, which are to fall: pictures as people have them and the page added two thousand."""
 
 
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])

@@ -246,7 +246,7 @@ def test_it_fits_and_has_no_fault_that_axe_core_finds(tab: "Page", noisy: Path, 
 
 
 def test_a_run_can_be_chosen_and_its_report_opened(tab: "Page", tmp_path: Path) -> None:
-    tab.wait_for_selector("#model option[value=digits]", state="attached")
+    tab.wait_for_selector("#model option:has-text('digits')", state="attached")
     tab.select_option("#model", "digits")
     Image.fromarray(np.full((8, 8), 90, np.uint8)).save(tmp_path / "small.png")
     choose(tab, tmp_path / "small.png")
