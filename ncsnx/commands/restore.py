@@ -70,8 +70,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
         Path | str | None, option(Panel.OUTPUT, "FILE", "--save", "-o", default="none", parse=values.path)
     ] = None
     """File for the restored picture (the mean), in the format of its suffix, like the given one: its mode, EXIF, color
-    profile and transparency. Of a folder, a folder. No other files are kept, unless alternatives are drawn or `out` is
-    given."""
+    profile and transparency. Of a folder, another one. No other files are kept, unless alternatives are drawn or `out`
+    is given."""
     posterior: Annotated[bool | None, option(Panel.OUTPUT, default="from 4 alternatives on")] = None
     """Write maps of mean, deviation and quantiles of the alternatives."""
     task: "Task | None" = None

@@ -118,7 +118,7 @@ class Tasks:
         option(
             Panel.MEASUREMENT,
             "STD|auto",
-            default="auto to denoise and deblur; 0 with gain, and otherwise",
+            default="auto to denoise and deblur, if no gain is given; else 0",
             parse=values.noise,
         ),
     ] = None
