@@ -81,6 +81,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "ncsnx.commands.training.job.TrainedRun",
         "ncsnx.sampling.sample_folder.SampledImages",
         "ncsnx.inverse.restoring.RestoredImages",
+        "ncsnx.inverse.restored_folder.RestoredFolder",
         "ncsnx.runs.measurements.Measurements",
         "ncsnx.runs.measurements.MeasuredRow",
         "ncsnx.evaluation.neighbor_search.NearestTrainingImages",

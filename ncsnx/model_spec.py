@@ -37,6 +37,8 @@ class ModelSpec:
     """The data set of the training; None if unknown."""
     precision: Precision
     """Number format of evaluations, unless another one is chosen."""
+    has_cond: bool = False
+    """Whether a function takes further inputs for each image."""
 
     @classmethod
     def of(cls, declared: Declared, space: Space) -> Self:

@@ -1,4 +1,4 @@
-"""docs/images/page.png: the page of `ncsnx page` in Chromium, with a noisy photograph and what was made of it.
+"""docs/images/page.png: the page of `ncsnx page` in Chromium, with a noisy photograph and the restored one.
 
     pip install . scikit-image playwright   # and Debian's chromium
     python docs/images/page.py

@@ -217,7 +217,7 @@ def gray_pictures(model: ncsnx.Model) -> None:
 
 
 def unknown_noise(model: ncsnx.Model) -> None:
-    """PNGs, whose noise nobody says."""
+    """PNGs of unknown noise."""
     for level in (0, 5, 10, 25, 50):
         rows: dict[str, list[Row]] = {}
         for number, name in enumerate(COLOR):

@@ -12,13 +12,14 @@ from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.commands.tasks import Tasks
-from ncsnx.errors import Hint, NcsnxError, UsageError, require_between
+from ncsnx.errors import Hint, UsageError, require_between
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ncsnx.inverse.restored_folder import RestoredFolder
     from ncsnx.inverse.restoring import FirstMeans, RestoredImages
     from ncsnx.inverse.task import Task
     from ncsnx.model_spec import ModelSpec
@@ -35,7 +36,7 @@ _LARGE = 2**18
 
 @command("restore", panel=Panel.TRAIN, order=30, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Restore(Tasks, Drawn, Command["RestoredImages"]):
+class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
     """Restore a photograph, or reconstruct images from measurements.
 
     `ncsnx restore photographs --denoise photo.jpg --save better.jpg` needs nothing else: a model of photographs comes
@@ -69,72 +70,42 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         Path | str | None, option(Panel.OUTPUT, "FILE", "--save", "-o", default="none", parse=values.path)
     ] = None
     """File for the restored picture (the mean), in the format of its suffix, like the given one: its mode, EXIF, color
-    profile and transparency. Of a folder, a folder. No other files are kept, unless alternatives are drawn or `out` is
-    given."""
+    profile and transparency. Of a folder, another one. No other files are kept, unless alternatives are drawn or `out`
+    is given."""
     posterior: Annotated[bool | None, option(Panel.OUTPUT, default="from 4 alternatives on")] = None
     """Write maps of mean, deviation and quantiles of the alternatives."""
     task: "Task | None" = None
     """A task of your own, in place of the parameters that name one."""
 
-    def carry_out(self, work: "Work") -> "RestoredImages":
+    def carry_out(self, work: "Work") -> "RestoredImages | RestoredFolder":
         with work.interruptible():
             source = self.opened(work)
             self._require_task()
-            files = self._one_by_one(source.spec())
-        return self._restored(source, work) if files is None else self._of_folder(files, source, work)
+            is_of_folder = self._is_of_folder(source.spec())
+        return self._of_folder(source, work) if is_of_folder else self._restored(source, work)
 
-    def _one_by_one(self, spec: "ModelSpec") -> "list[Path] | None":
-        """The files of a folder of pictures that are restored each at its own size; None for other tasks and models."""
+    def _is_of_folder(self, spec: "ModelSpec") -> bool:
+        """Whether the pictures of a folder are restored one by one, each at its own size, by a model of patches."""
         from ncsnx.config.data_sets import cuts_patches
 
         _, given = self.whole_pictures()
-        if not isinstance(given, Path | str) or not Path(given).is_dir() or not cuts_patches(spec.data):
-            return None
+        return isinstance(given, Path | str) and Path(given).is_dir() and cuts_patches(spec.data)
 
-        from ncsnx.inverse.task_pictures import picture_files  # imports torch
-
-        return picture_files(Path(given))
-
-    def _of_folder(self, files: "list[Path]", source: "Source | Model", work: "Work") -> "RestoredImages":
-        """Restores pictures one by one, and goes on after one that can't be; the result is that of the first, with the
-        others.
-
-        Raises NcsnxError at the end for those that can't be, UsageError for several processes.
-        """
-        from ncsnx.storage.atomic import make_folder
-        from ncsnx.storage.process import in_utf8
+    def _of_folder(self, source: "Source | Model", work: "Work") -> "RestoredFolder":
+        """The pictures of a folder, one by one. Raises as `restore_each`, UsageError for several processes."""
+        from ncsnx.inverse.restored_folder import FolderFiles, restore_each
 
         if work.ranks.world > 1:
             hint = Hint("leave it out", adds=argument("gpus"))
             raise UsageError("a folder of pictures is restored by one process", hint)
-        name, _ = self.whole_pictures()
-        if self.save is not None:
-            make_folder(Path(self.save))
-        results: list[RestoredImages] = []
-        failed: list[str] = []
-        for number, file in enumerate(files, start=1):
-            shown = in_utf8(Path(file.name))
-            own: dict[str, Any] = {other: _beside(getattr(self, other), file) for other in ("truth", "mask")}
-            own["out"] = None if self.out is None else Path(self.out) / file.stem
-            own["save"] = save = None if self.save is None else Path(self.save) / file.name
-            if save is not None and save.exists() and not self.overwrite:
-                work.info(f"{shown}: {save} is there already")
-                continue
-            work.info(f"picture {number:,} of {len(files):,}: {shown}")
-            try:
-                results.append(attrs.evolve(self, **{name: file, **own})._restored(source, work))
-            except NcsnxError as error:
-                if isinstance(error, UsageError) and number == 1:  # probably of what was typed
-                    raise
-                failed.append(error.message)
-                work.warning(error.message)
-        if failed:
-            said = "; ".join([*failed[:3], *(["…"] if len(failed) > 3 else [])])
-            raise NcsnxError(f"{counted(len(failed), 'picture')} of {len(files):,} not restored: {said}")
-        if not results:
-            raise NcsnxError("all pictures are there already", Hint("replace them", adds=argument("overwrite", True)))
-        first, *others = results
-        return attrs.evolve(first, others=tuple(others))
+        name, folder = self.whole_pictures()
+        save = None if self.save is None else Path(self.save)
+        files = FolderFiles.of(Path(str(folder)), self.output_folder(), save, truth=self.truth, mask=self.mask)
+
+        def restored(picture: Path, parameters: dict[str, Any]) -> "RestoredImages":
+            return attrs.evolve(self, **{name: picture, **parameters})._restored(source, work)
+
+        return restore_each(files, restored, work, overwrite=self.overwrite)
 
     def _restored(self, source: "Source | Model", work: "Work") -> "RestoredImages":
         """The images of one task."""
@@ -142,7 +113,6 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
         with TemporaryDirectory(prefix="ncsnx-") as made:
             with work.interruptible():
-                self._check_save()
                 spec = source.spec()
                 step = self.checkpoint(source, work)  # before torch, which takes seconds, is imported
                 size = self._size(spec, Path(made))
@@ -162,17 +132,23 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 sampler = posterior_sampler(task, source, work, changes=changes, sampler=self.sampler, quick=self.quick)
                 say_before(task, space, work)
                 warn_of_holes(task, spec, work)
-                each = self._each(denoises(task, spec, sampler))
-                count = count_images(each, task, least=0 if denoises(task, spec, sampler) else 1)
+                has_mean = denoises(task, spec, sampler)
+                each = self._each(has_mean)
+                if each == 0 and not has_mean:
+                    with_mean = f"{parameter('denoise')} and {parameter('jpeg')}, by models that know any noise"
+                    raise UsageError(f"{parameter('n')} must be at least 1; 0, for the mean alone, is for {with_mean}")
+                count = count_images(each, task, least=0)
+                self._check_save()
                 at_once = work.ranks.batch_size(count, request.batch_size)
                 runtime = self.runtime_for(attrs.evolve(spec, sampler=sampler), work, plain=self.plain)
                 model = load_model(work, source, sampler, step, runtime, size, side)
             request = attrs.evolve(request, n=count, may_be_none=True, batch_size=at_once)
-            keep = partial(self._save, space=space)
+            keep = partial(self._save, space=space, work=work)
             means = FirstMeans(
                 task=task, model=model, seed=self.seed, work=work, alternatives=each, maps=self._maps(each), keep=keep
             )
-            out = Path(made) / "out" if self.save and not self.out and not each else self.output_folder()
+            is_kept = not self.save or bool(self.out) or each > 0
+            out = self.output_folder() if is_kept else Path(made) / "out"
             drawing = FolderDrawing(
                 drawing=Drawing(model=model, request=request, task=task, data=self.data_folder()),
                 images=_in_words(task.count, each),
@@ -182,7 +158,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 first=means,
             )
             with drawing.completed(work, is_written=True) as output:
-                return self._recorded(output, means)
+                return self._recorded(output, means, is_kept=is_kept)
 
     def _check_save(self) -> None:
         """Raises UsageError for a file that can't be written: see `check_place`."""
@@ -193,17 +169,19 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
     def _given_file(self) -> Path | None:
         """The file of the picture that is restored; None for objects and measurements."""
+        from ncsnx.inverse.task_pictures import picture_files
+
         _, given = self.whole_pictures()
         given = self.outpaint if given is None else given
-        return Path(given) if isinstance(given, Path | str) else None
+        return picture_files(Path(given))[0] if isinstance(given, Path | str) else None
 
-    def _save(self, means: "Tensor", space: "Space") -> Path | None:
+    def _save(self, means: "Tensor", space: "Space", work: "Work") -> Path | None:
         """Writes the restored picture to the file that was asked for, if one was. means: (1, C, H, W)."""
         if self.save is None:
             return None
         from ncsnx.inverse.saved_pictures import save_like
 
-        save_like(Path(self.save), means[0], space, self._given_file())
+        save_like(Path(self.save), means[0], space, self._given_file(), work)
         return Path(self.save)
 
     def _maps(self, each: int) -> bool:
@@ -278,13 +256,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
 
         black, white = space.ends
         least_noise = spec.levels[-1] / (white - black)
-        task = self.build(space, made, least_noise) if self.task is None else self.task
+        task = self.task or self.build(space, made, least_noise, any_sigma=spec.any_sigma)
         if self.task is None and task.how.begins_at_noise and not spec.any_sigma and self.rule in (None, AUTO):
             task = attrs.evolve(task, rule=EXACT)  # trained levels don't begin at the noise of a picture
         _ = task.protocol  # reads all pictures
         return task
 
-    def _recorded(self, output: "SampleFolder", first: "FirstMeans") -> "RestoredImages":
+    def _recorded(self, output: "SampleFolder", first: "FirstMeans", *, is_kept: bool) -> "RestoredImages":
         """The images of a complete folder, which is locked, with a record of how well they agree."""
         from ncsnx.inverse.restoring import RestoredImages, say_agreement
         from ncsnx.inverse.task_record import record_task
@@ -293,28 +271,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         means = first.beside
         record = record_task(task, output.path, each, space, work.check_stop, means, maps=first.maps)
         saved = None if self.save is None else Path(self.save)
-        result = RestoredImages(output=output, record=record, denoised=means, saved=saved)
+        result = RestoredImages(output=output, record=record, denoised=means, saved=saved, is_kept=is_kept)
         if each and (means is None or self.save is not None):
             first.say_place(output.path, result.means())
         say_agreement(record, task, space, work)
         if not each:
             work.info(first.in_words(_ALTERNATIVES))
         return result
-
-
-def _beside(given: object, file: Path) -> object:
-    """A truth or a mask for a picture of a folder: in a folder the one of the same name without suffix.
-
-    Raises UsageError if there isn't exactly one.
-    """
-    from ncsnx.inverse.task_pictures import picture_files
-
-    if not isinstance(given, Path | str) or not Path(given).is_dir():
-        return given
-    found = [one for one in picture_files(Path(given)) if one.stem == file.stem]
-    if len(found) != 1:
-        raise UsageError(f"{given}: expected one picture named as {file.name}, found {len(found)}")
-    return found[0]
 
 
 def _in_words(pictures: int, each: int) -> str:

@@ -118,14 +118,17 @@ class Tasks:
         option(
             Panel.MEASUREMENT,
             "STD|auto",
-            default="auto for denoising and deblurring; else 0",
+            default="auto to denoise and deblur, if no gain is given; else 0",
             parse=values.noise,
         ),
     ] = None
     """Standard deviation of the measurement's noise, where black is 0 and white 1; for unbounded data in its own
     values. auto: estimated, for `denoise` and `deblur`. A file of `measure` may have one for each value."""
-    gain: Annotated[float | None, option(Panel.MEASUREMENT, "G", default="by the estimate")] = None
-    """Shot noise in `denoise`: a value v has the variance G · v + noise², in the units of `noise`."""
+    gain: Annotated[float | None, option(Panel.MEASUREMENT, "G", default="by the estimate", parse=values.fraction)] = (
+        None
+    )
+    """Shot noise in `denoise`: a value v has the variance G · v + noise², in the units of `noise`, which is 0 unless it
+    is given: 1/60 for 60 counts at white."""
     truth: Annotated["GivenPictures | None", option(Panel.MEASUREMENT, "PICTURE", parse=values.path)] = None
     """The true picture, to compare with: PSNR, SSIM, NMSE, calibration. Folders are matched by file name; one .npy may
     hold the truths of all pictures."""
@@ -154,11 +157,11 @@ class Tasks:
                 hints = [Hint(label, adds=argument(other, value)) for label, value in _EXAMPLES.get(other, ())]
                 raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given", *hints)
 
-    def build(self, space: "Space", made: Path, least_noise: float = 0.0) -> "Task":
+    def build(self, space: "Space", made: Path, least_noise: float = 0.0, *, any_sigma: bool = True) -> "Task":
         """The task for images in this space. Raises UsageError, NcsnxError.
 
-        made: a folder for the files of pictures that are objects. least_noise: the smallest that the model knows, where
-        black is 0 and white 1, for what is estimated.
+        made: a folder for the files of pictures that are objects. least_noise, any_sigma: the smallest noise that the
+        model knows, where black is 0 and white 1, and whether it knows any, for what is estimated.
         """
         from ncsnx.inverse.task_pictures import as_file
         from ncsnx.inverse.tasks_from_files import with_truth
@@ -166,7 +169,7 @@ class Tasks:
         given = self.given()
         inputs = [*(name for name, kind in _TASKS.items() if kind.is_picture), "truth"]
         pictures = {name: as_file(name, given[name], made, space) for name in inputs if name in given}
-        task = self._task(pictures, space, made, least_noise)
+        task = self._task(pictures, space, made, least_noise, any_sigma=any_sigma)
         if self.denoise is None and self.deblur is None and self.noise is not None:
             if not isinstance(task.noise, int | float):
                 raise UsageError(
@@ -216,7 +219,9 @@ class Tasks:
         offered = any("fit" in kind.takes and getattr(self, name) is not None for name, kind in _TASKS.items())
         return self.fit if offered else None
 
-    def _task(self, pictures: dict[str, Path], space: "Space", made: Path, least_noise: float) -> "Task":
+    def _task(
+        self, pictures: dict[str, Path], space: "Space", made: Path, least_noise: float, *, any_sigma: bool
+    ) -> "Task":
         from ncsnx.inverse import tasks_from_files
         from ncsnx.inverse.denoising import denoise
         from ncsnx.inverse.jpeg_picture import restore_jpeg
@@ -225,9 +230,14 @@ class Tasks:
 
         match pictures:
             case {"denoise": picture}:
+                if self.gain is not None and self.noise == "auto":
+                    raise UsageError(
+                        f"{argument('noise', 'auto')} estimates shot noise too, so it takes no {parameter('gain')}; "
+                        "leave one of them out"
+                    )
                 noise = None if self.noise in (None, "auto") else self._known_noise(space)
                 gain = None if self.gain is None else self.gain / space.span
-                return denoise(picture, space, noise, gain, least_noise=least_noise)
+                return denoise(picture, space, noise, gain, least_noise=least_noise, any_sigma=any_sigma)
             case {"jpeg": picture}:
                 return restore_jpeg(picture, space)
             case {"inpaint": picture}:

@@ -94,13 +94,18 @@ def corner(text: str) -> tuple[int, int]:
     return int(typed[0]), int(typed[1])
 
 
-def noise(text: str) -> float | str:
-    """A number, also as a fraction such as 25/255, or auto."""
+def fraction(text: str, other: str = "") -> float:
+    """A number, also as a fraction such as 25/255. other: what else is accepted, for the message."""
     number, _, of = text.partition("/")
     try:
-        return "auto" if text == "auto" else float(number) / float(of or 1)
+        return float(number) / float(of or 1)
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"expected a number, such as 0.1 or 25/255, or auto, found {text[:80]!a}") from None
+        raise UsageError(f"expected a number, such as 0.1 or 25/255{other}, found {text[:80]!a}") from None
+
+
+def noise(text: str) -> float | str:
+    """A number as in `fraction`, or auto."""
+    return text if text == "auto" else fraction(text, ", or auto")
 
 
 def mask(text: str) -> Path | tuple[int, int, int, int]:

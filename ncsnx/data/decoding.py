@@ -36,8 +36,9 @@ CODEC_NOISE = 2
 """Most that the channels of a gray picture differ by after WebP or JPEG, of 255."""
 _EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's modes of gray pictures of 16 bits; "I" is one too."""
-GRAY_MODES = ("1", "L", "LA", "La", "I", *SIXTEEN_BITS)
+WIDE_MODES = ("I", *SIXTEEN_BITS)
+"""Pillow's modes of gray pictures of 16 bits."""
+GRAY_MODES = ("1", "L", "LA", "La", *WIDE_MODES)
 """Pillow's modes without colors."""
 
 
@@ -131,7 +132,7 @@ def flattened(image: Image.Image, channels: int, background: tuple[int, int, int
     601). Pillow converts CMYK, without a color profile, inverted where Adobe's marker says so.
     """
     mode = "L" if channels == 1 else "RGB"
-    if image.mode in ("I", *SIXTEEN_BITS):
+    if image.mode in WIDE_MODES:
         image = _eight_bits(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")

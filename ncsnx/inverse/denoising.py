@@ -14,7 +14,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.errors import UsageError
+from ncsnx.errors import Hint, UsageError
 from ncsnx.inverse.measurement_map import NoisyPicture
 from ncsnx.inverse.noise_level import ShotNoise, estimated_noise, estimated_noise_of_jpeg, estimated_shot_noise
 from ncsnx.inverse.operators import GrayPicture, Identity
@@ -34,13 +34,15 @@ def denoise(
     gain: float | None = None,
     *,
     least_noise: float = 0.0,
+    any_sigma: bool = True,
 ) -> Task:
     """Removal of noise from pictures.
 
     noise: its standard deviation, where black is 0 and white 1, or for unbounded data `space.span`; None: estimated,
     the same for all pictures. gain: the variance grows by it with the value, from that of `noise`, by default 0.
-    least_noise: of what is estimated. Gray pictures of a model of colors are denoised in gray. Raises UsageError for
-    noise of 0, and for gray and colored pictures together.
+    least_noise: of what is estimated. any_sigma: whether the model knows any noise, as shot noise needs. Gray pictures
+    of a model of colors are denoised in gray. Raises UsageError for noise of 0, for gray and colored pictures together,
+    and for shot noise that the model or the values don't allow.
     """
     pictures = read_pictures(path, space)
     y, gray = pictures.pixels, all(pictures.gray)
@@ -49,10 +51,12 @@ def denoise(
         raise UsageError(f"{path}: {colorless} is gray and {colored} is colored; restore them by a command each")
     y = y.mean(dim=1, keepdim=True) if gray else y
     found = (
-        FoundNoise.of(pictures, y, least_noise)
+        FoundNoise.of(pictures, y, least_noise, any_sigma=any_sigma)
         if noise is None and gain is None
         else FoundNoise.said(noise or 0.0, gain)
     )
+    if found.shot is not None and not found.is_estimated:
+        _require_shot_noise(found.shot, y, space, any_sigma=any_sigma)
     if not found.largest > 1e-9:  # NaN too
         raise UsageError(f"{parameter('denoise')} {path}: expected noise above 0, found {found.largest:g}")
     picture = GrayPicture(space.shape) if gray else Identity(space.shape)
@@ -64,7 +68,7 @@ def denoise(
     }
     if found.shot is None:
         return Task.of_measurement(picture, y, noise=found.white, **fields)
-    counted = Counted(picture, found.shot)
+    counted = Counted(picture, found.shot, signed=not space.bounded)
     facts = {"gain": found.shot.gain, "read_noise": found.shot.read}
     return Task(operator=counted, values=counted.seen(y).flatten(1), noise=counted.white_noise, facts=facts, **fields)
 
@@ -94,6 +98,9 @@ class FoundNoise:
     tables: float | None = None
     """Of JPEGs, the part of `white` that their tables imply."""
     is_estimated: bool = True
+    stretch: float = 1.0
+    """Factor by which values can be multiplied up to white, where less noise was estimated than the model knows and
+    that makes it visible; else 1."""
 
     @classmethod
     def said(cls, noise: float, gain: float | None) -> Self:
@@ -104,14 +111,21 @@ class FoundNoise:
         return cls(white=noise, shot=ShotNoise(gain, noise) if gain else None, is_estimated=False)
 
     @classmethod
-    def of(cls, pictures: Pictures, y: Tensor, least: float) -> Self:
-        """The noise of pictures (P, C, H, W), gray ones with one channel: the mean of their estimates, or `least`."""
-        if not all(pictures.jpegs):
+    def of(cls, pictures: Pictures, y: Tensor, least: float, *, any_sigma: bool = True) -> Self:
+        """The noise of pictures (P, C, H, W), gray ones with one channel: the mean of their estimates, or `least`.
+
+        any_sigma: as in `denoise`.
+        """
+        if any_sigma and not all(pictures.jpegs):
             shots = [shot for one in y if (shot := estimated_shot_noise(one.numpy())) is not None]
             if len(shots) == len(y):
-                return cls(shot=ShotNoise(fmean(shot.gain for shot in shots), fmean(shot.read for shot in shots)))
+                shot = ShotNoise(fmean(shot.gain for shot in shots), fmean(shot.read for shot in shots))
+                if _explains(shot, y) and Counted(Identity((1, 1, 1)), shot).white_noise >= least:
+                    return cls(shot=shot)
         white, tables = estimated_white_noise(pictures, y)
-        return cls(white=max(white, least), tables=tables)
+        room = 1 / max(float(y.max()), 1e-9)
+        is_hidden = white < least and room * white > _SEEN
+        return cls(white=max(white, least), tables=tables, stretch=room if is_hidden else 1.0)
 
     @property
     def largest(self) -> float:
@@ -126,25 +140,67 @@ class FoundNoise:
         """What was found, and what to type if it looks wrong. space: whose numbers are said."""
         span, shot = space.span, self.shot
         if shot is not None:
-            words = f"variance {shot.gain * span:.3g} · value + ({shot.read * span:.3g})²"
-            other = f"{argument('gain', _short(shot.gain * span))} {argument('noise', _short(shot.read * span))}"
+            read = f" + ({shot.read * span:.3g})²" if shot.read else ""
+            words, other = f"variance {shot.gain * span:.3g} · value{read}", shot_options(shot, span)
         else:
             of_255 = f" ({255 * self.white:.1f} of 255)" if space.bounded else ""
-            words, other = f"{self.white * span:.3g}{of_255}", argument("noise", _short(self.white * span))
+            words, other = f"{self.white * span:.3g}{of_255}", argument("noise", short(self.white * span))
         if not self.is_estimated:
             return f"noise: {words}"
+        if self.stretch > 1 and space.bounded:
+            return (
+                f"noise: less than the {words} that this model knows, so most of it stays; the values reach only "
+                f"{1 / self.stretch:.2g} of white: multiply those of the picture by {self.stretch:.2g}"
+            )
         if shot is None and self.tables is None and self.white < _SEEN:
             return (
                 f"noise: none to be seen ({words}), so the picture is left nearly as it is; if it has some, say how "
                 f"much:  {argument('noise', 0.05)}"
             )
-        part = "" if self.tables is None else f", {self.tables:.3g} of it by the tables of the JPEG"
-        return f"noise: {words}, estimated{part}; if the result is smeared, type less, if it is noisy, more:  {other}"
+        advice = f"if the result is smeared, type less, if it is noisy, more:  {other}"
+        return estimate_in_words(words, self.tables, advice)
 
 
-def _short(value: float) -> float:
+def estimate_in_words(noise: str, tables: float | None, advice: str) -> str:
+    """What was estimated, and what to type if it looks wrong. tables: the part that those of JPEGs imply."""
+    part = "" if tables is None else f", {tables:.3g} of it by the tables of the JPEG"
+    return f"noise: {noise}, estimated{part}; {advice}"
+
+
+def shot_options(shot: ShotNoise, span: float) -> str:
+    """What to type for shot noise. span: of the values that are typed."""
+    given = {"gain": shot.gain, "noise": shot.read}
+    return " ".join(argument(name, short(value * span)) for name, value in given.items() if value)
+
+
+def short(value: float) -> float:
     """Two significant digits."""
     return float(f"{value:.2g}")
+
+
+def _explains(shot: ShotNoise, y: Tensor) -> bool:
+    """Whether values of shot noise can be as small as those of y: darker than black by little more than read noise, or
+    by what leaves the variance positive."""
+    return float(y.min()) >= -max(6 * shot.read, shot.read**2 / shot.gain) - shot.gain
+
+
+def _require_shot_noise(shot: ShotNoise, y: Tensor, space: Space, *, any_sigma: bool) -> None:
+    """Raises UsageError for shot noise that can't be removed."""
+    if not any_sigma:
+        raise UsageError(
+            f"{parameter('gain')}: this model knows noise of its trained levels only, and cannot remove shot noise",
+            Hint("remove white noise instead", adds=argument("noise", 0.1)),
+        )
+    if space.bounded and shot.gain > 1:
+        raise UsageError(
+            f"{parameter('gain')} {shot.gain:g}: expected at most 1, a single count at white",
+            Hint(f"for {shot.gain:g} counts at white", adds=argument("gain", float(f"{1 / shot.gain:.3g}"))),
+        )
+    if not _explains(shot, y):
+        raise UsageError(
+            f"{parameter('gain')}: values down to {space.span * float(y.min()):.3g} would have a negative variance; "
+            f"expected values from 0 on, but for a read noise, which {parameter('noise')} says"
+        )
 
 
 @attrs.frozen(eq=False)
@@ -159,6 +215,8 @@ class Counted(NoisyPicture):
     picture: Identity | GrayPicture
     """The map without noise."""
     shot: ShotNoise
+    signed: bool = attrs.field(default=False, kw_only=True)
+    """Whether pictures have values below black, as unbounded data may."""
 
     @property
     def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
@@ -206,15 +264,27 @@ class Counted(NoisyPicture):
     def finished(self, images: Tensor, values: Tensor) -> Tensor:
         """Pictures from forms, by the inverse of f(v)'s mean rather than of f: f is curved.
 
-        Its closed form is that of Mäkitalo & Foi 2013 (IEEE Transactions on Image Processing 22, 91), equation 12.
+        Its closed form is that of Mäkitalo & Foi 2013 (IEEE Transactions on Image Processing 22, 91), equation 12, from
+        its zero on: the mean of f at black is below f(0), for read noise counts as (r/g)² further photons.
         """
+        form, root = self.picture.finished(images, values).double(), math.sqrt(3 / 2)
+        f = self._unscaled(form).clamp(min=root)
+        photons = f**2 / 4 + root / (4 * f) - 11 / (8 * f**2) + 5 * root / (8 * f**3) - 1 / 8
+        found = self.shot.gain * photons - self.shot.read**2 / self.shot.gain
+        return (found if self.signed else found.clamp(min=0)).to(images)
+
+    def as_values(self, y: Tensor) -> Tensor:
+        """The values of forms, by the inverse of f."""
         gain, read = self.shot.gain, self.shot.read
-        form = self.picture.finished(images, values).double()
-        least = 2 * math.sqrt(3 / 8 + (read / gain) ** 2)
-        f = (self._stabilized(form.new_zeros(())) + form / self.white_noise).clamp(min=least)
-        root = math.sqrt(3 / 2)
-        counts = f**2 / 4 + root / (4 * f) - 11 / (8 * f**2) + 5 * root / (8 * f**3) - 1 / 8 - (read / gain) ** 2
-        return (gain * counts).clamp(min=0).to(images)
+        return gain * (self._unscaled(y).clamp(min=0) ** 2 / 4 - 3 / 8) - read**2 / gain
+
+    def noise_of_values(self, noise: float) -> float:
+        """The standard deviation of the noise at white."""
+        return math.hypot(math.sqrt(self.shot.gain), self.shot.read)
+
+    def _unscaled(self, form: Tensor) -> Tensor:
+        """f of a form."""
+        return self._stabilized(form.new_zeros(())) + form / self.white_noise
 
     def _stabilized(self, v: Tensor) -> Tensor:
         gain, read = self.shot.gain, self.shot.read

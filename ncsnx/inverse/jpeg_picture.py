@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ncsnx.data.decoding import CODEC_NOISE
 from ncsnx.data.jpeg import BLOCK, LEVEL_SHIFT, Jpeg, JpegPlane, dct_matrix
 from ncsnx.errors import Hint, UsageError, printable
 from ncsnx.inverse.measurement_map import LinearMap, NoisyPicture
 from ncsnx.inverse.operators import GrayPicture, Identity, PlacedTensor
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_pictures import read_pictures
+from ncsnx.inverse.task_pictures import Pictures, read_pictures
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
 
@@ -107,8 +106,12 @@ class JpegPicture(NoisyPicture, LinearMap):
         return self.seen.deviation(self.sigma)
 
     def finished(self, images: Tensor, values: Tensor) -> Tensor:
-        """Images from 0 to 1 near the file's coefficients: at most 0.3 steps away, so that they round to them."""
-        return self.in_box(self.seen.finished(images, values), values, _BOX)
+        """The nearest images from 0 to 1 whose coefficients round to the file's."""
+        return self.in_box(self.seen.finished(images, values), values)
+
+    def finished_mean(self, images: Tensor, values: Tensor) -> Tensor:
+        """Means from 0 to 1 near the file's coefficients: at most 0.3 steps away."""
+        return self.in_box(self.seen.finished_mean(images, values), values, _BOX)
 
     def in_box(self, images: Tensor, values: Tensor, width: float = 1.0) -> Tensor:
         """The nearest images from 0 to 1 whose coefficients are at most width/2 steps from `values`: for a width of 1,
@@ -206,7 +209,7 @@ def restore_jpeg(path: Path, space: Space) -> Task:
             f"{parameter('jpeg')} {path}: expected a JPEG, found {found}",
             Hint("remove its noise instead", adds=argument("denoise", path)),
         )
-    return task_of_jpeg(jpeg, pictures.pixels.float(), pictures.names)
+    return task_of_jpeg(jpeg, pictures)
 
 
 def _remarks(jpeg: Jpeg) -> list[str]:
@@ -220,20 +223,20 @@ def _remarks(jpeg: Jpeg) -> list[str]:
     return remarks
 
 
-def task_of_jpeg(jpeg: Jpeg, decoded: Tensor, names: Sequence[str] = ()) -> Task:
-    """The task of a JPEG. decoded: the upright picture, (1, C, H, W), 0 to 1. Raises as `Jpeg.planes`.
+def task_of_jpeg(jpeg: Jpeg, pictures: Pictures) -> Task:
+    """The task of a JPEG. pictures: the upright one. Raises as `Jpeg.planes`.
 
     A picture without colors is measured by its gray plane alone, however it is stored.
     """
+    decoded = pictures.pixels.float()
     _, channels, height, width = decoded.shape
     shape = (channels, height, width)
-    is_gray = _WHITE * float((decoded.amax(dim=1) - decoded.amin(dim=1)).max()) < CODEC_NOISE + 0.5
     operator = JpegPicture(
         shape=shape,
-        planes=jpeg.planes()[: 1 if is_gray else None],
+        planes=jpeg.planes()[: 1 if channels == 1 or pictures.gray[0] else None],
         orientation=jpeg.orientation,
-        seen=GrayPicture(shape) if is_gray and channels > 1 else Identity(shape),
-        decoded=decoded[0].float(),
+        seen=GrayPicture(shape) if pictures.gray[0] else Identity(shape),
+        decoded=decoded[0],
         sigma=jpeg.sigma_in_box,
     )
     values = torch.from_numpy(np.concatenate([plane.values.ravel() for plane in operator.planes]))
@@ -244,7 +247,7 @@ def task_of_jpeg(jpeg: Jpeg, decoded: Tensor, names: Sequence[str] = ()) -> Task
         values=values[None] / _WHITE,
         noise=operator.noise,
         inputs=decoded,
-        pictures=tuple(names),
+        pictures=pictures.names,
         facts={"sigma": jpeg.sigma_in_box},
         remarks=tuple(_remarks(jpeg)),
     )

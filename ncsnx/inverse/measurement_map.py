@@ -68,6 +68,14 @@ class MeasurementMap(ABC):
         """
         return max(self._norm_at(_random(self, seed, uniform=True)) for seed in range(3))
 
+    def as_values(self, y: Tensor) -> Tensor:
+        """Measurements in the scale of what was given, in which differences are reported; here the same."""
+        return y
+
+    def noise_of_values(self, noise: float) -> float:
+        """The largest standard deviation of the noise in that scale; here the same."""
+        return noise
+
     def check(self) -> None:
         """Raises NcsnxError if the map fails, returns another shape, or values that aren't finite."""
         _checked(self.of(torch.tensor([0])))
@@ -141,11 +149,15 @@ class NoisyPicture(MeasurementMap):
         return noise / self.norm
 
     def finished(self, images: Tensor, values: Tensor) -> Tensor:
-        """Pictures (B, C, H, W) from denoised ones in that form, with what else is known of them; here the same.
+        """Pictures (B, C, H, W) from drawn ones in that form, with what else is known of them; here the same.
 
         values: as in `noisy`.
         """
         return images
+
+    def finished_mean(self, images: Tensor, values: Tensor) -> Tensor:
+        """Means of pictures from denoised ones in that form; here as drawn ones."""
+        return self.finished(images, values)
 
 
 @attrs.frozen(eq=False)

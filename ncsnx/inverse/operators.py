@@ -296,8 +296,13 @@ class GrayPicture(NoisyPicture, Graying):
         return self.images(values.float()) + self.deviation(noise) * colors
 
     def finished(self, images: Tensor, values: Tensor) -> Tensor:
-        """The mean of the channels, in each."""
-        return images.mean(dim=1, keepdim=True).expand_as(images)
+        """The images without colors."""
+        return without_colors(images)
+
+
+def without_colors(images: Tensor) -> Tensor:
+    """The mean of the channels, in each: (B, C, H, W)."""
+    return images.mean(dim=1, keepdim=True).expand_as(images)
 
 
 @attrs.frozen(eq=False)

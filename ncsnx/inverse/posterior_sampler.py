@@ -26,6 +26,7 @@ from ncsnx.config.sampler import (
 )
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, UsageError
+from ncsnx.inverse.denoising import Counted, shot_options
 from ncsnx.inverse.operators import Masking
 from ncsnx.inverse.rules.contract import RESTORING, Definition
 from ncsnx.inverse.task import Task
@@ -90,16 +91,27 @@ def posterior_sampler(
     elif least <= sigma <= most:
         found = begun_at(chosen, sigma, least)
     else:
-        unit = spec.space.scale / spec.space.span
-        raise UsageError(
-            f"{parameter('noise')} {task.least_noise * spec.space.span:g}: this model knows noise from "
-            f"{unit * least:.3g} to {unit * most:.3g}"
-        )
+        raise _unknown_noise(task, spec, sigma)
     space = spec.space.at(task.operator.shape)
     task.ruled(space, least, 0, 1)(torch.tensor([0])).admit(found, spec.levels)
     for warning in () if quick else measurement_warnings(found, how, noisy=task.least_noise > 0):
         work.warning(warning)
     return found
+
+
+def _unknown_noise(task: Task, spec: ModelSpec, sigma: float) -> UsageError:
+    """The error of a picture whose noise the model wasn't trained for. sigma: that noise in the network's range."""
+    unit, span, least = spec.space.scale / spec.space.span, spec.space.span, spec.levels[-1]
+    found, white = f"{parameter('noise')} {task.least_noise * span:g}", ""
+    if isinstance(task.operator, Counted):
+        found, white = shot_options(task.operator.shot, span), f"white noise of {unit * sigma:.3g} in its form; "
+    brightest = 1.0 if task.inputs is None else float(task.inputs.max())
+    fits = spec.space.bounded and sigma < least and 0 < brightest * least <= sigma
+    hint = Hint(f"multiply the picture's values and its noise by {least / sigma:.3g} or more")
+    return UsageError(
+        f"{found}: {white}this model knows noise from {unit * least:.3g} to {unit * spec.levels[0]:.3g}",
+        *([hint] if fits else []),
+    )
 
 
 def _chosen(

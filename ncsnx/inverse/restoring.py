@@ -17,8 +17,10 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import ImageBatch
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
+from ncsnx.inverse.denoising import Counted, shot_options
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.measurement_map import NoisyPicture
+from ncsnx.inverse.noise_level import ShotNoise
 from ncsnx.inverse.operators import Fourier, Masking
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, PosteriorMaps, read_posterior
 from ncsnx.inverse.rules.contract import rows_of
@@ -39,7 +41,7 @@ from ncsnx.sampling.generation import SeededNoise
 from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import SampledImages
 from ncsnx.space import Space
-from ncsnx.spelling import argument, parameter
+from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.stopping import check_stop
 from ncsnx.work import SILENT, Work
 
@@ -97,9 +99,13 @@ def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> N
         noisy = "" if record.in_noise else f"; if it is noisy, say how much with {parameter('noise')}"
         work.warning(f"{misfit}\n{best}check the values and the scale of the measurement{noisy}")
     elif times > _MANY:
-        of_all = f"say how large:  {argument('noise', float(f'{record.misfit / 5:.1g}'))}"
-        of_each = f"multiply the noise of each value by {times / 5:.2g}"
-        advice = of_each if isinstance(task.noise, Tensor) else of_all
+        advice = f"say how large:  {argument('noise', float(f'{record.misfit / 5:.1g}'))}"
+        if isinstance(task.operator, Counted):
+            shot, more = task.operator.shot, times / 5
+            larger = ShotNoise(float(f"{shot.gain * more**2:.2g}"), float(f"{shot.read * more:.2g}"))
+            advice = f"say how large:  {shot_options(larger, space.span)}"
+        elif isinstance(task.noise, Tensor):
+            advice = f"multiply the noise of each value by {times / 5:.2g}"
         work.warning(f"{misfit}\nits noise is probably larger, as in a JPEG; {advice}")
     elif record.has_alternatives:  # the difference of a denoised picture is the noise
         work.info(misfit)
@@ -116,7 +122,7 @@ def denoises(task: Task, spec: ModelSpec, sampler: Sampler) -> bool:
 
     Not with guidance, and not for alternatives of several classes or other further inputs.
     """
-    is_plain = len(sampler.classes) <= 1 and sampler.guidance == 1
+    is_plain = len(sampler.classes) <= 1 and sampler.guidance == 1 and not spec.has_cond
     return isinstance(task.operator, NoisyPicture) and spec.any_sigma and is_plain
 
 
@@ -128,7 +134,7 @@ def posterior_means(task: Task, model: Model, seed: int = 0, work: Work = SILENT
     several where a part of the noise is drawn by the seed. None where `denoises` isn't true.
     """
     picture = task.operator
-    if not isinstance(picture, NoisyPicture) or not denoises(task, model.spec(), model.sampler) or model.cond:
+    if not isinstance(picture, NoisyPicture) or not denoises(task, model.spec(), model.sampler):
         return None
     space, sigma, means = model.space, task.sigma(model.space), []
     cond = model.inputs(0, torch.zeros(1, dtype=torch.int64, device=model.runtime.device))
@@ -144,7 +150,7 @@ def posterior_means(task: Task, model: Model, seed: int = 0, work: Work = SILENT
                 given = of_picture.noisy(values, noise, partial(draws, 1 + number)) * space.span
                 total = total + model.from_network(model.denoise(model.to_network(given), sigma, cond)).cpu()
                 advance()
-            means.append(space.span * task.finished(total / (picture.evaluations * space.span), one))
+            means.append(space.span * task.finished(total / (picture.evaluations * space.span), one, are_means=True))
     return torch.cat(means)
 
 
@@ -165,13 +171,17 @@ class FirstMeans:
     means: Tensor | None = None
     """(P, C, H, W), once they are found; None where the model doesn't give them."""
     seconds: float = 0.0
+    """Of an evaluation."""
 
     def __call__(self, folder: Path) -> None:
         """Finds them and writes their pictures to the folder, where the model gives them without alternatives."""
         self._say_first()
         began = time.monotonic()
         self.means = posterior_means(self.task, self.model, self.seed, self.work)
-        self.seconds = time.monotonic() - began
+        self.seconds = (time.monotonic() - began) / max(1, self.task.count * self.task.evaluations)
+        is_large = math.prod(self.model.shape[1:]) >= _TIMED
+        if is_large == (self.means is None):  # of small pictures, warming up took most of it
+            self.seconds = self._seconds_of_evaluation()
         if self.means is not None:
             write_means(folder, self.means, self.model.space)
             if not self.alternatives:
@@ -182,13 +192,12 @@ class FirstMeans:
 
     def _say_first(self) -> None:
         """Says how long the means of large pictures take, by the time of a part of them."""
-        model, picture = self.model, self.task.operator
+        model, evaluations = self.model, self.task.evaluations * self.task.count
         pixels = math.prod(model.shape[1:])
         if pixels < _SLOW or model.tile is None or not denoises(self.task, model.spec(), model.sampler):
             return
-        assert isinstance(picture, NoisyPicture)
-        expected = self._seconds_of_evaluation() * picture.evaluations * self.task.count
-        self.work.info(f"{counted(picture.evaluations * self.task.count, 'evaluation')}: about {roughly(expected)}")
+        expected = self._seconds_of_evaluation() * evaluations
+        self.work.info(f"{counted(evaluations, 'evaluation')}: about {roughly(expected)}")
 
     @torch.no_grad()
     def _seconds_of_evaluation(self) -> float:
@@ -213,8 +222,6 @@ class FirstMeans:
         model, images = self.model, self.alternatives * self.task.count
         if not images:
             return
-        if self.means is None and math.prod(model.shape[1:]) >= _TIMED:
-            self.seconds = self._seconds_of_evaluation()
         if (expected := self._expected(self.alternatives)) > 10:
             self.work.info(f"{counted(images, 'alternative')}: about {roughly(expected)}")
         size = 4 * math.prod(model.shape) * (images + self.maps * (2 + len(QUANTILES)) * self.task.count)
@@ -231,16 +238,12 @@ class FirstMeans:
 
     def _expected(self, alternatives: int) -> float:
         """Seconds that alternatives of each picture take, by those of the evaluations so far."""
-        picture, count = self.task.operator, self.task.count
-        done = count * picture.evaluations if isinstance(picture, NoisyPicture) and self.means is not None else 1
-        return alternatives * count * (self.model.evaluations or 0) * self.seconds / done
+        return alternatives * self.task.count * (self.model.evaluations or 0) * self.seconds
 
     def in_words(self, alternatives: int) -> str:
         """How many evaluations it took, and how long so many alternatives of each picture would take."""
-        picture = self.task.operator
-        assert isinstance(picture, NoisyPicture)
         return (
-            f"{counted(picture.evaluations, 'evaluation')}; {counted(alternatives, 'alternative')} take about "
+            f"{counted(self.task.evaluations, 'evaluation')}; {counted(alternatives, 'alternative')} take about "
             f"{roughly(self._expected(alternatives))}:  {argument('n', alternatives)}"
         )
 
@@ -256,8 +259,31 @@ class RestoredImages(SampledImages):
     """Means that are known without images: see `means`."""
     saved: Path | None = None
     """File of the restored picture, if one was asked for."""
-    others: "tuple[RestoredImages, ...]" = ()
-    """The results of further pictures, where those of a folder are restored one by one."""
+    is_kept: bool = True
+    """Whether the folder still exists; otherwise only `saved` does."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of everything that was written. Raises NcsnxError where only `saved` was kept."""
+        if not self.is_kept:
+            raise NcsnxError(f"only {self.saved} was kept", Hint("keep a folder too", adds=argument("out", A_DIR)))
+        return super().folder
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """A PNG for each alternative."""
+        return super().images if self.is_kept else ()
+
+    @property
+    def samples(self) -> tuple[Path, ...]:
+        """Files of the alternatives, as of `ncsnx.sample`."""
+        return super().samples if self.is_kept else ()
+
+    def tensor(self) -> ImageBatch:
+        """All alternatives, as of `ncsnx.sample`. Raises NcsnxError where none were drawn."""
+        if not self.record.has_alternatives:
+            raise NcsnxError("no alternatives were drawn, only means()", Hint("draw some", adds=argument("n", 4)))
+        return super().tensor()
 
     @property
     def task(self) -> str:
@@ -282,7 +308,7 @@ class RestoredImages(SampledImages):
     @property
     def calibration_plot(self) -> Path | None:
         """A PNG of these shares; None if there is no truth, or too few alternatives."""
-        plot = self.folder / CALIBRATION_FILE
+        plot = self.output.path / CALIBRATION_FILE
         return plot if plot.is_file() else None
 
     @property
@@ -315,14 +341,17 @@ class RestoredImages(SampledImages):
         return [Table(columns=columns, rows=calibration_rows(self.calibration))]
 
     def to_json(self) -> object:
-        saved = {} if self.saved is None else {"saved": str(self.saved)}
-        found = {"folder": str(self.folder), **saved, **self.protocol, "agreement": unstructure(self.record)}
-        return [found, *(one.to_json() for one in self.others)] if self.others else found
+        places = {"folder": str(self.folder)} if self.is_kept else {}
+        places |= {} if self.saved is None else {"saved": str(self.saved)}
+        return {**places, **self.protocol, "agreement": unstructure(self.record)}
 
     def heading(self) -> tuple[str, str]:
         images, pictures = counted(len(self.images), "image"), counted(len(self.pictures), "picture")
         drawn = f"{images} of {pictures}" if self.images else pictures
         return f"{self.task}: {drawn}", str(self.saved or self.folder)
+
+    def picture(self) -> bytes | None:
+        return super().picture() if self.is_kept else None
 
     def remarks(self) -> Sequence[str]:
         misfit = misfit_in_words(self.misfit, bounded="values" not in self.protocol)

@@ -22,7 +22,7 @@ from ncsnx.inverse.measurement_map import (
     require_norm,
     sha256_of_values,
 )
-from ncsnx.inverse.operators import LinearOperator
+from ncsnx.inverse.operators import LinearOperator, without_colors
 from ncsnx.inverse.rules.contract import AUTO, EXACT, Definition, Measured, chosen_rule, measured_by, rows_of
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
@@ -246,31 +246,39 @@ class Task:
             return torch.full((self.count, *operator.shape), 0.5)
         return torch.cat([_of_adjoint(operator, self.values, place) for place in range(self.count)]).float()
 
-    def finished(self, images: Tensor, pictures: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1], as a sampler or D gives them, with what else is known of the pictures.
+    def finished(self, images: Tensor, pictures: Tensor, *, are_means: bool = False) -> Tensor:
+        """Images (B, C, H, W) in [0, 1], as a sampler gives them, with what else is known of the pictures.
 
-        See `NoisyPicture.finished`. pictures: index of the picture of each image, (B,) int64.
+        See `NoisyPicture.finished`. pictures: index of the picture of each image, (B,) int64. are_means: whether the
+        images are means as D gives them.
         """
         picture = self.operator
         if isinstance(picture, NoisyPicture):
-            images = picture.of(pictures).finished(images, self.values[pictures])
-        return images.mean(dim=1, keepdim=True).expand_as(images) if self.is_gray else images
+            picture = picture.of(pictures)
+            images = (picture.finished_mean if are_means else picture.finished)(images, self.values[pictures])
+        return without_colors(images) if self.is_gray else images
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the network that give the mean of a noisy picture; 0 for other tasks."""
+        return self.operator.evaluations if isinstance(self.operator, NoisyPicture) else 0
 
     def misfits(self, images: Tensor) -> tuple[float, float | None]:
         """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1], and the
         largest in standard deviations of the noise, if there is noise.
 
-        The task has one picture. For an operator, the difference of Uᵀ y.
+        The task has one picture. For an operator, the difference of Uᵀ y; of a form of the picture, that of its values.
         """
-        y = measured_by(self.operator, self.values)
-        away = torch.cat([(applied_precisely(self.operator, image[None]) - y).abs() for image in images])
-        noisy = float((away / self.noise).max()) if self.least_noise else None
-        return float(away.max()), noisy
+        y, values = measured_by(self.operator, self.values), self.operator.as_values
+        measured = [applied_precisely(self.operator, image[None]) for image in images]
+        noisy = [float(((one - y).abs() / self.noise).max()) for one in measured] if self.least_noise else []
+        away = max(float((values(one) - values(y)).abs().max()) for one in measured)
+        return away, max(noisy, default=None)
 
     @property
     def largest_noise(self) -> float:
-        """γ, or the largest of the noises of the values."""
-        return float(self.noise.max()) if isinstance(self.noise, Tensor) else self.noise
+        """γ, or the largest of the noises of the values; in the scale of `misfits`."""
+        return float(self.noise.max()) if isinstance(self.noise, Tensor) else self.operator.noise_of_values(self.noise)
 
     @property
     def least_noise(self) -> float:

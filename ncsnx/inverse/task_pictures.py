@@ -7,13 +7,14 @@ import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from PIL.Image import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from ncsnx import bounded_reads
 from ncsnx.config.checks import COLORS
-from ncsnx.data.decoding import CODEC_NOISE, SUFFIXES, as_array, decode, fitted, flattened, is_gray
+from ncsnx.data.decoding import CODEC_NOISE, SUFFIXES, WIDE_MODES, decode, fitted, flattened, is_gray
 from ncsnx.data.jpeg import Jpeg
 from ncsnx.data.transforms import as_channels
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
@@ -169,10 +170,13 @@ class _Wanted:
             )
         if channels == 1 and not is_gray(image):
             raise NcsnxError(f"{name}: expected {self.what} in gray, found colors")
-        if self.fit:
-            image = fitted(flattened(image, channels, _WHITE), (size[0], size[1]))
-        pixels = torch.from_numpy(as_array(image, channels, _WHITE).copy()).double() / 255
-        return pixels.view(image.height, image.width, channels).permute(2, 0, 1), Jpeg.of(content, name)
+        is_whole = self._admits(image.height, image.width)
+        flat = _flat(image, channels, keeps_alpha=is_whole)
+        if not is_whole:
+            flat = fitted(flat, (size[0], size[1]))
+        pixels = torch.from_numpy(np.array(flat, dtype=np.float64)) / (65_535 if image.mode in WIDE_MODES else 255)
+        pixels = pixels.view(flat.height, flat.width, -1).expand(-1, -1, channels)
+        return pixels.permute(2, 0, 1), Jpeg.of(content, name)
 
     def _of_numbers(self, path: Path) -> Tensor:
         """(P, C, H, W) float64 of the pictures in a .npy file. Complex numbers become real and imaginary part."""
@@ -235,6 +239,22 @@ class _Wanted:
         return "H×W or H×W×1" if channels == 1 else f"H×W×{channels}"
 
 
+def _flat(image: Image, channels: int, *, keeps_alpha: bool) -> Image:
+    """A decoded picture without transparency, in mode L or RGB, or F for 16 bits, from 0 to 65,535.
+
+    keeps_alpha: it gets its transparency back, so it has its own colors, white where it is fully transparent; otherwise
+    it is shown on white.
+    """
+    if image.mode in WIDE_MODES:
+        values = np.asarray(image).astype(np.float32)
+        key = image.info.get("transparency")
+        return Pillow.fromarray(np.where(values == key, 65_535, values) if isinstance(key, int) else values)
+    if keeps_alpha and image.has_transparency_data:
+        image = image.convert("RGBA")
+        image.putalpha(image.getchannel("A").point(lambda opacity: 255 * (opacity > 0)))
+    return flattened(image, channels, _WHITE)
+
+
 def _unreadable(path: Path, error: OSError) -> NcsnxError:
     return UsageError(f"cannot read {in_utf8(path)}: {error.strerror or error}; check the file's name")
 
@@ -252,7 +272,7 @@ def as_file(name: str, given: object, folder: Path, space: Space) -> Path:
     match given:
         case Path() | str():
             return Path(given)
-        case JpegImageFile(filename=str(path)) if Path(path).is_file():
+        case JpegImageFile(filename=str(path)) if _is_as_stored(given, Path(path)):
             return Path(path)  # which has its tables
         case Image():
             try:
@@ -270,6 +290,15 @@ def as_file(name: str, given: object, folder: Path, space: Space) -> Path:
             )
     np.save(folder / f"{name}.npy", array)
     return folder / f"{name}.npy"
+
+
+def _is_as_stored(image: Image, path: Path) -> bool:
+    """Whether a picture still has the pixels of its file: most of Pillow's changes in place keep its class."""
+    try:
+        with Pillow.open(path) as stored:
+            return np.array_equal(np.asarray(image), np.asarray(stored))
+    except (OSError, ValueError):
+        return False
 
 
 def _as_numbers(images: Tensor, space: Space) -> NDArray[Any]:

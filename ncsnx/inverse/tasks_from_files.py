@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse.denoising import estimated_white_noise
+from ncsnx.inverse.denoising import estimate_in_words, estimated_white_noise, short
 from ncsnx.inverse.measurement_map import sha256_of_values
 from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking
 from ncsnx.inverse.task import Task
@@ -178,7 +178,10 @@ def deblur(path: Path, sigma: float, space: Space, noise: float | None = None) -
         if space.bounded:
             found, tables = estimated_white_noise(pictures, pictures.pixels)
             noise = max(_ROUNDING, found)
-            remarks = (_noise_in_words(noise, tables),)
+            advice = (
+                f"if the result has a pattern, type more, if it is blurred, less:  {argument('noise', short(noise))}"
+            )
+            remarks = (estimate_in_words(f"{noise:.3g} ({255 * noise:.1f} of 255)", tables, advice),)
     return Task.of_measurement(
         operator,
         pictures.pixels,
@@ -189,15 +192,6 @@ def deblur(path: Path, sigma: float, space: Space, noise: float | None = None) -
         pictures=pictures.names,
         facts={"blur": sigma},
         is_gray=all(pictures.gray),
-    )
-
-
-def _noise_in_words(noise: float, tables: float | None) -> str:
-    """What was estimated of a blurred picture, and what to type if it looks wrong."""
-    part = "" if tables is None else f", {tables:.2g} of it by the tables of the JPEG"
-    return (
-        f"noise: {noise:.2g} ({255 * noise:.1f} of 255), estimated{part}; if the result has a pattern, type more, if "
-        f"it is blurred, less:  {argument('noise', float(f'{noise:.2g}'))}"
     )
 
 

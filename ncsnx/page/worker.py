@@ -151,6 +151,7 @@ class Worker:
             parameters["posterior"] = True
         work = Work(progress=self._progress, warning=lambda text: self.say("warning", text=text))
         result = ncsnx.restore(self._opened(model), out=place / "out", save=place / RESTORED, work=work, **parameters)
+        assert isinstance(result, RestoredImages)
         flattened(image, 3, (255, 255, 255)).save(place / "before.png", compress_level=1)
         files = {"before.png": "before.png", RESTORED: RESTORED}
         if wanted.task == "inpaint":

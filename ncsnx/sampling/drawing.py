@@ -86,6 +86,10 @@ class Measurements(Protocol):
     def protocol(self) -> Mapping[str, Any]:
         """JSON that determines the measurements."""
 
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the network that give the mean of a picture, where no images are drawn."""
+
     def ruled(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Rule]:
         """(indices of images) → their rule; image i is an alternative of picture i // alternatives."""
 
@@ -136,13 +140,13 @@ class Drawing:
             check_stop=check_stop,
             on_state=on_state,
         ):
-            yield batch, self._finished(batch, model.space.decode(x))
+            yield batch, self.finished(batch, model.space.decode(x))
 
-    def _finished(self, batch: Sequence[int], images: Tensor) -> Tensor:
+    def finished(self, batch: Sequence[int], images: Tensor) -> Tensor:
         """The images of a batch, with what their task knows of them."""
         if self.task is None:
             return images
-        pictures = torch.tensor(batch) // (self.request.n // self.task.count)
+        pictures = torch.tensor(batch, dtype=torch.int64) // (self.request.n // self.task.count)
         span = self.model.space.span
         return span * self.task.finished(images / span, pictures)
 
@@ -168,10 +172,13 @@ class Drawing:
             given["tile"] = model.tile
         if self.task is not None:
             given["task"] = self.task.protocol
+        if self.task is not None and request.n == 0:
+            how: dict[str, Any] = {"evaluations": self.task.evaluations}
+        else:
+            how = {"sampler": unstructure(model.sampler), "evaluations": model.evaluations}
         return {
             **self._model_facts,
-            "sampler": unstructure(model.sampler),
-            "evaluations": model.evaluations,
+            **how,
             "seed": request.seed,
             "interpolate": request.interpolate,
             "precision": model.precision,
@@ -192,7 +199,8 @@ class Drawing:
             kind = f"{self.task.name}-{kind}"
         saved, sampler = model.origin.checkpoint, tag_of(type(model.sampler))
         step = "" if saved is None else f"{step_name(saved.step)}-"
-        return _samples_place(model.origin) / f"{step}{kind}-seed{request.seed}-{sampler}-{mark}"
+        how = sampler if request.n else "mean"
+        return _samples_place(model.origin) / f"{step}{kind}-seed{request.seed}-{how}-{mark}"
 
     @cached_property
     def _model_facts(self) -> dict[str, Any]:
@@ -378,8 +386,14 @@ class FolderDrawing:
             def on_state(batch: Sequence[int], state: State) -> None:
                 nonlocal evaluations
                 if state.step in drawing.frame_steps:
+                    seen = [index for index in batch if index < output.shown]
                     frames.append(
-                        frame_of(state, batch, output.shown, lambda x: space.pictures.picture(space.decode(x)))
+                        frame_of(
+                            state,
+                            batch,
+                            output.shown,
+                            lambda x: space.pictures.picture(drawing.finished(seen, space.decode(x))),
+                        )
                     )
                 evaluations = state.evaluations
                 advance()

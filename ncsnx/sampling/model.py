@@ -218,6 +218,7 @@ class Model:
             sampler=self.sampler,
             data=self.origin.data,
             precision=self.precision,
+            has_cond=self.cond is not None,
         )
 
     def fast(self, work: Work = SILENT) -> Sampler:

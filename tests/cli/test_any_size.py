@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import ncsnx
+from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Task, restoring
 from ncsnx.inverse.operators import Masking
-from ncsnx.inverse.restoring import posterior_means
+from ncsnx.inverse.restored_folder import RestoredFolder
+from ncsnx.inverse.restoring import RestoredImages, posterior_means
 from ncsnx.networks.tiling import TiledNetwork
 from ncsnx.runs import selection
 from ncsnx.runs.writer_lock import is_being_written
@@ -46,6 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask[5:20, 30:90] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     Image.new("RGB", (40, 30), (200, 90, 40)).save(folder / "flat.png")
+    Image.new("RGB", (40, 30), (9, 7, 4)).save(folder / "dark.png")
     np.save(folder / "two.npy", np.full((2, 20, 24, 3), 0.5))
     np.save(folder / "empty.npy", np.zeros((0, 5, 3)))
     return folder
@@ -169,7 +172,7 @@ def test_a_restored_picture_is_one_file_and_nothing_else(made: Path) -> None:
     told = command(*restored_to, folder=made).done().err
     assert "saved:  better.png" in told
     assert {path.name for path in set(made.rglob("*")) - before} == {"better.png"}
-    assert "better.png is there already" in command(*restored_to, folder=made).err
+    assert "better.png already exists" in command(*restored_to, folder=made).err
     filled = ["--inpaint", "given.png", "--mask", "mask.png", "--n", "2", "sampler.steps=2", "-o", "filled.png"]
     restored(made, *filled).done()
     assert torch.equal(pixels(made / "filled.png"), pixels(made / "out" / "mean.png"))
@@ -192,11 +195,74 @@ def test_the_pictures_of_a_folder_have_sizes_of_their_own_and_one_that_is_broken
     (made / "several" / "b.png").unlink()
     (made / "better" / "c.jpg").unlink()
     again = command(*words, folder=made).done()
-    assert "better/a.png is there already" in again.err
+    assert "better/a.png already exists" in again.err
     assert (made / "better" / "c.jpg").is_file()
-    found = ncsnx.restore("photos", runs=made / "runs", denoise=made / "several", noise=0.1, out=made / "each")
-    assert [one.means().shape[2:] for one in (found, *found.others)] == [(20, 40), (30, 30)]
-    assert (found.folder, found.others[0].folder) == (made / "each" / "a", made / "each" / "c")
+    nothing = command(*words, "--json", folder=made).done()
+    assert "all restored pictures already exist; replace them:  --overwrite" in nothing.err
+    assert json.loads(nothing.out) == {"restored": [], "skipped": ["several/a.png", "several/c.jpg"], "failed": []}
+
+
+@pytest.fixture
+def several(made: Path, tmp_path: Path) -> Path:
+    """A folder of three pictures, of which two have the same name but for the suffix."""
+    with Image.open(made / "given.png") as picture:
+        for name, size in (("a.png", (40, 20)), ("a.jpg", (30, 30)), ("c.png", (20, 24))):
+            picture.crop((0, 0, *size)).save(tmp_path / name)
+    return tmp_path
+
+
+def test_a_folder_gives_a_result_of_each_picture_in_a_folder_of_its_own(made: Path, several: Path) -> None:
+    found = ncsnx.restore("photos", runs=made / "runs", denoise=several, noise=0.1, out=made / "each")
+    assert isinstance(found, RestoredFolder)
+    assert [one.means().shape[2:] for one in found.restored] == [(30, 30), (20, 40), (24, 20)]
+    assert [one.folder for one in found.restored] == [made / "each" / name for name in ("a.jpg", "a.png", "c")]
+    assert (found.skipped, found.failed) == ((), {})
+
+
+@pytest.mark.parametrize("broken", ["a.jpg", "a.png", "c.png"])
+def test_a_picture_without_its_truth_stops_no_other_wherever_it_is(broken: str, made: Path, several: Path) -> None:
+    truth = several / "truth"
+    truth.mkdir()
+    for name in {"a.jpg", "a.png", "c.png"} - {broken}:
+        shutil.copy(several / name, truth / f"{Path(name).stem}.{name[-3:]}")
+    if broken.startswith("a"):  # which the other one's truth would fit
+        (several / broken).rename(several / f"b{broken[1:]}")
+    given = {"denoise": several, "truth": truth, "noise": 0.1, "out": made / f"without {broken}"}
+    found = ncsnx.restore("photos", runs=made / "runs", **given)
+    assert isinstance(found, RestoredFolder)
+    assert (len(found.restored), len(found.failed)) == (2, 1)
+    assert "truth: expected one picture with the name of" in str(found.problem()).replace(f" {truth}", "")
+
+
+def test_a_mistake_in_what_is_typed_is_one_error_for_a_folder(made: Path, several: Path) -> None:
+    result = command("restore", "photos", "--denoise", str(several), "--noise", "30", *CPU, folder=made)
+    assert result.code == 2
+    assert result.err.count("warning") == 1
+    assert "for 30 of 255:  --noise 0.118" in result.err
+
+
+def test_a_folder_of_pictures_is_not_replaced_by_the_restored_ones(made: Path, several: Path) -> None:
+    words = ["--denoise", str(several), "--noise", "0.1", "--overwrite", "-o", f"{several}/../{several.name}"]
+    result = command("restore", "photos", *words, *CPU, folder=made)
+    assert result.code == 2
+    assert "is the folder of the given pictures, which are kept" in result.err
+    assert "give another folder:  --save DIR" in result.err
+
+
+def test_a_result_of_which_one_file_is_kept_says_so(made: Path) -> None:
+    given = {"denoise": made / "given.png", "noise": 0.1, "save": made / "kept.png"}
+    found = ncsnx.restore("photos", runs=made / "runs", **given)
+    assert isinstance(found, RestoredImages)
+    assert (found.images, found.samples, found.picture()) == ((), (), None)
+    for read in (lambda: found.folder, lambda: found.grid, lambda: found.posterior):
+        with pytest.raises(NcsnxError, match=r"only .*kept\.png was kept; keep a folder too: out=DIR"):
+            read()
+    with pytest.raises(NcsnxError, match=r"no alternatives were drawn, only means\(\); draw some: n=4"):
+        found.tensor()
+    values = found.to_json()
+    assert isinstance(values, dict)
+    assert ("folder" in values, "sampler" in values, values["evaluations"]) == (False, False, 1)
+    assert values["saved"] == str(made / "kept.png")
 
 
 def test_a_hole_is_not_judged_by_the_pixels_around_it(made: Path) -> None:
@@ -216,10 +282,19 @@ def test_a_hole_is_not_judged_by_the_pixels_around_it(made: Path) -> None:
         (["--denoise", "given.png", "--noise", "0"], "--denoise given.png: expected noise above 0, found 0"),
         (["--denoise", "given.png", "--noise", "some"], "such as 0.1 or 25/255, or auto, found 'some'"),
         (["--denoise", "given.png", "--noise", "0.1", "--gain", "-1"], "expected --gain >= 0, found -1"),
+        (["--denoise", "given.png", "--noise", "auto", "--gain", "0.01"], "--noise auto estimates shot noise too"),
+        (["--denoise", "given.png", "--gain", "60/1"], "for 60 counts at white:  --gain 0.0167"),
+        (["--denoise", "given.png", "--gain", "some"], "such as 0.1 or 25/255, found 'some'"),
+        (["--denoise", "given.png", "--noise", "0", "-o", "flat.png"], "expected noise above 0, found 0"),
+        (["--denoise", "given.png", "--gain", "1/9e9"], "in its form; this model knows noise from 0.005 to"),
+        (["--denoise", "dark.png", "--noise", "0.0025"], "multiply the picture's values and its noise by 2 or more"),
         (["--denoise", "two.npy", "--noise", "0.1", "-o", "two.png"], "--save takes one picture, found 2"),
         (["--deblur", "given.png"], "needs --blur, which is not given.\n  half the width in pixels"),
         (["--inpaint", "given.png", "--gain", "1"], "--gain goes with --denoise, which is not given"),
-        (["--inpaint", "given.png", "--mask", "mask.png", "--n", "0"], "--n must be between 1 and"),
+        (
+            ["--inpaint", "given.png", "--mask", "mask.png", "--n", "0"],
+            "--n must be at least 1; 0, for the mean alone, is for --denoise and --jpeg",
+        ),
         (
             ["--inpaint", "given.png", "--mask", "mask.png", "--noise", "auto"],
             "expected a number, or 'auto' with --denoise",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import poisson
 from torch import Tensor
 
 import ncsnx
@@ -15,8 +16,10 @@ from ncsnx.config.sampler import DPMSolverPPSDE
 from ncsnx.errors import UsageError
 from ncsnx.inverse import Counted, GrayPicture, ShotNoise, Task, denoise
 from ncsnx.inverse.operators import Identity
-from ncsnx.inverse.restoring import posterior_means
+from ncsnx.inverse.restoring import FirstMeans, posterior_means, say_agreement
+from ncsnx.inverse.task_record import PictureRecord, TaskRecord
 from ncsnx.space import Space
+from ncsnx.work import Work
 
 SHAPE = (3, 2, 2)
 LEVELS = (0.45, 0.6)
@@ -139,3 +142,106 @@ def test_shot_noise_is_found_where_the_variance_grows_with_the_value(tmp_path: P
     assert isinstance(said.operator, Counted)
     assert said.operator.shot == ShotNoise(0.01, 0.01)
     assert said.facts == {"gain": 0.01, "read_noise": 0.01}
+
+
+@pytest.mark.parametrize(("gain", "read"), [(1 / 30, 0.02), (1 / 200, 0.01), (1 / 30, 0.1)])
+@pytest.mark.parametrize("value", [0.0, 0.003, 0.1])
+def test_the_exact_mean_of_the_form_of_few_photons_gives_their_number(gain: float, read: float, value: float) -> None:
+    counted = Counted(Identity((1, 1, 1)), ShotNoise(gain, read))
+    photons = np.arange(200)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(81)
+    forms = counted.seen(torch.from_numpy(gain * photons[:, None] + read * nodes)).numpy()
+    mean = poisson.pmf(photons, value / gain) @ forms @ weights / weights.sum()
+    given = torch.full((1, 1, 1, 1), float(mean))
+    assert float(counted.finished(given, given)) == pytest.approx(value, abs=0.0015)
+
+
+def test_values_below_0_of_unbounded_data_stay_where_read_noise_explains_them() -> None:
+    counted = Counted(Identity((1, 1, 4)), ShotNoise(0.1, 0.4), signed=True)
+    x = torch.tensor([[[[-1.5, -0.8, -0.1, 1.0]]]])
+    found = counted.finished(counted.seen(x), torch.zeros(1, 4))
+    assert bool((found.diff() > 0).all())
+    torch.testing.assert_close(found, x, rtol=0, atol=0.05)
+
+
+def test_shot_noise_that_values_or_the_model_do_not_allow_is_refused(tmp_path: Path) -> None:
+    unbounded = Space.with_ends((1, 64, 64), None)
+    values = np.random.default_rng(0).normal(size=(64, 64))
+    np.save(tmp_path / "centered.npy", values)
+    with pytest.raises(UsageError, match=r"gain: values down to -\d.* would have a negative variance"):
+        denoise(tmp_path / "centered.npy", unbounded, 0.1, 0.1)
+    np.save(tmp_path / "counts.npy", np.full((64, 64), 0.5))
+    bounded = Space.with_ends((1, 64, 64), (0.0, 1.0))
+    with pytest.raises(UsageError, match=r"expected at most 1, .*for 60 counts at white: gain=0\.0167"):
+        denoise(tmp_path / "counts.npy", bounded, None, 60.0)
+    with pytest.raises(UsageError, match="cannot remove shot noise"):
+        denoise(tmp_path / "counts.npy", bounded, None, 0.01, any_sigma=False)
+    assert denoise(tmp_path / "counts.npy", bounded, None, 0.01).remarks == ("noise: variance 0.01 · value",)
+
+
+def test_a_model_of_trained_levels_takes_estimated_shot_noise_as_white(tmp_path: Path) -> None:
+    space = Space.with_ends((1, 128, 128), (0.0, 1.0))
+    clean = np.linspace(0.1, 0.9, 128)[:, None] * np.ones((128, 128))
+    np.save(tmp_path / "counts.npy", np.random.default_rng(1).poisson(100 * clean) / 100)
+    assert isinstance(denoise(tmp_path / "counts.npy", space).operator, Counted)
+    assert isinstance(denoise(tmp_path / "counts.npy", space, any_sigma=False).operator, Identity)
+
+
+@pytest.fixture
+def counts() -> Task:
+    """A dark and a light pixel of few counts, in three channels."""
+    counted = Counted(Identity(SHAPE), ShotNoise(0.02, 0.03))
+    y = torch.tensor([0.1, 0.9]).repeat(1, 6)
+    return Task(name="denoise", operator=counted, values=counted.seen(y), noise=counted.white_noise)
+
+
+def test_the_difference_from_counts_is_in_their_values_and_its_ratio_in_the_form(counts: Task) -> None:
+    x = torch.tensor([0.1, 0.7]).repeat(6).view(1, *SHAPE)
+    largest, in_noise = counts.misfits(x)
+    assert largest == pytest.approx(0.2, abs=1e-5)
+    assert isinstance(counts.operator, Counted)
+    away = counts.operator.seen(torch.tensor(0.9)) - counts.operator.seen(torch.tensor(0.7))
+    assert in_noise == pytest.approx(float(away) / counts.operator.white_noise, rel=1e-5)
+    assert counts.largest_noise == pytest.approx((0.02 + 0.03**2) ** 0.5)
+
+
+def test_larger_shot_noise_is_suggested_with_its_gain(counts: Task) -> None:
+    record = TaskRecord(
+        task="denoise",
+        misfit=0.5,
+        in_noise=20.0,
+        samples_sha256="",
+        pictures=(PictureRecord(picture="0", images=(0, 4), distances={}),),
+    )
+    told: list[str] = []
+    say_agreement(record, counts, Space.with_ends(SHAPE, (0.0, 1.0)), Work(warning=told.append))
+    assert told[0].endswith("say how large:  gain=0.32 noise=0.12")
+
+
+def test_frames_of_counts_show_their_values(model: Model, counts: Task, tmp_path: Path) -> None:
+    found = ncsnx.restore(model, task=counts, n=1, frames=2, out=tmp_path / "out", progress=False)
+    with Image.open(tmp_path / "out" / "frames" / "001.png") as frame, Image.open(found.images[0]) as image:
+        last = np.asarray(frame)[2:-2:32, 2:-2:32].astype(int)  # enlarged, within a white edge
+        assert np.abs(last - np.asarray(image)).max() <= 1
+
+
+def test_a_function_with_further_inputs_draws_alternatives_of_a_noisy_picture(gray: Task, tmp_path: Path) -> None:
+    def inputs(seed: int, places: Tensor) -> dict[str, Tensor]:
+        return {"shift": torch.zeros(len(places))}
+
+    def shifted(x: Tensor, sigma: Tensor, shift: Tensor) -> Tensor:
+        return gray_or_colored(x, sigma) + shift.view(-1, 1, 1, 1)
+
+    model = Model.of(shifted, shape=SHAPE, ends=(0.0, 1.0), sigma_max=5.0, sigma_min=0.01, cond=inputs)
+    found = ncsnx.restore(model, task=gray, out=tmp_path / "out", progress=False)
+    assert len(found.images) == 4
+    assert bool(torch.Tensor(found.means()).isfinite().all())
+
+
+def test_the_time_of_alternatives_is_not_that_of_warming_up(
+    model: Model, gray: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FirstMeans, "_seconds_of_evaluation", lambda _: 3.0)
+    told: list[str] = []
+    ncsnx.restore(model, task=gray, out=tmp_path / "out", work=Work(info=told.append))
+    assert any("4 alternatives take about 4 min" in line for line in told)

@@ -110,13 +110,26 @@ def test_the_box_moves_an_image_to_the_coefficients_and_no_further(tmp_path: Pat
     # coefficients that were in the box are those of the image
     before, after = beyond_box(task, x), beyond_box(task, found)
     torch.testing.assert_close(after[before <= 1], before[before <= 1], rtol=0, atol=1e-3)
-    assert float(beyond_box(task, map.finished(x, task.values)).max()) < 0.601
+    assert float(beyond_box(task, map.finished_mean(x, task.values)).max()) < 0.601
+
+
+def test_an_alternative_may_be_any_picture_that_gives_the_file_but_a_mean_is_nearer_to_its_middle(
+    tmp_path: Path,
+) -> None:
+    pale = PHOTO.crop((0, 0, 64, 48)).point(lambda value: 64 + value // 2)
+    task = task_of(tmp_path, pale, subsampling=0)
+    map = map_of(task)
+    possible = map.in_box(pixels(pale), task.values)
+    assert float(beyond_box(task, possible).max()) > 0.9
+    place = torch.tensor([0])
+    torch.testing.assert_close(task.finished(possible, place), possible, rtol=0, atol=1e-5)
+    assert float(beyond_box(task, task.finished(possible, place, are_means=True)).max()) < 0.601
 
 
 @pytest.mark.parametrize("subsampling", [0, 2])
 def test_finished_images_are_pictures_near_the_coefficients_at_edges_too(tmp_path: Path, subsampling: int) -> None:
     task = task_of(tmp_path, subsampling=subsampling)
-    found = map_of(task).finished(smoothed(pixels(CROP), 5), task.values)
+    found = map_of(task).finished_mean(smoothed(pixels(CROP), 5), task.values)
     assert 0 <= float(found.min()) <= float(found.max()) <= 1
     assert float((beyond_box(task, found) > 1).double().mean()) < 0.002
 
@@ -124,7 +137,7 @@ def test_finished_images_are_pictures_near_the_coefficients_at_edges_too(tmp_pat
 def test_compressed_again_a_finished_image_gives_the_same_coefficients(tmp_path: Path) -> None:
     task = task_of(tmp_path, PHOTO.crop((0, 0, 96, 96)), quality=75, subsampling=0)
     smooth = smoothed(pixels(PHOTO.crop((0, 0, 96, 96))), 3)
-    found = (255 * map_of(task).finished(smooth, task.values)).round()[0].movedim(0, -1).byte().numpy()
+    found = (255 * map_of(task).finished_mean(smooth, task.values)).round()[0].movedim(0, -1).byte().numpy()
     content = io.BytesIO()
     Image.fromarray(found).save(content, "JPEG", quality=75, subsampling=0)
     jpeg = Jpeg.of(content.getvalue(), "again")
@@ -162,7 +175,7 @@ def test_a_gray_picture_is_one_plane_with_noise_in_the_colors(tmp_path: Path, mo
     noisy = map.noisy(task.values, task.noise, lambda: draws)
     torch.testing.assert_close(noisy.mean(dim=1), map.decoded.mean(dim=0)[None], rtol=0, atol=1e-5)
     assert float((noisy - map.decoded).square().sum(dim=1).mean().sqrt()) == pytest.approx(6**0.5 * map.sigma, rel=0.05)
-    finished = map.finished(noisy, task.values)
+    finished = map.finished_mean(noisy, task.values)
     assert torch.equal(finished[:, 0], finished[:, 1])
     assert float((beyond_box(task, finished) > 1.01).double().mean()) < 0.002
     assert float((beyond_box(task, pixels(gray).expand(-1, 3, -1, -1)) > 1).double().mean()) < 0.005

@@ -13,6 +13,7 @@ from ncsnx.data.decoding import decode
 from ncsnx.errors import UsageError
 from ncsnx.inverse.saved_pictures import check_place, save_like
 from ncsnx.space import Space
+from ncsnx.work import Work
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 COLORS = np.random.default_rng(0).integers(0, 256, (6, 10, 3)).astype(np.uint8)
@@ -81,7 +82,7 @@ def test_numbers_are_the_datas_own(tmp_path: Path) -> None:
     ("name", "told"),
     [
         ("given.png", "is the given picture, which is kept"),
-        ("there.png", "is there already"),
+        ("there.png", "already exists"),
         ("folder.png", "is a folder"),
         ("other.gif", r"expected a file that ends in one of \.png, \.jpg"),
         ("nowhere/other.png", "there is no folder"),
@@ -94,3 +95,30 @@ def test_a_file_that_would_lose_something_or_cannot_be_written_is_refused(name: 
     with pytest.raises(UsageError, match=told):
         check_place(tmp_path / name, tmp_path / "given.png", overwrite=False)
     check_place(tmp_path / "there.png", tmp_path / "given.png", overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["given.jfif", "given"])
+def test_a_file_is_known_by_its_content(name: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[Base.Software] = "Some 1.0"
+    found = saved(tmp_path, Image.fromarray(COLORS), name, "found.jpg", torch.zeros(3, 6, 10), format="JPEG", exif=exif)
+    assert found.getexif()[Base.Software] == "Some 1.0"
+
+
+def test_metadata_that_the_format_cannot_take_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    exif, told = Image.Exif(), list[str]()
+    exif[Base.ImageDescription] = "a" * 70_000
+    Image.fromarray(COLORS).save(tmp_path / "given.png", exif=exif)
+    space = Space.with_ends((3, 6, 10), (0.0, 1.0))
+    save_like(tmp_path / "found.jpg", torch.zeros(3, 6, 10), space, tmp_path / "given.png", Work(warning=told.append))
+    with Image.open(tmp_path / "found.jpg") as found:
+        assert (found.size, len(found.getexif())) == ((10, 6), 0)
+    assert len(told) == 1
+    assert "found.jpg has no EXIF data, color profile and resolution: " in told[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_damaged_metadata_says_nothing(tmp_path: Path) -> None:
+    header = b"Exif\x00\x00II*\x00\x08\x00\x00\x00"
+    damaged = header + b"\x03\x00" + b"\x0e\x01\x02\x00\xff\xff\x00\x00\xff\xff\xff\x00" + b"\x12\x01\x03\x00\x01\x00"
+    saved(tmp_path, Image.fromarray(COLORS), "given.jpg", "found.jpg", torch.zeros(3, 6, 10), exif=damaged)
