@@ -25,8 +25,8 @@ FLOORS = (
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
-BUDGET = 45_600
-"""Lines of the package, which are to fall: pictures as people have them added a thousand."""
+BUDGET = 46_000
+"""Lines of the package, which are to fall: pictures as people have them added a thousand, noisy ones four hundred."""
 
 
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])

@@ -118,7 +118,7 @@ class Tasks:
         option(
             Panel.MEASUREMENT,
             "STD|auto",
-            default="auto for denoising and deblurring; else 0",
+            default="that of the training images if noisy, or auto, for denoising; auto for deblurring; else 0",
             parse=values.noise,
         ),
     ] = None
@@ -225,9 +225,9 @@ class Tasks:
 
         match pictures:
             case {"denoise": picture}:
-                noise = None if self.noise in (None, "auto") else self._known_noise(space)
+                said = self._known_noise(space) if isinstance(self.noise, int | float) else self.noise
                 gain = None if self.gain is None else self.gain / space.span
-                return denoise(picture, space, noise, gain, least_noise=least_noise)
+                return denoise(picture, space, said, gain, least_noise=least_noise)
             case {"jpeg": picture}:
                 return restore_jpeg(picture, space)
             case {"inpaint": picture}:
