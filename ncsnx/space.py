@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from ncsnx.config.data_sets import Data
+from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.variants import OMITTED
 from ncsnx.errors import Hint, NcsnxError
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from ncsnx.images import Window
 
+NOISE_TOLERANCE = 1e-5
+"""Relative difference below which a σ is that of the data's noise, which people type with six digits."""
 LOGIT_MARGIN = 1e-6
 """λ in u = λ + (1 − 2λ)v: keeps the logit finite."""
 
@@ -57,6 +59,9 @@ class Space:
     """Mean of x in each pixel, C·H·W numbers separated by spaces, which is used in place of `mean`. None: not known."""
     sigma_data: float | None
     """Root mean square of x around `center`: σ_data of Karras et al. 2022. None: not known."""
+    noise: float = attrs.field(default=0.0, metadata=OMITTED)
+    """σ_n, the standard deviation of the noise in the training images (`data.noise`), in units of x: the least σ that
+    a network of them knows. 0: they are clean."""
     class_names: tuple[str, ...] = attrs.field(default=(), metadata=OMITTED)
     """Names of the classes of the images, in the order of their numbers; empty without classes."""
 
@@ -86,6 +91,7 @@ class Space:
         offset, factor = (span / 2, span / 2) if rescaled else (0.0, span)
         middle = 0.5 if data.is_bounded else 0.0
         center = 0.0 if logit else (middle - offset) / factor
+        unit = white - black if isinstance(data, NumericData) and data.is_bounded else 1.0
         return cls(
             shape=data.shape,
             offset=offset,
@@ -99,6 +105,7 @@ class Space:
             center=center,
             mean=(center,) * data.channels,
             sigma_data=data.sigma_data or sigma_data,
+            noise=data.noise / unit / factor,
         )
 
     @classmethod
@@ -141,6 +148,11 @@ class Space:
     def span(self) -> float:
         """The value that is 1 in the units of tasks, in which black is 0: 1, or the scale of unbounded data."""
         return 1.0 if self.bounded else self.own[1]
+
+    @property
+    def noise_of_values(self) -> float:
+        """σ_n in the units of tasks, in which black is 0 and white, or the scale of unbounded data, is 1."""
+        return self.noise * self.scale / self.span
 
     @property
     def ends(self) -> tuple[float, float]:

@@ -25,8 +25,8 @@ FLOORS = (
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
-BUDGET = 47_200
-"""Lines of the package, which are to fall: pictures as people have them and the page added two thousand."""
+BUDGET = 47_400
+"""Lines of the package, which are to fall: pictures as people have them, page and noisy images added three thousand."""
 
 
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])

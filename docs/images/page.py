@@ -1,7 +1,7 @@
 """docs/images/page.png: the page of `ncsnx page` in Chromium, with a noisy photograph and the restored one.
 
-    pip install . scikit-image playwright   # and Debian's chromium
-    python docs/images/page.py
+pip install . scikit-image playwright   # and Debian's chromium
+python docs/images/page.py
 """
 
 import shutil

@@ -50,6 +50,7 @@ class Draw(InData, Command["ImageBatch"]):
         import torch
 
         from ncsnx.images import ImageBatch
+        from ncsnx.sampling.bias import end_in_words
         from ncsnx.sampling.drawing import Drawing, count_images
         from ncsnx.sampling.request import SampleRequest, images_at_once
 
@@ -61,6 +62,8 @@ class Draw(InData, Command["ImageBatch"]):
             interpolate=self.interpolate,
             between=self.between,
         )
+        if (end := end_in_words(model.sampler, model.space)) is not None:
+            work.info(end)
         drawing = Drawing(model=model, request=request, task=self.task, data=self.data_folder())
         with work.progress("sampling", total=drawing.states(), unit="sampler steps") as advance:
             drawn = []

@@ -118,7 +118,7 @@ class Tasks:
         option(
             Panel.MEASUREMENT,
             "STD|auto",
-            default="auto to denoise and deblur, if no gain is given; else 0",
+            default="that of the training images if noisy, else auto to denoise and deblur without gain; else 0",
             parse=values.noise,
         ),
     ] = None
@@ -235,7 +235,7 @@ class Tasks:
                         f"{argument('noise', 'auto')} estimates shot noise too, so it takes no {parameter('gain')}; "
                         "leave one of them out"
                     )
-                noise = None if self.noise in (None, "auto") else self._known_noise(space)
+                noise = self._known_noise(space) if isinstance(self.noise, int | float) else self.noise
                 gain = None if self.gain is None else self.gain / space.span
                 return denoise(picture, space, noise, gain, least_noise=least_noise, any_sigma=any_sigma)
             case {"jpeg": picture}:

@@ -41,6 +41,18 @@ class Data(Config):
     """σ_data of Karras et al. 2022 (arXiv 2206.00364): the root mean square of the images around the middle of their
     range, in the range of the network. None: measured on up to 1,024 training images when a run starts."""
 
+    noise: float = attrs.field(default=0.0, validator=checks.not_negative, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Standard deviation of the white noise that the images already have, >= 0, in the data's own values (of complex
+    values that of each part); of pictures, where black is 0 and white 1. Training adds the noise that is missing at
+    each σ above, so that the network learns the clean images without seeing one. It knows no σ below."""
+
+    @noise.validator
+    def _stays_white(self, attribute: "attrs.Attribute[float]", value: float) -> None:
+        if value != 0 and self.transform == "logit":
+            raise checks.FieldError("noise", f"must be 0 for transform=logit, where it is not white, not {value}")
+        if value != 0 and any(scale != 1 for scale in getattr(self, "scales", ())):
+            raise checks.FieldError("scales", f"must be 1 with noise={value}, which averages out in reduced pictures")
+
     @dequantization.validator
     def _has_gray_levels(self, attribute: "attrs.Attribute[Dequantization]", value: Dequantization) -> None:
         if value != "none" and not self.is_bounded:
@@ -287,6 +299,11 @@ class Images(OwnData):
     def _are_the_whole_image(self, attribute: "attrs.Attribute[bool]", value: bool) -> None:
         if value is True and self.random_crop is not None:
             raise checks.FieldError("random_crop", "must be left out with patches=true, whose places are drawn")
+
+    @patches.validator
+    def _keep_the_noise(self, attribute: "attrs.Attribute[bool]", value: bool) -> None:
+        if value is False and self.noise != 0:
+            raise checks.FieldError("patches", f"must be true with noise={self.noise}, which resizing smooths")
 
     @scales.validator
     def _are_those_of_patches(self, attribute: "attrs.Attribute[tuple[float, ...]]", value: tuple[float, ...]) -> None:

@@ -128,6 +128,8 @@ class Experiment(Config):
     def _takes_the_noise(self, attribute: "attrs.Attribute[Model]", value: Model) -> None:
         if isinstance(self.schedule, LogNormal) and not getattr(value, "any_sigma", True):
             raise checks.FieldError("model", "must take any σ for schedule=lognormal, as ncsnv2 and unet do")
+        if getattr(self.data, "noise", 0) != 0 and not getattr(value, "any_sigma", True):
+            raise checks.FieldError("model", "must take any σ with data.noise, as ncsnv2 and unet do")
 
     @augmentation.validator
     def _has_labels(self, attribute: "attrs.Attribute[Augmentation | None]", value: Augmentation | None) -> None:
@@ -135,6 +137,8 @@ class Experiment(Config):
             raise checks.FieldError("augmentation", "needs a network that takes labels, as unet does")
         if value is not None and getattr(self.data, "random_flip", False) is True:
             raise checks.FieldError("augmentation", "mirrors images, and tells the network; set data.random_flip=false")
+        if value is not None and getattr(self.data, "noise", 0) != 0:
+            raise checks.FieldError("augmentation", "must be none with data.noise, which interpolation smooths")
 
     @accumulation.validator
     def _divides_the_batch(self, attribute: "attrs.Attribute[int]", value: int) -> None:

@@ -45,7 +45,7 @@ class LogNormal(Geometric):
     """σ drawn from a log-normal distribution in training (Karras et al. 2022, arXiv 2206.00364, table 1).
 
     The geometric levels from `sigma_max` to `sigma_min` are those that samplers use and held-out losses are measured
-    at.
+    at. With `data.noise`, σ is the noise that is added to that of the data.
     """
 
     p_mean: float = attrs.field(default=-1.2, validator=checks.finite)

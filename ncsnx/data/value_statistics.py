@@ -32,6 +32,12 @@ _FEWEST_IMAGES = 64  # of a sample, if there are as many
 _DIGITS = 6  # significant digits of a measured scale
 MOST_IMAGES, _CHUNK = 1_024, 64
 """Number of images whose mean and size are measured at most, and of those read at a time."""
+_LARGEST_NOISE = 6.0
+"""Largest of the values of noise, in standard deviations."""
+_PATCH, _FEWEST_PATCHES, _MOST_PATCHES = 5, 2_500, 2**14
+"""Side of the patches by which declared noise is checked; fewest that check it, and about the most of a chunk."""
+_KNOWN = 0.9
+"""Share of the declared noise that images have at least, since people know it to one digit or two."""
 MOST_MEAN_VALUES = 3 * 64 * 64
 """Most values of a mean image that is kept."""
 
@@ -131,28 +137,32 @@ def values_space(data: Data, splits: Splits, title: str, work: Work) -> Space:
             f"{title}: {PERCENTILE} % of the values of the training images are 0",
             Hint("declare the scale", adds=f"data.scale={largest:g}"),
         )
-    return Space.of(data, scale=float(f"{scale:.{_DIGITS}g}"), signed=least < 0)
+    # noise alone makes no value negative
+    return Space.of(data, scale=float(f"{scale:.{_DIGITS}g}"), signed=least < -_LARGEST_NOISE * data.noise)
 
 
 def measured_space(experiment: Experiment, splits: Splits, title: str, work: Work) -> Space:
     """The space of an experiment's images: as `values_space`, with mean and size of at most 1,024 training images.
 
     The mean image is measured where it has at most 64×64 pixels of three channels and is the same in every crop. All to
-    four significant digits, so that no rounding of a sum shows. Raises NcsnxError if the scale or a needed σ_data would
-    be 0.
+    four significant digits, so that no rounding of a sum shows. The size is that without the noise of the data. Raises
+    NcsnxError if the scale or a needed σ_data would be 0, and for images that can't have the declared noise.
     """
     data, train = experiment.data, splits.train
     space = values_space(data, splits, title, work)
     total, square, count = torch.zeros(space.shape, dtype=torch.float64), 0.0, min(len(train), MOST_IMAGES)
-    preprocessing = Preprocessing(data, space, train.value_range, seed=0)
+    preprocessing, patches = Preprocessing(data, space, train.value_range, seed=0), _Patches()
     for chunk in torch.split(torch.arange(count) * (len(train) - 1) // max(1, count - 1), _CHUNK):
         x = preprocessing.measured(train.read(chunk).pixels, chunk).double()
         total += x.sum(dim=0)
         square += float((x - space.center).square().mean(dim=(1, 2, 3)).sum())
+        if space.noise:
+            patches.add(x)
+    patches.require_noise(data, space, title)
     mean = total / count
     if data.random_flip:
         mean = (mean + mean.flip(-1)) / 2
-    size = float(_rounded(math.sqrt(square / count)))
+    size = float(_rounded(math.sqrt(max(0.0, square / count - space.noise**2))))
     if size == 0 and data.sigma_data is None and experiment.uses_sigma_data:
         raise NcsnxError("all images are equal and have one value", Hint("give it a size", adds="data.sigma_data=0.5"))
     is_same = data.stored_size == data.shape[1:] and not train.cuts_anew
@@ -176,3 +186,36 @@ def _magnitude(values: Tensor, is_complex: bool) -> Tensor:
     if not is_complex:
         return values.abs()
     return torch.hypot(*complex_parts(values)).clamp(max=torch.finfo(values.dtype).max)
+
+
+@attrs.define
+class _Patches:
+    """The covariance of patches of images, of each channel by itself, whose least eigenvalue no white noise exceeds."""
+
+    count: int = 0
+    total: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
+
+    def add(self, x: Tensor) -> None:
+        """Adds patches of images (B, C, H, W) float64."""
+        side = min(_PATCH, *x.shape[2:])
+        step = max(1, math.isqrt(x.numel() // _MOST_PATCHES))
+        patches = x.unfold(2, side, step).unfold(3, side, step).reshape(-1, side**2)
+        self.count += len(patches)
+        self.total, self.squares = self.total + patches.sum(dim=0), self.squares + patches.T @ patches
+
+    def require_noise(self, data: Data, space: Space, title: str) -> None:
+        """Raises NcsnxError if the images can't have the noise that is declared: they are too smooth."""
+        if self.count < _FEWEST_PATCHES:
+            return
+        mean = torch.as_tensor(self.total) / self.count
+        covariance = torch.as_tensor(self.squares) / self.count - mean[:, None] * mean
+        least = math.sqrt(max(0.0, float(torch.linalg.eigvalsh(covariance)[0])))
+        # of so many patches of white noise: Marchenko and Pastur 1967
+        expected = space.noise * (1 - math.sqrt(len(mean) / self.count))
+        if least < _KNOWN * expected:
+            raise NcsnxError(
+                f"{title}: data.noise={data.noise:g} is more than the images have, at most "
+                f"{data.noise * least / space.noise:.2g}: they are clean, or were resized, smoothed or clipped",
+                Hint("leave it out for clean images", adds="data.noise=0"),
+            )

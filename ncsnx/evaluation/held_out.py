@@ -102,6 +102,8 @@ class HeldOutLoss(Measure):
 
     def words(self) -> dict[str, str]:
         given = " given their classes" if self.experiment.model.classes else ""
+        if noise := self.spec.space.noise:
+            given += f", with noise of σ = {noise:.4g} of their own"
         return {
             "": (
                 f"{self.experiment.loss.in_words}, "
@@ -178,6 +180,8 @@ def loss_facts(experiment: Experiment, space: Space) -> dict[str, Any]:
         facts["scale"] = space.span
     if loss.uses_sigma_data:
         facts["sigma_data"] = space.sigma_data
+    if space.noise:
+        facts["noise"] = space.noise
     if experiment.model.classes:
         facts["classes"] = experiment.model.classes
     return facts

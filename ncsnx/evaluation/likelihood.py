@@ -126,7 +126,8 @@ class Likelihood(Measure):
 
     def facts(self) -> dict[str, Any]:
         sigma_min, sigma_max = self.ends
-        given = {"classes": self.spec.model.classes} if self.spec.model is not None and self.spec.model.classes else {}
+        classes, noise = 0 if self.spec.model is None else self.spec.model.classes, self.spec.space.noise
+        given = {**({"classes": classes} if classes else {}), **({"noise": noise} if noise else {})}
         return {
             "version": _VERSION,
             "n": self.count,
@@ -149,6 +150,8 @@ class Likelihood(Measure):
         probes = f"Hutchinson's estimator, {counted(self.probes, 'probe')}"
         divergence = "exact divergence" if self.estimator == "exact" else probes
         given = " given their classes" if self.spec.model is not None and self.spec.model.classes else ""
+        if noise := self.spec.space.noise:
+            given += f" with noise of σ = {noise:.4g}, a density of noisy images,"
         return {
             "": (
                 f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "

@@ -32,7 +32,7 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import VERSION
 from ncsnx.data import data_set_of
 from ncsnx.data.dataset import Split
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.evaluation.image_folder import ImageFolder
 from ncsnx.features.cached_tensors import cached_tensors
 from ncsnx.features.feature_network import FeatureNetwork
@@ -42,7 +42,7 @@ from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.paths import checked_path
 from ncsnx.quantities import counted, number, with_error
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.spelling import argument
+from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage.array_files import ExpectedArray, read_arrays
 from ncsnx.storage.documents import document, find_document, write_document
 from ncsnx.work import Work
@@ -214,6 +214,12 @@ def reference_images(named: str | Path | None, source: DataSource | None, work: 
         if source is None:
             which = "the reference" if wanted is None else f"the reference {wanted!r}"
             raise UsageError(f"{which} needs a data set: name an experiment or a run, or a folder of images")
+        if source.data.noise:
+            raise UsageError(
+                f"the images of the data have noise (data.noise={source.data.noise:g}), and samples have none, so that "
+                "their distance means nothing",
+                Hint("compare with clean images", adds=argument("reference", A_DIR)),
+            )
         return SplitImages(source, data_set_of(source.data).reference if wanted is None else cast("Split", wanted))
     path = checked_path(wanted)
     if wanted.endswith(SUFFIX) and not path.is_dir():

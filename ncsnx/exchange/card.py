@@ -19,7 +19,7 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, printable, shortened
 from ncsnx.quantities import counted, listed, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
-from ncsnx.sampling.bias import bias_of
+from ncsnx.sampling.bias import bias_of, end_in_words
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
 
@@ -110,7 +110,7 @@ def card(
         *(_sample_grid(picture, config.space) if picture else []),
         *_usage(declared, config.space),
         *_scores(scores, half=config.half),
-        *_settings(declared),
+        *_settings(declared, config.space),
         *_origin(config, imported),
         *_citations(declared),
     ]
@@ -245,7 +245,7 @@ def _table(head: str, rows: Sequence[tuple[str, str]]) -> str:
     return "\n".join([f"| {head} | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def _settings(declared: Declared) -> Iterator[str]:
+def _settings(declared: Declared, space: Space) -> Iterator[str]:
     values = unstructure(declared)
     for title, fields in _SECTIONS:
         if isinstance(declared, Pretrained):
@@ -255,6 +255,8 @@ def _settings(declared: Declared) -> Iterator[str]:
         yield f"## {title}"
         if "sampler" in fields and (bias := bias_of(declared)):
             yield f"Known bias: {text(bias)}."
+        if "sampler" in fields and (end := end_in_words(declared.sampler, space)):
+            yield f"Noisy images: {text(end)}."
         yield _table("setting", [(f"`{path}`", text(shortened(shown(value)))) for path, value in rows])
 
 

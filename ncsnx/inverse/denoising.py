@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import attrs
 import torch
@@ -23,6 +23,7 @@ from ncsnx.inverse.task_pictures import Pictures, read_pictures
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
 
+_OWN = f", as in the training images; estimate that of the picture:  {argument('noise', 'auto')}"
 _SEEN = 2 / 255
 """Noise below which a picture counts as clean."""
 
@@ -30,7 +31,7 @@ _SEEN = 2 / 255
 def denoise(
     path: Path,
     space: Space,
-    noise: float | None = None,
+    noise: float | Literal["auto"] | None = None,
     gain: float | None = None,
     *,
     least_noise: float = 0.0,
@@ -38,11 +39,12 @@ def denoise(
 ) -> Task:
     """Removal of noise from pictures.
 
-    noise: its standard deviation, where black is 0 and white 1, or for unbounded data `space.span`; None: estimated,
-    the same for all pictures. gain: the variance grows by it with the value, from that of `noise`, by default 0.
-    least_noise: of what is estimated. any_sigma: whether the model knows any noise, as shot noise needs. Gray pictures
-    of a model of colors are denoised in gray. Raises UsageError for noise of 0, for gray and colored pictures together,
-    and for shot noise that the model or the values don't allow.
+    noise: its standard deviation, where black is 0 and white 1, or for unbounded data `space.span`; 'auto': estimated,
+    the same for all pictures; None: that of the training images, or if they are clean, estimated. gain: the variance
+    grows by it with the value, from that of `noise`, by default 0. least_noise: of what is estimated. any_sigma:
+    whether the model knows any noise, as shot noise needs. Gray pictures of a model of colors are denoised in gray.
+    Raises UsageError for noise of 0, for gray and colored pictures together, and for shot noise that the model or the
+    values don't allow.
     """
     pictures = read_pictures(path, space)
     y, gray = pictures.pixels, all(pictures.gray)
@@ -50,6 +52,8 @@ def denoise(
         colored, colorless = (pictures.names[pictures.gray.index(one)] for one in (False, True))
         raise UsageError(f"{path}: {colorless} is gray and {colored} is colored; restore them by a command each")
     y = y.mean(dim=1, keepdim=True) if gray else y
+    is_own = noise is None and gain is None and space.noise > 0
+    noise = space.noise_of_values if is_own else None if noise == "auto" else noise
     found = (
         FoundNoise.of(pictures, y, least_noise, any_sigma=any_sigma)
         if noise is None and gain is None
@@ -64,7 +68,7 @@ def denoise(
         "name": "denoise",
         "inputs": y.float().expand(-1, space.shape[0], -1, -1),  # half the memory
         "pictures": pictures.names,
-        "remarks": (found.in_words(space),),
+        "remarks": (found.in_words(space) + (_OWN if is_own else ""),),
     }
     if found.shot is None:
         return Task.of_measurement(picture, y, noise=found.white, **fields)

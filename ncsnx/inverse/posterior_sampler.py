@@ -32,6 +32,7 @@ from ncsnx.inverse.rules.contract import RESTORING, Definition
 from ncsnx.inverse.task import Task
 from ncsnx.model_spec import OF_ANY_CLASS, HasSampler, ModelSpec
 from ncsnx.sampling.sampler_choice import FAST_OVERRIDE, checked_sampler, chosen_sampler
+from ncsnx.space import NOISE_TOLERANCE
 from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
@@ -88,8 +89,8 @@ def posterior_sampler(
     sigma, most, least = task.sigma(spec.space), spec.levels[0], spec.levels[-1]
     if not how.begins_at_noise:
         found = at_noise(chosen, sigma)
-    elif least <= sigma <= most:
-        found = begun_at(chosen, sigma, least)
+    elif least * (1 - NOISE_TOLERANCE) <= sigma <= most:
+        found = begun_at(chosen, sigma, least, spec.space.noise)
     else:
         raise _unknown_noise(task, spec, sigma)
     space = spec.space.at(task.operator.shape)
@@ -166,9 +167,10 @@ def of_any_class(sampler: Sampler, spec: ModelSpec) -> Sampler:
     return attrs.evolve(sampler.unguided, classes=(OF_ANY_CLASS,))
 
 
-def begun_at(sampler: Sampler, sigma: float, lowest: float) -> Sampler:
+def begun_at(sampler: Sampler, sigma: float, lowest: float, noise_of_data: float = 0.0) -> Sampler:
     """The sampler that begins at σ, the noise of a picture, and ends at `lowest`, or at σ/10 if that isn't below σ/2.
 
+    noise_of_data: that of the training images, at which it ends if σ is above: see `Space.noise`.
     Raises UsageError for the grid of trained levels.
     """
     if not isinstance(sampler, GridSampler):
@@ -176,7 +178,8 @@ def begun_at(sampler: Sampler, sigma: float, lowest: float) -> Sampler:
     if not isinstance(sampler.grid, FreeGrid):
         raise UsageError("sampler.grid=levels doesn't begin at the noise of a picture", Hint("leave it out"))
     end = sampler.grid.sigma_min or (lowest if lowest < sigma / 2 else sigma / 10)
-    return attrs.evolve(sampler, grid=attrs.evolve(sampler.grid, sigma_max=sigma, sigma_min=min(end, sigma / 2)))
+    end = noise_of_data if 0 < noise_of_data < sigma * (1 - NOISE_TOLERANCE) else min(end, sigma / 2)
+    return attrs.evolve(sampler, grid=attrs.evolve(sampler.grid, sigma_max=sigma, sigma_min=end))
 
 
 def at_noise(sampler: Sampler, sigma: float) -> Sampler:

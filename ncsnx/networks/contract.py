@@ -35,7 +35,8 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.normalization import at_least_float32
 from ncsnx.quantities import counted
 from ncsnx.registering import unregistered
-from ncsnx.space import Space
+from ncsnx.space import NOISE_TOLERANCE, Space
+from ncsnx.spelling import argument
 from ncsnx.tensorfloat import tf32_products
 
 Cond: TypeAlias = Mapping[str, Tensor]
@@ -105,9 +106,15 @@ class Network(nn.Module, ABC):
         self.channels, self.height, self.width = spec.space.shape
         self.noise_levels = spec.sigmas
         self.center, self.gain = spec.space.center, spec.space.gain
+        self.least_sigma = spec.space.noise
         self.memory_format: torch.memory_format = torch.contiguous_format
         self.precision: Precision = "fp32"
         self.register_buffer("sigmas", torch.tensor(spec.sigmas), persistent=False)
+
+    @property
+    def limits_sigmas(self) -> bool:
+        """Whether `require_sigmas` refuses some σ."""
+        return not self.any_sigma or self.least_sigma > 0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -147,7 +154,15 @@ class Network(nn.Module, ABC):
         return (self.sigmas.log() - sigma.log()[:, None]).abs().argmin(dim=1)
 
     def require_sigmas(self, sigmas: Iterable[float]) -> None:
-        """Raises NcsnxError if the network is conditional on the level, and a σ isn't a trained one (to 1e-6)."""
+        """Raises NcsnxError if the network is conditional on the level, and a σ isn't a trained one (to 1e-6), and for
+        a σ below the noise of the training images."""
+        sigmas, least = tuple(sigmas), self.least_sigma
+        if (low := min(sigmas, default=least)) < least * (1 - NOISE_TOLERANCE):
+            raise NcsnxError(
+                f"the network learned from images with noise of σ = {least:.6g}, so it knows no σ below: not {low:.6g}",
+                Hint("let the sampler end there", adds=f"sampler.grid.sigma_min={least:.6g}"),
+                Hint("a picture with just that noise has a mean, but no alternatives", adds=argument("n", 0)),
+            )
         if self.any_sigma:
             return
         levels = self.noise_levels

@@ -194,7 +194,7 @@ def propose(
         draft(name, data, network, width=scale.width, batch_size=scale.batch_size),
         schedule=Geometric(sigma_max=plan.sigma_max, sigma_min=plan.sigma_min, levels=plan.levels),
         optimizer=Adam(lr=_learning_rate(scale.width), eps=1e-3 if size > 128 else 1e-8),
-        sampler=quick_sampler(plan.sigma_max, plan.sigma_min),
+        sampler=quick_sampler(plan.sigma_max, plan.sigma_min, is_noisy=data.noise > 0),
         ema=Ema(rate=_ema_rate(scale.steps)),
         steps=scale.steps,
         checkpoint_every=checkpoint_cadence(scale.steps),
@@ -232,9 +232,10 @@ def _preconditioned(experiment: Experiment, plan: NoisePlan) -> Experiment:
     )
 
 
-def quick_sampler(sigma_max: float, sigma_min: float) -> ConsistentAnnealed:
-    """Second-order `cas` of 20 steps, mostly at small σ, over the range of levels where images take shape."""
-    high, low = rounded(sigma_max / 4, 3), 5 * sigma_min
+def quick_sampler(sigma_max: float, sigma_min: float, *, is_noisy: bool = False) -> ConsistentAnnealed:
+    """Second-order `cas` of 20 steps, mostly at small σ, over the range of levels where images take shape; for noisy
+    images to the end of it."""
+    high, low = rounded(sigma_max / 4, 3), sigma_min if is_noisy else 5 * sigma_min
     grid = Karras(rho=9.0, sigma_max=high, sigma_min=low) if high > 2 * low else Karras(rho=9.0)
     return ConsistentAnnealed(steps=20, grid=grid)
 

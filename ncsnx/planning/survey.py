@@ -24,7 +24,7 @@ from ncsnx.data.dataset import Dataset
 from ncsnx.data.readers.own_images import unread_in_words
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.data.value_statistics import values_space
-from ncsnx.errors import NcsnxError, printable
+from ncsnx.errors import Hint, NcsnxError, printable
 from ncsnx.planning.budget import Fit, span_of_time
 from ncsnx.planning.experiment_proposal import SMALL_SET, published_sampler, rounded_up
 from ncsnx.planning.timing import Timing, training_seconds
@@ -63,6 +63,8 @@ class Distances:
     """99.9 % quantile of the measured distances."""
     dequantized: bool = False
     """Whether images were dequantized, with one draw each."""
+    is_clean: bool = True
+    """Whether the images have no noise of their own, whose share of each distance is left out."""
     seed: int
     """Seed of the sample and of the dequantization."""
 
@@ -76,6 +78,7 @@ class Distances:
         """How `largest` was found, in words."""
         images = counted(self.images, "dequantized image" if self.dequantized else "image")
         seed = f", seed {self.seed}" if self.dequantized or not self.is_exact else ""
+        seed += "" if self.is_clean else ", without their noise"
         if self.is_exact:
             return f"largest of {images}{seed}"
         return f"estimate (lower bound) from {images}: all pairs of {self.compared:,}{seed}"
@@ -99,6 +102,14 @@ def measure_distances(dataset: Dataset, data: Data, space: Space, *, seed: int, 
         raise NcsnxError(f"all {counted(len(compared), 'compared image')} are equal, so there are no distances")
     first, second, quantile = _all_pairs(points, work)
     largest = float(torch.linalg.vector_norm(points[first].double() - points[second].double()))
+    # two images differ by noise too: of the squared distance, 2 D σ_n² on average
+    by_noise = 2 * points.shape[1] * space.noise**2
+    if not largest**2 > by_noise:
+        raise NcsnxError(
+            f"noise of data.noise={data.noise:g} alone explains all distances between images",
+            Hint("give less, or leave it out for clean images", adds="data.noise=0"),
+        )
+    largest, quantile = (math.sqrt(max(0.0, distance**2 - by_noise)) for distance in (largest, quantile))
     one, other = (dataset.image_name(number) for number in dataset.read(compared[[first, second]]).ids.tolist())
     return Distances(
         largest=largest,
@@ -107,6 +118,7 @@ def measure_distances(dataset: Dataset, data: Data, space: Space, *, seed: int, 
         compared=len(compared),
         quantile=quantile,
         dequantized=data.dequantization != "none",
+        is_clean=space.noise == 0,
         seed=seed,
     )
 
@@ -168,6 +180,8 @@ class Survey:
     unread: str = ""
     """Files in a folder or zip that aren't read, in words."""
     timing: Timing | None = None
+    about_noise: str = ""
+    """Where the noise of the images comes from, in words; '' for clean ones."""
     fit: Fit | None = None
     """How the experiment was reduced to a budget, if it was."""
 
@@ -259,11 +273,13 @@ def survey(
     """
     data, sigma_max = experiment.data, experiment.schedule.sigma_max
     distances, held_out, classes, unread = None, 0, 0, ""
+    sigma_min = experiment.schedule.sigma_min
     try:
         splits = open_data(data, folder, work)
         space = values_space(data, splits, str(tag_of(type(data))), work)
         distances = measure_distances(splits.train, data, space, seed=seed, work=work)
         sigma_max, held_out = rounded_up(distances.largest, 4), len(splits.held_out)
+        sigma_min = max(sigma_min, float(f"{space.noise:.6g}"))
         classes = len(splits.class_names)
         unread = "" if splits.train.image_files is None else unread_in_words(splits.train.image_files)
         if isinstance(data, NumericData):
@@ -277,7 +293,7 @@ def survey(
     plan = plan_noise(
         math.prod(data.shape),
         sigma_max,
-        sigma_min=experiment.schedule.sigma_min,
+        sigma_min=sigma_min,
         overlap=overlap,
         steps_per_level=steps_per_level,
     )

@@ -14,6 +14,7 @@ from ncsnx.config.sampler import AnnealedLangevin, ConsistentAnnealed, DPMSolver
 from ncsnx.config.variants import tag_of
 from ncsnx.schedules.levels import sigmas
 from ncsnx.schedules.techniques import langevin_variance
+from ncsnx.space import Space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,18 @@ def bias_of(declared: Declared) -> str | None:
     """The known bias of a model's own sampler."""
     shape = declared.data.shape if isinstance(declared, Experiment) else declared.shape
     return known_bias(declared.sampler, sigmas(declared.schedule), shape)
+
+
+def end_in_words(sampler: Sampler, space: Space) -> str | None:
+    """What samples are of a model that learned from noisy images; None for clean ones."""
+    if not space.noise:
+        return None
+    is_denoised = getattr(sampler, "denoise", True)
+    end = "each is the mean of the clean images behind a noisy one, which is smoother than they are"
+    return (
+        f"the model learned from images with noise of σ = {space.noise:.4g} in its range, where samples end: "
+        f"{end if is_denoised else 'they have that noise'}"
+    )
 
 
 @singledispatch

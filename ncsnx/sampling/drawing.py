@@ -32,6 +32,7 @@ from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler, visited
 from ncsnx.samplers.state import Rule, ScaledScore, State
+from ncsnx.sampling.bias import end_in_words
 from ncsnx.sampling.generation import (
     Draws,
     TrainingImages,
@@ -127,7 +128,7 @@ class Drawing:
         model, sampler = self.model, self.model.sampler
         if not model.network.trained_levels:
             require_grid(sampler, model.origin.where)
-        if not model.network.any_sigma:
+        if model.network.limits_sigmas:
             model.network.require_sigmas(visited(sampler, model.levels))
         for batch, x in generate(
             build_sampler(sampler),
@@ -370,6 +371,8 @@ class FolderDrawing:
         missing = output.missing()
         done = f", {count - len(missing):,} of them already sampled" if len(missing) < count else ""
         work.info(f"{self.images}{done}, from {self._source}, on {model.runtime.device}{model.precision_in_words}")
+        if count and (end := end_in_words(model.sampler, model.space)) is not None:
+            work.info(end)
         return runs_of(missing)
 
     def _fill(self, output: SampleFolder, left: list[range], work: Work) -> None:

@@ -366,10 +366,10 @@ class Model:
     ) -> Tensor:
         """ln p of images (B, C, H, W) of values under the probability-flow ODE, (B,) float64, in nats.
 
-        It is the density at σ_min, with N(center, σ_max²) as that at σ_max. probes: random vectors for the divergence;
-        None for its exact value, by a backward pass for each dimension. tolerance: as in `ProbabilityFlow`. Image i has
-        the further inputs of position i. Raises UsageError for other images, and for a network without a flow, such as
-        NCSN; DivergedError if the solver fails.
+        It is the density at σ_min, of noisy images if the model learned from such, with N(center, σ_max²) as that at
+        σ_max. probes: random vectors for the divergence; None for its exact value, by a backward pass for each
+        dimension. tolerance: as in `ProbabilityFlow`. Image i has the further inputs of position i. Raises UsageError
+        for other images, and for a network without a flow, such as NCSN; DivergedError if the solver fails.
         """
         name, any_sigma = type(self.network).__name__, self.network.any_sigma
         require_flow(name, self.precision, tolerance, any_sigma=any_sigma)

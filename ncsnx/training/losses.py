@@ -32,7 +32,8 @@ class LossFunction(Protocol):
     def __call__(self, network: Network, x: Tensor, sigma: Tensor, noise: Tensor, cond: Cond) -> Tensor:
         """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
 
-        x: data (B, C, H, W) in the network's range. sigma: (B,) float32. noise: z ~ N(0, 1), of that shape.
+        x: data (B, C, H, W) in the network's range. sigma: (B,) float32, at least the noise of the data. noise: z ~
+        N(0, 1), of the shape of x.
         cond: what else the network is given in training. The same arguments give the same loss.
         """
 
@@ -75,10 +76,19 @@ def score_matching_loss(
     noise: Tensor,
     cond: Cond = NO_COND,
     weight: Weight = lambda sigma: None,
+    noise_of_data: float = 0.0,
 ) -> Tensor:
-    """½ ‖σ s(x̃, σ) + z‖² · w(σ) with x̃ = x + σz of each image, (B,) float32: see `LossFunction`."""
-    perturbed = x + sigma.view(-1, 1, 1, 1) * noise
-    residual = network.scaled_score(perturbed, sigma, cond) + noise
+    """½ ‖σ s(x̃, σ) + z‖² · w(σ) with x̃ = x + σz of each image, (B,) float32: see `LossFunction`.
+
+    Of images with noise of σ_n, `noise_of_data`: ½ ‖a s(x̃, σ) + z‖² · w(σ) with x̃ = x + az and a² = σ² − σ_n². Then x̃
+    is a clean image with noise of σ, and the minimum its score (Kim & Ye 2021, arXiv 2106.07009; Daras et al. 2024,
+    arXiv 2404.10177). With a before the score, not 1/a before z, it is bounded down to σ_n, which teaches nothing.
+    """
+    share: Tensor | float = 1.0  # a/σ
+    if noise_of_data:
+        share = (1 - (noise_of_data / sigma) ** 2).clamp(min=0).sqrt().view(-1, 1, 1, 1)
+    perturbed = x + share * sigma.view(-1, 1, 1, 1) * noise
+    residual = share * network.scaled_score(perturbed, sigma, cond) + noise
     loss = 0.5 * residual.square().flatten(1).sum(dim=1)
     return loss if (weights := weight(sigma)) is None else loss * weights
 
@@ -96,7 +106,7 @@ def loss_weight(experiment: Experiment, space: Space) -> Weight:
 @loss(ScoreMatching)
 def score_matching(experiment: Experiment, space: Space) -> LossFunction:
     """Denoising score matching (Vincent 2011; Song & Ermon 2019, arXiv 1907.05600, equation 5)."""
-    return partial(score_matching_loss, weight=loss_weight(experiment, space))
+    return partial(score_matching_loss, weight=loss_weight(experiment, space), noise_of_data=space.noise)
 
 
 @singledispatch

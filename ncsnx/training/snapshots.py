@@ -56,7 +56,7 @@ def sample_grid(
         evaluations = earlier + current.evaluations
         progress(done, total, round(evaluations))
 
-    if not network.any_sigma:
+    if network.limits_sigmas:
         network.require_sigmas(visited(experiment.sampler, network.noise_levels))
     space, window = state.space, state.space.pictures
     preprocessing = Preprocessing(experiment.data, space, training_data.value_range, experiment.seed)

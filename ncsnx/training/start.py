@@ -17,6 +17,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.plugins import plugins_of
 from ncsnx.runs.retention import remove_debris
 from ncsnx.runs.segments import append_segment, last_training, require_beginning, versions
+from ncsnx.space import NOISE_TOLERANCE, Space
 from ncsnx.spelling import argument
 from ncsnx.storage.documents import write_document
 from ncsnx.training.training_state import TrainingState
@@ -45,6 +46,23 @@ def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | N
             Hint("or start a new run", adds=argument("name", f"{run.name}-2")),
         )
     return [change for change in changes if not change.identity]
+
+
+def require_above_noise(experiment: Experiment, space: Space) -> None:
+    """Raises UsageError for levels and ends of samplers below the noise of the data, where nothing is learned."""
+    least, schedule, grids = space.noise, experiment.schedule, experiment.snapshots
+    if not least:
+        return
+    known = f"data.noise={experiment.data.noise:g} is σ = {least:.6g} in the range of the network"
+    if schedule.sigma_max <= least:
+        raise UsageError(f"{known}: expected less than σ_1, schedule.sigma_max={schedule.sigma_max:g}")
+    samplers = {"sampler": experiment.sampler, "snapshots.sampler": None if grids is None else grids.sampler}
+    ends = {f"{path}.grid": getattr(getattr(one, "grid", None), "sigma_min", None) for path, one in samplers.items()}
+    ends["schedule"] = schedule.sigma_min
+    below = [path for path, end in ends.items() if end is not None and end < least * (1 - NOISE_TOLERANCE)]
+    if below:
+        changes = " ".join(f"{path}.sigma_min={least:.6g}" for path in below)
+        raise UsageError(f"{known}, below which nothing can be learned", Hint("end there", adds=changes))
 
 
 def load_newest(run: Run, state: TrainingState, ranks: RankGroup = ALONE) -> list[str]:

@@ -41,7 +41,7 @@ from ncsnx.training.observer import TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.run_files import TENSORBOARD_HINT, has_tensorboard
 from ncsnx.training.snapshots import snapshot_sampler
-from ncsnx.training.start import load_newest, record_start, require_same_identity
+from ncsnx.training.start import load_newest, record_start, require_above_noise, require_same_identity
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import require_shareable
 from ncsnx.work import Work
@@ -69,6 +69,7 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
         names = initial.class_names if initial else ()
         splits.require_classes(job.experiment.model.classes, names, *suggested)
         space = work.ranks.first(lambda: _space(job, splits, work))
+        require_above_noise(job.experiment, space)
         spec = ModelSpec.of(job.experiment, space)
         for sampler in (job.experiment.sampler, snapshot_sampler(job.experiment)):
             attrs.evolve(spec, sampler=sampler).require_classes()
@@ -297,7 +298,7 @@ class _Training:
             f"{channels}×{height}×{width}, {len(splits.held_out):,} held out",
             **({} if experiment.data.is_bounded else {"values": _values_in_words(self.state.space)}),
             "network": f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}",
-            "noise": schedule.in_words,
+            "noise": f"{schedule.in_words}{_noise_in_words(self.state.space)}",
             "training": f"{counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}, "
             f"{tag_of(type(experiment.optimizer))} at {experiment.optimizer.lr:g}, {experiment.precision}",
             **({} if experiment.ema is None else {"losses": _WEIGHTS_IN_WORDS}),
@@ -313,6 +314,11 @@ class _Training:
 
 def _rate_in_words(experiment: Experiment, step: int) -> str:
     return f"{percent(learning_rate(experiment, step) / experiment.optimizer.lr)} of optimizer.lr"
+
+
+def _noise_in_words(space: Space) -> str:
+    """What the noise of the data changes."""
+    return f"; of it σ = {space.noise:.4g} is in the data, and the rest is added" if space.noise else ""
 
 
 def _values_in_words(space: Space) -> str:
