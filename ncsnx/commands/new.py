@@ -53,6 +53,12 @@ class New(Planned, InData, Command["NewExperiment"]):
     """Name of the images' array, in a file of several arrays."""
     patches: Annotated[bool, option(READING_PANEL)] = False
     """Cut images from the pictures, at their own resolution, instead of resizing whole pictures."""
+    noise: Annotated[
+        float | Literal["auto"] | None,
+        option(READING_PANEL, "STD|auto", default="the images are clean", parse=values.noise),
+    ] = None
+    """Standard deviation of the noise that the images already have, in their own values; of pictures, where black is 0
+    and white 1, and they are cut into patches. auto: estimated. The network learns the clean images."""
     model: Annotated[
         Literal["ncsnv2", "unet"] | None,
         option(TIME_PANEL, "NAME", default="unet for patches, and up to 32 px, but for data without bounds"),
@@ -80,14 +86,15 @@ class New(Planned, InData, Command["NewExperiment"]):
             from ncsnx.planning.writing import experiment_source
             from ncsnx.storage import atomic
 
-            fit = self._fitted(data_for(self._images(), reading_of(self), work), budget_s, work)
+            own, why = self._data(work)
+            fit = self._fitted(own, budget_s, work)
             network = self.model or preferred_network(fit.data)
         found = self.surveyed(draft(self.name, fit.data, network), self.data_folder(), work)
         with work.interruptible():
             assert found.distances is not None
             data, images = found.experiment.data, found.distances.images
             experiment = propose(self.name, data, found.plan, images, fit.scale, network, found.classes)
-            found = attrs.evolve(found, experiment=experiment, timing=fit.timing, fit=fit)
+            found = attrs.evolve(found, experiment=experiment, timing=fit.timing, fit=fit, about_noise=why)
             atomic.make_folder(path.parent)
             atomic.write_new(path, experiment_source(found).encode())
         for line in found.lines():
@@ -99,6 +106,26 @@ class New(Planned, InData, Command["NewExperiment"]):
             )
         self._suggest_patches(experiment.data, work)
         return NewExperiment(survey=found, path=path)
+
+    def _data(self, work: "Work") -> "tuple[OwnData, str]":
+        """The data set, and where its noise comes from, in words; '' for clean images."""
+        from ncsnx.config.checks import FieldError
+        from ncsnx.data.readers.from_path import holds_pictures
+        from ncsnx.planning.noise_of_images import noise_of_images
+
+        reading, path = reading_of(self), self._images()
+        if self.noise is None:
+            return data_for(path, reading, work), ""
+        if holds_pictures(path):
+            reading = attrs.evolve(reading, patches=True)
+        data, noise, why = data_for(path, reading, work), self.noise, "as given"
+        if noise == "auto":
+            noise, why = noise_of_images(data, self.data_folder(), work)
+            work.info(f"noise: {noise:g}, {why}; if it looks wrong, say it:  {spelled('noise', noise)}")
+        try:
+            return attrs.evolve(data, noise=noise), why
+        except FieldError as error:
+            raise UsageError(f"{parameter('noise')} {error.complaint}") from error
 
     def _free_place(self) -> Path:
         """The path of the new file. Raises UsageError for a name that is invalid or taken."""

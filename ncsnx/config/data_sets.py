@@ -300,6 +300,11 @@ class Images(OwnData):
         if value is True and self.random_crop is not None:
             raise checks.FieldError("random_crop", "must be left out with patches=true, whose places are drawn")
 
+    @patches.validator
+    def _keep_the_noise(self, attribute: "attrs.Attribute[bool]", value: bool) -> None:
+        if value is False and self.noise != 0:
+            raise checks.FieldError("patches", f"must be true with noise={self.noise}, which resizing smooths")
+
     @scales.validator
     def _are_those_of_patches(self, attribute: "attrs.Attribute[tuple[float, ...]]", value: tuple[float, ...]) -> None:
         if not value:

@@ -38,7 +38,7 @@ from ncsnx.results import Column, Table
 from ncsnx.sampling.generation import SeededNoise
 from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import SampledImages
-from ncsnx.space import Space
+from ncsnx.space import NOISE_TOLERANCE, Space
 from ncsnx.spelling import argument, parameter
 from ncsnx.stopping import check_stop
 from ncsnx.work import SILENT, Work
@@ -240,6 +240,8 @@ class FirstMeans:
         """How many evaluations it took, and how long so many alternatives of each picture would take."""
         picture = self.task.operator
         assert isinstance(picture, NoisyPicture)
+        if self.task.sigma(self.model.space) <= self.model.space.noise * (1 + NOISE_TOLERANCE):
+            return counted(picture.evaluations, "evaluation")  # below is nothing to draw alternatives with
         return (
             f"{counted(picture.evaluations, 'evaluation')}; {counted(alternatives, 'alternative')} take about "
             f"{roughly(self._expected(alternatives))}:  {argument('n', alternatives)}"

@@ -180,6 +180,8 @@ class Survey:
     unread: str = ""
     """Files in a folder or zip that aren't read, in words."""
     timing: Timing | None = None
+    about_noise: str = ""
+    """Where the noise of the images comes from, in words; '' for clean ones."""
     fit: Fit | None = None
     """How the experiment was reduced to a budget, if it was."""
 

@@ -145,6 +145,11 @@ def _about_data(survey: Survey, images: int) -> str:
             ": watch the held-out loss (`ncsnx loss`)." if survey.held_out else "."
         )
     text += " random_flip=True doubles the training images, if mirror images are plausible."
+    if data.noise:
+        text += (
+            f"\nThe images have noise of {data.noise:g} ({survey.about_noise}). Training adds only what is missing at "
+            "each σ above it, so that the network learns the clean images, and σ_L is that noise."
+        )
     if survey.unread:
         text += f"\nIn the folder or zip, {survey.unread}."
     if getattr(data, "heic", False):
