@@ -5,7 +5,7 @@ from typing import Protocol, Self
 import attrs
 
 from ncsnx.config.data_sets import Data
-from ncsnx.config.experiment import Precision
+from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.model import Model
 from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import Sampler
@@ -19,6 +19,11 @@ NO_CLASS = -1
 """The class of images of any class."""
 OF_ANY_CLASS = "none"
 """The text of `sampler.classes` for images of any class."""
+
+
+def learns_scores(declared: Declared) -> bool:
+    """Whether a model is a score network, not one that was tuned for consistency."""
+    return not isinstance(declared, Experiment) or declared.loss.learns_scores
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +44,8 @@ class ModelSpec:
     """Number format of evaluations, unless another one is chosen."""
     has_cond: bool = False
     """Whether a function takes further inputs for each image."""
+    learns_scores: bool = True
+    """Whether D is the mean of clean images; otherwise it is the end of the probability flow (loss=consistency)."""
 
     @classmethod
     def of(cls, declared: Declared, space: Space) -> Self:
@@ -50,6 +57,7 @@ class ModelSpec:
             sampler=declared.sampler,
             data=declared.data,
             precision=declared.precision,
+            learns_scores=learns_scores(declared),
         )
 
     @property

@@ -60,6 +60,7 @@ from ncsnx.config.schedule import Schedule as Schedule
 from ncsnx.config.schedule import Uniform as Uniform
 from ncsnx.config.training import SGD as SGD
 from ncsnx.config.training import Adam as Adam
+from ncsnx.config.training import Consistency as Consistency
 from ncsnx.config.training import CosineDecay as CosineDecay
 from ncsnx.config.training import Decay as Decay
 from ncsnx.config.training import InverseSqrtDecay as InverseSqrtDecay

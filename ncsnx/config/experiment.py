@@ -9,7 +9,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.model import Model
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.schedule import LogNormal, Schedule
-from ncsnx.config.training import Adam, Decay, Loss, Optimizer, Retention, ScoreMatching
+from ncsnx.config.training import Adam, Consistency, Decay, Loss, Optimizer, Retention, ScoreMatching
 from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config
 
 MOST_STEPS = 1_000_000_000
@@ -130,6 +130,15 @@ class Experiment(Config):
             raise checks.FieldError("model", "must take any σ for schedule=lognormal, as ncsnv2 and unet do")
         if getattr(self.data, "noise", 0) != 0 and not getattr(value, "any_sigma", True):
             raise checks.FieldError("model", "must take any σ with data.noise, as ncsnv2 and unet do")
+
+    @loss.validator
+    def _can_be_learned(self, attribute: "attrs.Attribute[Loss]", value: Loss) -> None:
+        if not isinstance(value, Consistency):
+            return
+        if not getattr(self.model, "any_sigma", True):
+            raise checks.FieldError("loss", "needs a network that takes any σ, as ncsnv2 and unet do")
+        if getattr(self.data, "noise", 0) != 0:
+            raise checks.FieldError("loss", "needs clean images; with data.noise, samples end at that noise")
 
     @augmentation.validator
     def _has_labels(self, attribute: "attrs.Attribute[Augmentation | None]", value: Augmentation | None) -> None:

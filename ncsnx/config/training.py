@@ -65,6 +65,11 @@ class Loss(Config):
         return False
 
     @property
+    def learns_scores(self) -> bool:
+        """Whether the network becomes a score network: its D is the mean of clean images."""
+        return True
+
+    @property
     def in_words(self) -> str:
         """The loss with its weights: 'denoising score matching, weighted by σ^2'."""
         return tag_of(type(self)) or type(self).__name__
@@ -95,6 +100,38 @@ class ScoreMatching(Loss):
     def in_words(self) -> str:
         weights = f"by σ^{self.power:g}" if self.weighting == "power" else "as in EDM"
         return f"denoising score matching, weighted {weights}"
+
+
+@variant(Loss, "consistency")
+@attrs.frozen(kw_only=True)
+class Consistency(Loss):
+    """Consistency tuning of a score network: ‖D(x + σz, σ) − D(x + rz, r)‖ with r < σ, a stopped teacher and a
+    pseudo-Huber metric, weighted by 1/(σ − r) (Song & Dhariwal 2023, arXiv 2310.14189; Geng et al. 2024, arXiv
+    2406.14548).
+
+    Then D(x, σ) is where the probability flow from (x, σ) ends, and images take one or two evaluations. Training
+    starts from the weights of a score network (`ncsnx train --from`). Below `schedule.sigma_min`, r is 0, and the
+    target the image.
+    """
+
+    halvings: int = attrs.field(default=8, validator=checks.between(0, 20))
+    """Number of times that 1 − r/σ is halved, 0 to 20. At first r is 0 for small σ and σ/2 for large ones."""
+    halve_every: int | None = attrs.field(default=None, validator=checks.between(1, 1_000_000_000))
+    """Optimizer steps between them, 1 to 1,000,000,000. None: `decay.steps` in halvings + 1 equal parts."""
+    k: float = attrs.field(default=8.0, validator=checks.not_negative)
+    """k >= 0 in r/σ = 1 − (1 + k/(1 + exp(bσ)))/2^(a + 1) after a halvings (Geng et al. 2024, section 3.3)."""
+    b: float = attrs.field(default=1.0, validator=checks.positive)
+    """b > 0, for σ in the units of `schedule.sigma_max`."""
+    huber: float = attrs.field(default=0.00054, validator=checks.not_negative)
+    """c/√(C·H·W) >= 0 of the metric √(‖d‖² + c²) − c (Song & Dhariwal 2023, section 3.3)."""
+
+    @property
+    def learns_scores(self) -> bool:
+        return False
+
+    @property
+    def in_words(self) -> str:
+        return "consistency tuning"
 
 
 @attrs.frozen(kw_only=True)

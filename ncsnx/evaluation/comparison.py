@@ -99,7 +99,8 @@ def _tell(trials: Trials, found: fast_sampler.Recommendation, work: Work) -> Non
     else:
         work.info(f"recommended, and what sampler=fast means: {said}")
     # only measurements decide: with few steps no sampler has converged, and even a biased one may come out best
-    if bias := known_bias(found.found.sampler, trials.spec.levels, trials.spec.space.shape):
+    spec = trials.spec
+    if spec.learns_scores and (bias := known_bias(found.found.sampler, spec.levels, spec.space.shape)):
         work.info(bias)
 
 

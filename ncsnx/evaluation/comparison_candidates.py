@@ -9,9 +9,11 @@ from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import AnnealedLangevin, Exponential, GridSampler, Karras, Sampler, TrainedLevels
 from ncsnx.config.variants import Config, tag_of, variants
 from ncsnx.errors import NcsnxError, UsageError, quoted
+from ncsnx.model_spec import learns_scores
 from ncsnx.runs.fast_sampler import FEWEST, most_evaluations
 from ncsnx.samplers.building import dry_run, evaluations
 from ncsnx.samplers.contract import Grids, definition_of, sampler_code
+from ncsnx.sampling.consistency import tuned_candidates
 from ncsnx.schedules.levels import sigmas
 from ncsnx.spelling import parameter
 
@@ -33,7 +35,8 @@ def comparison_candidates(
 
     tags: None for all samplers. counts: numbers of evaluations per image; None for `default_counts`. A network that is
     conditional on its trained levels is tried at those levels only. guidance: each is tried; None for the model's own.
-    The classes are those of the model's own sampler.
+    The classes are those of the model's own sampler. A model that was tuned for consistency is tried with one to three
+    evaluations.
 
     Samplers that are named in `tags` raise UsageError if they have no settings to try, or need levels that the network
     doesn't take, and NcsnxError if they fail. With tags=None such samplers are left out; `tell` gets a line for each
@@ -43,6 +46,8 @@ def comparison_candidates(
     if unknown := [tag for tag in tags or () if tag not in known]:
         given = quoted(",".join(unknown))
         raise UsageError(f"{parameter('samplers')} {given}: expected all, or some of {', '.join(known)}")
+    if tags is None and not learns_scores(declared):
+        return list(dict.fromkeys([declared.sampler, *tuned_candidates(declared)]))
     found: list[Sampler] = [declared.sampler]
     for tag in known if tags is None else tags:
         try:

@@ -71,7 +71,9 @@ class Likelihood(Measure):
     def __attrs_post_init__(self) -> None:
         name = type(self.spec.model).__name__
         precision = "fp32" if self.given is None else self.given.precision  # of a run the runtime's
-        require_flow(name, precision, self.tolerance, any_sigma=self.spec.any_sigma)
+        require_flow(
+            name, precision, self.tolerance, any_sigma=self.spec.any_sigma, learns_scores=self.spec.learns_scores
+        )
         held_out = len(self.source.splits().held_out)
         if self.spec.model is not None:
             self.source.splits().require_classes(self.spec.model.classes, self.spec.space.class_names)

@@ -25,12 +25,13 @@ from ncsnx.config.sampler import (
     Sampler,
 )
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import Hint, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.denoising import Counted, shot_options
 from ncsnx.inverse.operators import Masking
 from ncsnx.inverse.rules.contract import RESTORING, Definition
 from ncsnx.inverse.task import Task
 from ncsnx.model_spec import OF_ANY_CLASS, HasSampler, ModelSpec
+from ncsnx.sampling.consistency import TUNED
 from ncsnx.sampling.sampler_choice import FAST_OVERRIDE, checked_sampler, chosen_sampler
 from ncsnx.space import NOISE_TOLERANCE
 from ncsnx.spelling import parameter
@@ -85,6 +86,8 @@ def posterior_sampler(
     for noise that the model wasn't trained for, NcsnxError for a sampler that the rule can't guide.
     """
     spec, how = source.spec(), task.how
+    if not spec.learns_scores:
+        return _of_tuned(task, spec, work)
     chosen = work.ranks.first(lambda: _chosen(task, source, spec, work, changes, sampler, quick=quick))
     sigma, most, least = task.sigma(spec.space), spec.levels[0], spec.levels[-1]
     if not how.begins_at_noise:
@@ -113,6 +116,18 @@ def _unknown_noise(task: Task, spec: ModelSpec, sigma: float) -> UsageError:
         f"{found}: {white}this model knows noise from {unit * least:.3g} to {unit * spec.levels[0]:.3g}",
         *([hint] if fits else []),
     )
+
+
+def _of_tuned(task: Task, spec: ModelSpec, work: Work) -> Sampler:
+    """One evaluation, at the noise of a picture: where the probability flow from it ends. Raises NcsnxError for another
+    task."""
+    if not task.how.begins_at_noise:
+        raise NcsnxError(f"{task.name} needs a score network; {TUNED}")
+    work.info(f"this draws a sample in one evaluation, not the mean, which needs a score network; {TUNED}")
+    sigma = task.sigma(spec.space)
+    one: Sampler = begun_at(DPMSolverPPSDE(steps=1), sigma, sigma / 10)
+    drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
+    return of_any_class(attrs.evolve(one, **drawn), spec)
 
 
 def _chosen(

@@ -120,10 +120,11 @@ def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> N
 def denoises(task: Task, spec: ModelSpec, sampler: Sampler) -> bool:
     """Whether a model gives the mean of a task's posterior by evaluations alone, without drawing from it.
 
-    Not with guidance, and not for alternatives of several classes or other further inputs.
+    Not with guidance, not for alternatives of several classes or other further inputs, and not by a network that was
+    tuned for consistency, whose D is a sample.
     """
     is_plain = len(sampler.classes) <= 1 and sampler.guidance == 1 and not spec.has_cond
-    return isinstance(task.operator, NoisyPicture) and spec.any_sigma and is_plain
+    return isinstance(task.operator, NoisyPicture) and spec.any_sigma and spec.learns_scores and is_plain
 
 
 @torch.no_grad()

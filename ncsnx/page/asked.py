@@ -18,7 +18,7 @@ _MEAN_FIRST = ("denoise", "jpeg")
 
 def option(name: str) -> str:
     """A parameter of `ncsnx.restore` as it is typed."""
-    return f"--{name.replace('_', '-')}"
+    return "--" + name.replace("_", "-")
 
 
 @attrs.frozen(kw_only=True)

@@ -12,6 +12,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun, PredictorCorrector, Sampler
 from ncsnx.config.variants import tag_of
+from ncsnx.model_spec import learns_scores
 from ncsnx.schedules.levels import sigmas
 from ncsnx.schedules.techniques import langevin_variance
 from ncsnx.space import Space
@@ -24,7 +25,9 @@ _SMALL = 0.05
 
 
 def bias_of(declared: Declared) -> str | None:
-    """The known bias of a model's own sampler."""
+    """The known bias of a model's own sampler; None for a network that was tuned for consistency."""
+    if not learns_scores(declared):
+        return None
     shape = declared.data.shape if isinstance(declared, Experiment) else declared.shape
     return known_bias(declared.sampler, sigmas(declared.schedule), shape)
 

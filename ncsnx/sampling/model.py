@@ -20,7 +20,7 @@ from ncsnx.config.pretrained import Declared, require_trained
 from ncsnx.config.sampler import Heun, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, NcsnxError, UsageError, printable, quoted, require_between
-from ncsnx.model_spec import NO_CLASS, ModelSpec
+from ncsnx.model_spec import NO_CLASS, ModelSpec, learns_scores
 from ncsnx.networks import Cond, Network, NetworkSpec
 from ncsnx.networks.contract import NO_COND
 from ncsnx.networks.function import FunctionNetwork, Gives, check_function, device_of, space_of
@@ -219,6 +219,7 @@ class Model:
             data=self.origin.data,
             precision=self.precision,
             has_cond=self.cond is not None,
+            learns_scores=saved is None or learns_scores(saved.declared),
         )
 
     def fast(self, work: Work = SILENT) -> Sampler:
@@ -372,7 +373,7 @@ class Model:
         for other images, and for a network without a flow, such as NCSN; DivergedError if the solver fails.
         """
         name, any_sigma = type(self.network).__name__, self.network.any_sigma
-        require_flow(name, self.precision, tolerance, any_sigma=any_sigma)
+        require_flow(name, self.precision, tolerance, any_sigma=any_sigma, learns_scores=self.spec().learns_scores)
         if values.dim() != 4 or tuple(values.shape[1:]) != self.space.shape:
             raise UsageError(f"expected images (B, {', '.join(map(str, self.space.shape))}), found {(*values.shape,)}")
         if probes is not None:

@@ -30,6 +30,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.rank_group import never_stop
 from ncsnx.samplers.dormand_prince import rms_error, solve
 from ncsnx.samplers.state import ScaledScore
+from ncsnx.sampling.consistency import TUNED
 from ncsnx.spelling import parameter
 
 METRIC = "bits per dimension"
@@ -100,11 +101,15 @@ class Flow:
     """(B,) float64: evaluations of the score and its divergence of each image."""
 
 
-def require_flow(name: str, precision: Precision, tolerance: float, *, any_sigma: bool) -> None:
+def require_flow(
+    name: str, precision: Precision, tolerance: float, *, any_sigma: bool, learns_scores: bool = True
+) -> None:
     """Raises NcsnxError for a network without a flow, UsageError for a precision or a tolerance of the solver.
 
-    name: that of the network. any_sigma: whether it takes any σ.
+    name: that of the network. any_sigma: whether it takes any σ. learns_scores: whether it is a score network.
     """
+    if not learns_scores:
+        raise NcsnxError(f"a likelihood needs a score network; {TUNED}")
     if not any_sigma:
         raise NcsnxError(
             f"{name} accepts its trained levels only, and a likelihood needs every σ between them; use a model that "

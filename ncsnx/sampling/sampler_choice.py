@@ -13,6 +13,7 @@ from ncsnx.runs.fast_sampler import find_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger
 from ncsnx.sampling.bias import known_bias
+from ncsnx.sampling.consistency import MULTISTEP_WORDS, TUNED, is_multistep
 from ncsnx.work import Work
 
 FAST_OVERRIDE = Override("sampler", "fast")
@@ -55,6 +56,9 @@ def checked_sampler(work: Work, sampler: Sampler, spec: ModelSpec) -> Sampler:
     """The sampler itself; says how it is known to be biased. Raises UsageError for classes that the network doesn't
     know."""
     attrs.evolve(spec, sampler=sampler).require_classes()
-    if bias := known_bias(sampler.unguided, spec.levels, spec.space.shape):
+    if not spec.learns_scores:
+        if not is_multistep(sampler):
+            work.warning(f"this sampler needs a score network; {TUNED}\nuse instead:  {MULTISTEP_WORDS}")
+    elif bias := known_bias(sampler.unguided, spec.levels, spec.space.shape):
         work.info(bias)
     return sampler

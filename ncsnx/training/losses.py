@@ -8,6 +8,7 @@ beside the network, it makes of the experiment and keeps: weights of levels, the
 network itself more than once, also without gradients, as a teacher.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial, singledispatch
 from typing import Protocol, TypeVar, cast
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.schedule import LogNormal, Schedule
-from ncsnx.config.training import Loss, ScoreMatching
+from ncsnx.config.training import Consistency, Loss, ScoreMatching
 from ncsnx.config.variants import load_plugins
+from ncsnx.errors import NcsnxError
 from ncsnx.networks import Cond, Network
 from ncsnx.networks.contract import NO_COND
 from ncsnx.randomness import Stream
@@ -29,12 +31,15 @@ from ncsnx.space import Space
 class LossFunction(Protocol):
     """The loss of a network."""
 
-    def __call__(self, network: Network, x: Tensor, sigma: Tensor, noise: Tensor, cond: Cond) -> Tensor:
+    def __call__(
+        self, network: Network, x: Tensor, sigma: Tensor, noise: Tensor, cond: Cond, step: int | None = None
+    ) -> Tensor:
         """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
 
         x: data (B, C, H, W) in the network's range. sigma: (B,) float32, at least the noise of the data. noise: z ~
         N(0, 1), of the shape of x.
-        cond: what else the network is given in training. The same arguments give the same loss.
+        cond: what else the network is given in training. step: optimizer steps before; None for held-out losses, which
+        don't depend on it. The same arguments give the same loss.
         """
 
 
@@ -75,6 +80,7 @@ def score_matching_loss(
     sigma: Tensor,
     noise: Tensor,
     cond: Cond = NO_COND,
+    step: int | None = None,
     weight: Weight = lambda sigma: None,
     noise_of_data: float = 0.0,
 ) -> Tensor:
@@ -107,6 +113,43 @@ def loss_weight(experiment: Experiment, space: Space) -> Weight:
 def score_matching(experiment: Experiment, space: Space) -> LossFunction:
     """Denoising score matching (Vincent 2011; Song & Ermon 2019, arXiv 1907.05600, equation 5)."""
     return partial(score_matching_loss, weight=loss_weight(experiment, space), noise_of_data=space.noise)
+
+
+@loss(Consistency)
+def consistency(experiment: Experiment, space: Space) -> LossFunction:
+    """Consistency tuning, with the network itself, stopped, as the teacher: see `Consistency`.
+
+    Teacher and student get the same noise and `cond`, and so the same masks of dropout. Held-out losses are those
+    after all halvings. Raises NcsnxError for an experiment that doesn't say when to halve.
+    """
+    config = cast("Consistency", experiment.loss)
+    if (halve_every := config.halve_every) is None:
+        if experiment.decay is None:
+            raise NcsnxError("loss=consistency: expected loss.halve_every, or decay.steps to divide")
+        halve_every = max(1, experiment.decay.steps // (config.halvings + 1))
+    least, c = experiment.schedule.sigma_min, config.huber * math.sqrt(math.prod(space.shape))
+
+    def earlier(sigma: Tensor, step: int | None) -> Tensor:
+        """r of each σ, (B,); 0 below the smallest level."""
+        halvings = config.halvings if step is None else min(step // halve_every, config.halvings)
+        rest = (1 + config.k * torch.sigmoid(-config.b * sigma)) / 2 ** (halvings + 1)
+        r = sigma * (1 - rest)
+        return torch.where(r < least, 0.0, r)
+
+    def of(network: Network, x: Tensor, sigma: Tensor, noise: Tensor, cond: Cond, step: int | None = None) -> Tensor:
+        def end(sigma: Tensor) -> Tensor:
+            scale = sigma.view(-1, 1, 1, 1)
+            noisy = x + scale * noise
+            return noisy + scale * network.scaled_score(noisy, sigma, cond)
+
+        r = earlier(sigma, step)
+        with torch.no_grad():
+            # where r is 0, the network is evaluated anywhere, so that no shape depends on values
+            target = torch.where((r > 0).view(-1, 1, 1, 1), end(torch.where(r > 0, r, sigma)), x)
+        squared = (end(sigma) - target).square().flatten(1).sum(dim=1)
+        return ((squared + c**2).sqrt() - c) / (sigma - r)
+
+    return of
 
 
 @singledispatch

@@ -112,7 +112,7 @@ class TrainingStep:
     def loss_at(self, x: Tensor, sigma: Tensor, noise: Tensor, cond: Cond) -> Tensor:
         """The contribution of clean images in the network's range, (B, C, H, W) float32, to the batch's mean loss, with
         their σ, noise, and what else the network gets in training."""
-        losses = self._loss(self._state.network, x, sigma, noise, cond)
+        losses = self._loss(self._state.network, x, sigma, noise, cond, self._state.step)
         return losses.sum() / self._experiment.batch_size
 
     def update(self) -> None:

@@ -32,6 +32,7 @@ from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
+from ncsnx.sampling.consistency import tuned_candidates
 from ncsnx.space import Space
 from ncsnx.spelling import A_RUN, argument, parameter
 from ncsnx.tracking.sending import tracked
@@ -83,8 +84,14 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
 
 def _started(job: TrainingJob) -> tuple[TrainingJob, InitialWeights | None]:
     """The job with the network of the weights that it starts from, and these."""
+    job = _with_sampler_of_loss(job)
     run, before, start, step = job.existing(), job.experiment, job.start, None
     if start is None:
+        if not before.loss.learns_scores and before.initial_weights is None:
+            raise UsageError(
+                "loss=consistency tunes a network that is trained already",
+                Hint("say which", adds=argument("start", A_RUN)),
+            )
         if before.initial_weights is None or job.derived_from is None or (run is not None and checkpoints(run)):
             return job, None
         start, step = same_weights(job.derived_from)
@@ -103,6 +110,16 @@ def _started(job: TrainingJob) -> tuple[TrainingJob, InitialWeights | None]:
         )
     changed = [one.path for one in differences(before, after)]
     return attrs.evolve(job, experiment=after, origins={**job.origins, **dict.fromkeys(changed, origin)}), initial
+
+
+def _with_sampler_of_loss(job: TrainingJob) -> TrainingJob:
+    """The job with the sampler that its loss makes the network for, where the loss was typed and the sampler wasn't."""
+    typed = {path.partition(".")[0] for path, origin in job.origins.items() if origin == COMMAND_LINE}
+    if job.experiment.loss.learns_scores or "loss" not in typed or "sampler" in typed:
+        return job
+    after = attrs.evolve(job.experiment, sampler=tuned_candidates(job.experiment)[0])
+    changed = [one.path for one in differences(job.experiment, after)]
+    return attrs.evolve(job, experiment=after, origins={**job.origins, **dict.fromkeys(changed, "loss=consistency")})
 
 
 def _runtime(job: TrainingJob, ranks: RankGroup) -> Runtime:

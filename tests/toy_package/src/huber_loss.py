@@ -10,7 +10,7 @@ from ncsnx.training.losses import loss
 def huber(experiment, space):
     delta = experiment.loss.delta
 
-    def of(network, x, sigma, noise, cond):
+    def of(network, x, sigma, noise, cond, step=None):
         score = network.scaled_score(x + sigma.view(-1, 1, 1, 1) * noise, sigma, cond)
         return huber_loss(score, -noise, reduction="none", delta=delta).flatten(1).sum(dim=1)
 
