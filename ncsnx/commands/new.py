@@ -250,12 +250,20 @@ class NewExperiment(Result):
         return [str(self.path)]
 
     def closing(self) -> Sequence[str]:
+        from ncsnx.config import UNet
+        from ncsnx.config.data_sets import cuts_patches
         from ncsnx.data.read_ahead import processors
 
         is_known = self.path.parent == Path("experiments")
         train = f"ncsnx train {shlex.quote(self.experiment.name if is_known else str(self.path))}"
         alone = self.survey.timing is not None and self.survey.timing.threads == 1 < processors()
-        return [f"next: {train} {spelled('threads', 1)}" if alone else f"next: {train}"]
+        lines = [f"next: {train} {spelled('threads', 1)}" if alone else f"next: {train}"]
+        name, one = shlex.quote(self.experiment.name), self.experiment
+        if isinstance(one.model, UNet) and one.data.noise == 0 and not cuts_patches(one.data):
+            rate = f"optimizer.lr={one.optimizer.lr / 10:.1g}"
+            tune = f"ncsnx train {name} loss=consistency --from {name} --run {name}-fast {rate}"
+            lines.append(f"then, for samples in two evaluations: {tune}")
+        return lines
 
     def to_json(self) -> object:
         return {"path": str(self.path), **self.survey.facts()}

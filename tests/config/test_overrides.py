@@ -106,7 +106,7 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["optimizer.momentum=0"], "no such field in adam; there is optimizer.lr, optimizer.weight_decay"),
         (["sampler.grid.rho=3"], "sampler.grid.rho: no such field in ald; there is sampler.step_size, "),
         (["steps.x=1"], "steps.x: steps is a single value without fields"),
-        (["loss=2"], "loss: expected one of score-matching, found '2'"),
+        (["loss=2"], "loss: expected one of score-matching, consistency, found '2'"),
         (["ema=2"], "ema: is a group of fields; set ema.rate=…, or ema=none$"),
         (["ema=none", "ema.rate=0.9"], "ema.rate: cannot be combined with ema=none; give only one of them"),
         (["optimizer=adamw"], "optimizer: expected one of adam, rmsprop, sgd, found 'adamw'; did you mean 'adam'?"),

@@ -49,13 +49,14 @@ def test_the_pictures_are_copied_with_author_and_license(
 ) -> None:
     for name in ("saturnian-profile", "new"):
         (unpacked / "backgrounds" / f"{name}.jpg").touch()
-    script.DRAWINGS = 1
+    script.DRAWINGS = script.SCREENS = 1
     script.main(unpacked, unpacked.parent / "photographs")
     names = {f"{name}.jpg" for names in script.PICTURES.values() for name in names}
     assert {path.name for path in (unpacked.parent / "photographs").iterdir()} == {
         *names,
         "ATTRIBUTION.txt",
         "drawing-0.png",
+        "screen-0.png",
     }
     lines = (unpacked.parent / "photographs" / "ATTRIBUTION.txt").read_text().splitlines()
     assert {line.partition(":")[0] for line in lines[2:]} == names
@@ -63,7 +64,7 @@ def test_the_pictures_are_copied_with_author_and_license(
     assert holders["Wine_by_Jakkub_Mede.jpg"] == "Jakub Mede, 2018; CC-BY-4.0"
     assert holders["canyon-wren.jpg"] == "2024, All of Them; CC0-1.0"
     assert capsys.readouterr().out.endswith(
-        "27 pictures of packages; drawings: 1; not taken, since nobody has looked: new\n"
+        "27 pictures of packages, 2 drawings\nnot taken, since nobody has looked: new\n"
     )
 
 
