@@ -55,31 +55,42 @@ class Page(InRuns, Command[Lines]):
             uploads, results = made / "uploads", made / "results" if self.keep is None else Path(self.keep)
             for folder in (uploads, results):
                 make_folder(folder)
-            listening = entered.enter_context(socket.create_server((HOST, self._free_port())))
-            page = PageServer(model=self.model, runs=self.runs_folder(), uploads=uploads, results=results)
+            listening = entered.enter_context(self._listening(HOST))
+            page = PageServer(
+                model=self.model,
+                runs=self.runs_folder(),
+                runs_typed=None if self.runs is None else str(self.runs),
+                uploads=uploads,
+                results=results,
+                keeps=self.keep is not None,
+            )
             address = f"http://{HOST}:{listening.getsockname()[1]}/{page.token}/"
             print(address, flush=True)
             work.info("this address is for you alone; Ctrl-C ends the page")
             if self.browser:
-                import webbrowser
-
-                if not webbrowser.open(address):
-                    work.warning("no browser was found; open the address in one")
+                _open(address, made / "page.html", work)
             config = uvicorn.Config(page.app(), log_level="warning", timeout_graceful_shutdown=1, ws="none")
             _serve(uvicorn.Server(config), listening, work)
         return Lines((), {"address": address})
 
-    def _free_port(self) -> int:
-        """The port. Raises UsageError for one that is taken."""
-        with socket.socket() as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                tried.bind(("127.0.0.1", self.port))
-            except OSError as error:
-                raise UsageError(
-                    f"{spelled('port', self.port)}: {error.strerror}", Hint("take any that is free", "ncsnx page")
-                ) from error
-        return self.port
+    def _listening(self, host: str) -> socket.socket:
+        """A socket at the port. Raises UsageError for one that is taken."""
+        try:
+            return socket.create_server((host, self.port))
+        except OSError as error:
+            raise UsageError(
+                f"{spelled('port', self.port)}: {error.strerror}", Hint("take any that is free", "ncsnx page")
+            ) from error
+
+
+def _open(address: str, file: Path, work: "Work") -> None:
+    """Opens the address in the browser, by a file: other users see the command lines of processes."""
+    import webbrowser
+
+    file.touch(mode=0o600)
+    file.write_text(f'<meta http-equiv="refresh" content="0; url={address}">')
+    if not webbrowser.open(file.as_uri()):
+        work.warning("no browser was found; open the address in one")
 
 
 def _serve(server: "uvicorn.Server", listening: socket.socket, work: "Work") -> None:

@@ -12,7 +12,10 @@ from ncsnx.spelling import argument, spelled_by
 
 MOST_ALTERNATIVES = 16
 PICTURE, MASK, RESTORED = "picture", "mask.png", "restored.png"
-"""Placeholder of the picture's file in a command, the file of a mask, and the file of the restored picture."""
+"""Files of the picture (without its suffix), of the mask and of the restored picture."""
+SHOWN, WHOLE = "shown.png", "whole.png"
+"""Files of the picture as the browser gets it: reduced, and whole."""
+_PLACE = "<picture>"
 _MEAN_FIRST = ("denoise", "jpeg")
 
 
@@ -79,9 +82,12 @@ class Asked:
             found["n"] = self.n
         return found
 
-    def command(self, model: str) -> str:
-        """The command that does the same with the picture as PICTURE and, to fill in, the mask in MASK."""
+    def command(self, model: str, runs: str | None) -> list[str]:
+        """The command that does the same, in two parts: before and after the name of the picture's file.
+
+        To fill in, the mask is in MASK. runs: folder of the runs, if it isn't the default.
+        """
         with spelled_by(option):
-            given = {**self.parameters(PICTURE, MASK), "save": RESTORED}
+            given = {**self.parameters(_PLACE, MASK), "save": RESTORED, **({"runs": runs} if runs else {})}
             words = [argument(name, value) for name, value in given.items()]
-            return " ".join(["ncsnx restore", shlex.quote(model), *words])
+        return " ".join(["ncsnx restore", shlex.quote(model), *words]).split(shlex.quote(_PLACE))

@@ -2,36 +2,39 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.page.asked import Asked
+from ncsnx.page.asked import WHOLE, Asked
 
 Event = dict[str, Any]
-_LAST = ("ready", "seen", "done", "failed")
+_LAST = ("ready", "seen", "shown", "done", "failed")
 """Events that end a request."""
 _LONGEST_EVENT = 2**20
 _NO_MEMORY = (
-    "The restoration was ended from outside, probably because memory ran out; close other programs or take a smaller "
-    "picture"
+    "The process was ended from outside, probably because memory ran out; close other programs or take a smaller "
+    "photograph"
 )
+_LARGE = 8 * 10**6
+"""Pixels from which on the process that looked at a picture is ended, so that its memory is free."""
 
 
 class Worker:
     """A process of `ncsnx.page.worker`, which is started when it is needed first."""
 
-    def __init__(self, runs: Path) -> None:
-        self._runs = runs
+    def __init__(self, runs: Path, scratch: Path) -> None:
+        """scratch: folder of temporary files, which a process that is ended leaves."""
+        self._runs, self._scratch = runs, scratch
         self._process: Process | None = None
 
     async def events(self, **request: Any) -> AsyncIterator[Event]:
@@ -42,6 +45,7 @@ class Worker:
                 stdin=PIPE,
                 stdout=PIPE,
                 limit=_LONGEST_EVENT,
+                env={**os.environ, "TMPDIR": str(self._scratch)},
                 start_new_session=True,  # Ctrl-C is for the server
             )
         process = self._process
@@ -58,8 +62,8 @@ class Worker:
             if event["event"] in _LAST:
                 return
         code = await process.wait()
-        crashed = f"The restoration ended unexpectedly (exit code {code}); the terminal has the details"
-        yield {"event": "failed", "error": _NO_MEMORY if code == -signal.SIGKILL else crashed, "type": []}
+        crashed = f"The process ended unexpectedly (exit code {code}); the terminal has the details"
+        yield {"event": "failed", "error": _NO_MEMORY if code == -signal.SIGKILL else crashed}
 
     async def answer(self, **request: Any) -> Event:
         """The last event of a request. Raises NcsnxError for one that failed."""
@@ -125,7 +129,7 @@ class Job:
             case "warning":
                 self.warnings.append(event["text"])
             case "failed":
-                self.state, self.error = "failed", "\n".join([event["error"], *event["type"]])
+                self.state, self.error = "failed", event["error"]
             case "done":
                 self.state, self.result = "done", event
 
@@ -150,9 +154,11 @@ class Job:
         mean = self.folder / "out" / "mean.png"
         return mean if name == "mean.png" and mean.exists() else None
 
-    def as_json(self) -> Event:
-        """What the page shows."""
+    def as_json(self, runs: str | None) -> Event:
+        """What the page shows. runs: as in `Asked.command`."""
         return {
+            "model": self.model,
+            "asked": attrs.asdict(self.asked),
             "state": self.state,
             "stage": self.stage,
             "done": self.done,
@@ -165,8 +171,7 @@ class Job:
             "files": list(self.result.get("files", ())),
             "size": self.result.get("size"),
             "spread": self.result.get("spread"),
-            "command": self.asked.command(self.model),
-            "task": self.asked.task,
+            "command": self.asked.command(self.model, runs),
             "picture": {"id": self.picture_id, **self.picture.facts},
         }
 
@@ -174,8 +179,9 @@ class Job:
 class Restorer:
     """Looks at pictures at once, and restores them one after the other."""
 
-    def __init__(self, runs: Path) -> None:
-        self._looking, self._restoring = Worker(runs), Worker(runs)
+    def __init__(self, runs: Path, scratch: Path) -> None:
+        """scratch: as in `Worker`."""
+        self._looking, self._restoring = Worker(runs, scratch), Worker(runs, scratch)
         self._looks, self._turn = asyncio.Lock(), asyncio.Lock()
         self._timings: dict[str, Event] = {}
         self._warming: asyncio.Task[None] | None = None
@@ -186,11 +192,14 @@ class Restorer:
 
     async def _load(self, model: str) -> None:
         async with self._turn:
-            with suppress(NcsnxError):  # which the job says too
+            try:
                 self._timings[model] = await self._restoring.answer(do="load", model=model)
+            except NcsnxError as error:
+                self._timings[model] = {"error": str(error)}
 
     async def timing(self, model: str) -> Event | None:
-        """Seconds per pixel of an evaluation, `pace`, and the usual numbers of steps; None while another job runs."""
+        """Seconds per pixel of an evaluation, `pace`, and the usual numbers of steps, or an `error`; None while another
+        job runs."""
         if model not in self._timings and not self._turn.locked():
             await self._load(model)
         return self._timings.get(model)
@@ -198,7 +207,17 @@ class Restorer:
     async def look(self, folder: Path, model: str) -> Event:
         """What is to be said of the picture in a folder. Raises NcsnxError."""
         async with self._looks:
-            return await self._looking.answer(do="look", model=model, folder=str(folder))
+            seen = await self._looking.answer(do="look", model=model, folder=str(folder))
+            if seen["size"][0] * seen["size"][1] > _LARGE:
+                await self._looking.end()
+            return seen
+
+    async def show(self, picture: Picture) -> Path:
+        """The whole picture as a browser shows it. Raises NcsnxError."""
+        async with self._looks:
+            if not (picture.folder / WHOLE).exists():
+                await self._looking.answer(do="show", picture=str(picture.path))
+        return picture.folder / WHOLE
 
     def begin(self, job: Job) -> None:
         """Starts a job, or lets it wait for its turn."""
@@ -216,8 +235,11 @@ class Restorer:
             job.start()
             request = {"model": job.model, "picture": str(job.picture.path), "folder": str(job.folder)}
             try:
+                job.folder.mkdir()
                 async for event in self._restoring.events(do="restore", asked=attrs.asdict(job.asked), **request):
                     job.hear(event)
+            except (OSError, ValueError) as error:
+                job.hear({"event": "failed", "error": f"The restoration failed: {error}"})
             finally:
                 await self._restoring.end()  # so that its memory is free
                 if job.state != "done":

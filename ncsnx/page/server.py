@@ -50,8 +50,7 @@ def _hash_of(element: str) -> str:
 
 _LOCKED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
 PAGE_POLICY = (
-    f"{_LOCKED}img-src 'self' blob: data:; connect-src 'self'; script-src {_hash_of('script')}; "
-    f"style-src {_hash_of('style')}"
+    f"{_LOCKED}img-src 'self' data:; connect-src 'self'; script-src {_hash_of('script')}; style-src {_hash_of('style')}"
 )
 REPORT_POLICY = f"{_LOCKED}img-src data:; style-src 'unsafe-inline'"
 _HEADERS = {
@@ -96,16 +95,19 @@ class PageServer:
     model: str
     """The model that is chosen first."""
     runs: Path
+    runs_typed: str | None
+    """The folder of the runs, if it isn't the default."""
     uploads: Path
-    """Folder of the uploaded pictures, which exists."""
+    """Folder of the uploaded pictures and other temporary files, which exists."""
     results: Path
     """Folder of the restored pictures, which exists."""
-    keeps: bool = False
+    keeps: bool
     """Whether results stay when newer ones come."""
     token: str = attrs.Factory(lambda: secrets.token_urlsafe(24))
     _restorer: Restorer = attrs.field(init=False)
     _pictures: dict[str, Picture] = attrs.Factory(dict)
     _jobs: dict[str, Job] = attrs.Factory(dict)
+    _packing: asyncio.Lock = attrs.Factory(asyncio.Lock)
 
     def app(self) -> Starlette:
         """The application of a server at `HOST`."""
@@ -116,7 +118,9 @@ class PageServer:
             Route("/pictures", self.upload, methods=["POST"]),
             Route("/pictures/{id}", self.look, methods=["POST"]),
             Route("/pictures/{id}/shown.png", self.shown),
+            Route("/pictures/{id}/whole.png", self.whole),
             Route("/jobs", self.restore, methods=["POST"]),
+            Route("/jobs", self.jobs),
             Route("/jobs/{id}", self.job),
             Route("/jobs/{id}/stop", self.stop, methods=["POST"]),
             Route("/jobs/{id}/{file}", self.file),
@@ -125,13 +129,13 @@ class PageServer:
         return Starlette(
             routes=[Mount(f"/{self.token}", routes=routes)],
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(OwnOrigin)],
-            exception_handlers={HTTPException: _told, NcsnxError: _told},
+            exception_handlers=dict.fromkeys((HTTPException, NcsnxError, OSError), _error_response),
             lifespan=self._living,
         )
 
     @asynccontextmanager
     async def _living(self, app: Starlette) -> AsyncIterator[None]:
-        self._restorer = Restorer(self.runs)
+        self._restorer = Restorer(self.runs, self.uploads)
         self._restorer.warm(self.model)
         yield
         for job in self._jobs.values():
@@ -141,15 +145,15 @@ class PageServer:
     async def page(self, request: Request) -> Response:
         return HTMLResponse(_PAGE)
 
-    def _found(self) -> list[RunSummary]:
+    def _listed(self) -> list[RunSummary]:
         """Runs and exported models that images can be restored by."""
         return [one for one in summaries(self.runs) if one.step] if self.runs.is_dir() else []
 
     def _models(self) -> list[str]:
-        return list(dict.fromkeys([self.model, "photographs", *(one.name for one in self._found())]))
+        return list(dict.fromkeys([self.model, "photographs", *(one.name for one in self._listed())]))
 
     async def models(self, request: Request) -> Response:
-        found = await asyncio.to_thread(self._found)
+        found = await asyncio.to_thread(self._listed)
         reported = [one for one in found if one.state != "exported model"]
         runs = [{"name": one.name, "state": one.state, "step": one.step} for one in reported]
         return JSONResponse({"models": await asyncio.to_thread(self._models), "runs": runs})
@@ -187,6 +191,14 @@ class PageServer:
     async def shown(self, request: Request) -> Response:
         return FileResponse(self._picture(request.path_params["id"]).folder / "shown.png")
 
+    async def whole(self, request: Request) -> Response:
+        return FileResponse(await self._restorer.show(self._picture(request.path_params["id"])))
+
+    async def jobs(self, request: Request) -> Response:
+        """The restorations that run or wait."""
+        unfinished = {id: job for id, job in self._jobs.items() if job.state in ("running", "waiting")}
+        return JSONResponse([{"id": id, "state": job.state, "task": job.asked.task} for id, job in unfinished.items()])
+
     async def restore(self, request: Request) -> Response:
         """Begins a job."""
         values = await _json(request)
@@ -195,17 +207,19 @@ class PageServer:
             raise HTTPException(404, "This model isn't there any more.")
         picture, asked = self._picture(picture_id), Asked.of(values)
         id = secrets.token_hex(8)
-        folder = self.results / f"{len(self._jobs) + 1:04}-{asked.task.replace('_', '-')}-{id[:4]}"
-        folder.mkdir()
+        folder = self.results / f"{asked.task.replace('_', '-')}-{id}"
         job = Job(picture=picture, picture_id=picture_id, model=model, asked=asked, folder=folder)
         self._jobs[id] = job
         self._restorer.begin(job)
+        ended = [one for one, job in self._jobs.items() if job.state not in ("running", "waiting")]
+        for old in [] if self.keeps else ended[:-_KEPT]:
+            shutil.rmtree(self._jobs.pop(old).folder, ignore_errors=True)
         return JSONResponse({"id": id})
 
     async def job(self, request: Request) -> Response:
         job = self._job(request)
         is_behind = any(one.state == "running" for one in self._jobs.values() if one is not job)
-        return JSONResponse({**job.as_json(), "is_behind": is_behind})
+        return JSONResponse({**job.as_json(self.runs_typed), "is_behind": is_behind})
 
     async def stop(self, request: Request) -> Response:
         await self._restorer.stop(self._job(request))
@@ -214,8 +228,11 @@ class PageServer:
     async def file(self, request: Request) -> Response:
         job, name = self._job(request), request.path_params["file"]
         if name == "all.zip" and job.state == "done":
-            await asyncio.to_thread(_zip, job)
-            return FileResponse(job.folder / "all.zip", filename="restored.zip")
+            packed = self.uploads / f"{request.path_params['id']}.zip"
+            async with self._packing:
+                if not packed.exists():
+                    await asyncio.to_thread(_zip, job, packed)
+            return FileResponse(packed, filename="restored.zip")
         path = job.file(name)
         if path is None:
             raise HTTPException(404, "This file isn't there any more.")
@@ -224,7 +241,7 @@ class PageServer:
     async def report(self, request: Request) -> Response:
         """The report of a run, made now."""
         name = request.path_params["name"]
-        found = {one.name: one for one in await asyncio.to_thread(self._found) if one.state != "exported model"}
+        found = {one.name: one for one in await asyncio.to_thread(self._listed) if one.state != "exported model"}
         if name not in found:
             raise HTTPException(404, "There is no such run.")
         content = await asyncio.to_thread(_report, found[name].path)
@@ -247,12 +264,14 @@ class PageServer:
         return job
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     """An error as a sentence."""
     if isinstance(error, HTTPException):
         is_lost = error.detail == "Not Found"  # Starlette's own words
         told = "Open the address that ncsnx page shows, with its token." if is_lost else error.detail
         return JSONResponse({"error": told}, error.status_code)
+    if isinstance(error, OSError):
+        return JSONResponse({"error": f"A file could not be read or written: {error.strerror or error}"}, 500)
     return JSONResponse({"error": str(error)}, 400)
 
 
@@ -281,8 +300,8 @@ async def _json(request: Request) -> dict[str, Any]:
     return values
 
 
-def _zip(job: Job) -> None:
-    with zipfile.ZipFile(job.folder / "all.zip", "w") as archive:  # pictures don't become smaller
+def _zip(job: Job, path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:  # pictures don't become smaller
         for name in job.result["files"]:
             archive.write(job.folder / job.result["files"][name], name)
 

@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 
 import ncsnx
 from ncsnx.config.data_sets import cuts_patches
-from ncsnx.data.decoding import BrokenImageError, decode, flattened, is_gray, opened_picture
+from ncsnx.data.decoding import BrokenImageError, decode, fitted, flattened, is_gray, opened_picture
 from ncsnx.data.jpeg import Jpeg
 from ncsnx.errors import NcsnxError, is_out_of_memory
 from ncsnx.inverse.denoising import FoundNoise
@@ -34,7 +34,7 @@ from ncsnx.inverse.posterior_sampler import PREVIEW_STEPS
 from ncsnx.inverse.restoring import RestoredImages
 from ncsnx.inverse.rules.contract import RESTORING
 from ncsnx.inverse.task_pictures import Pictures
-from ncsnx.page.asked import MASK, PICTURE, RESTORED, Asked, Stroke, option
+from ncsnx.page.asked import MASK, PICTURE, RESTORED, SHOWN, WHOLE, Asked, Stroke, option
 from ncsnx.sampling.model import Model
 from ncsnx.spelling import spelled_by
 from ncsnx.storage.process import available_memory
@@ -51,6 +51,7 @@ _TIMED = 256
 _SUFFIXES = {"JPEG": ".jpg", "HEIF": ".heic"}
 """Suffixes of formats that aren't named as these are."""
 _EVERY_S = 0.2
+_WHITE = (255, 255, 255)
 
 
 class Worker:
@@ -59,6 +60,8 @@ class Worker:
     def __init__(self, runs: Path) -> None:
         self._runs = runs
         self._model: tuple[str, Model] | None = None
+        self._names: dict[str, str] = {}
+        """Paths of the request's files → their names on the page."""
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what libraries print is no event
 
@@ -76,15 +79,24 @@ class Worker:
                         self._load(**request)
                     case "look":
                         self._look(**request)
+                    case "show":
+                        self._show(**request)
                     case "restore":
                         self._restore(**request)
         except NcsnxError as error:
-            commands = [hint.command or hint.adds for hint in error.hints if hint.command or hint.adds]
-            self.say("failed", error=error.message, type=commands)
+            self.say("failed", error=self._for_the_page(error.message))
+        except OSError as error:
+            self.say("failed", error=f"A file could not be read or written: {error.strerror or error}")
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            self.say("failed", error="There is not enough memory for this picture", type=[])
+            self.say("failed", error="There is not enough memory for this photograph")
+
+    def _for_the_page(self, text: str) -> str:
+        """A message with names in place of paths, as a sentence."""
+        for path, name in self._names.items():
+            text = text.replace(path, name)
+        return text[:1].upper() + text[1:]
 
     def _opened(self, name: str) -> Model:
         if self._model is None or self._model[0] != name:
@@ -112,7 +124,7 @@ class Worker:
         spec, upload = self._opened(model).spec(), Path(folder, PICTURE)
         channels, height, width = spec.space.shape
         if not spec.space.bounded or channels not in (1, 3):
-            raise NcsnxError(f"{model} knows arrays of numbers, not pictures; choose another model")
+            raise NcsnxError(f"The model {model} is of arrays of numbers, not of pictures; choose another model")
         content = (upload if upload.exists() else next(Path(folder).glob(f"{PICTURE}.*"))).read_bytes()
         try:
             name = f"{PICTURE}{_suffix_of(content)}"
@@ -122,10 +134,10 @@ class Worker:
         if upload.exists():
             upload.rename(Path(folder, name))
         gray, patches = is_gray(image), cuts_patches(spec.data)
-        shown = flattened(image, 1 if gray else 3, (255, 255, 255))
+        shown = flattened(image, 1 if gray else 3, _WHITE)
         preview = shown.copy()
         preview.thumbnail((_SHOWN, _SHOWN), Image.Resampling.LANCZOS)
-        preview.save(Path(folder, "shown.png"), compress_level=1)
+        preview.save(Path(folder, SHOWN), compress_level=1)
         black, white = spec.space.ends
         noise = _estimate(shown, Jpeg.of(content, name), spec.levels[-1] / (white - black))
         self.say(
@@ -137,22 +149,42 @@ class Worker:
             noise=noise.at(0.5),
             is_shot=noise.shot is not None,
             most=max(0, available_memory() - _BYTES) // _BYTES_PER_PIXEL,
+            channels=channels,
             fixed=None if patches else [width, height],
         )
+
+    def _show(self, picture: str) -> None:
+        """Writes the whole picture, upright, beside it."""
+        path = Path(picture)
+        flattened(decode(path.read_bytes(), path.name), 3, _WHITE).save(path.with_name(WHOLE), compress_level=1)
+        self.say("shown")
 
     def _restore(self, model: str, picture: str, folder: str, asked: dict[str, Any]) -> None:
         """Restores a picture; its files lie in the folder, and `done` names them."""
         place, wanted = Path(folder), Asked.of(asked)
         image = decode(Path(picture).read_bytes(), picture)
+        photograph = dict.fromkeys((f"{option(wanted.task)} {picture}", picture), "The photograph")
+        self._names = {**photograph, str(place / MASK): "The mask"}
+        factor = wanted.factor if wanted.task == "super_resolve" else 1
+        if _BYTES + _BYTES_PER_PIXEL * image.width * image.height * factor**2 > available_memory():
+            raise NcsnxError("There is no longer enough memory for this photograph; close other programs")
         if wanted.task == "inpaint":
-            mask_of(wanted.strokes, image.size).save(place / MASK)
+            mask = mask_of(wanted.strokes, image.size)
+            if mask.getextrema() in ((0, 0), (255, 255)):
+                raise NcsnxError("Nothing or everything is painted; paint over what should be filled in")
+            mask.save(place / MASK)
         parameters = wanted.parameters(picture, str(place / MASK))
         if wanted.n > 1:
             parameters["posterior"] = True
-        work = Work(progress=self._progress, warning=lambda text: self.say("warning", text=text))
+        work = Work(progress=self._progress, warning=lambda text: self.say("warning", text=self._for_the_page(text)))
         result = ncsnx.restore(self._opened(model), out=place / "out", save=place / RESTORED, work=work, **parameters)
         assert isinstance(result, RestoredImages)
-        flattened(image, 3, (255, 255, 255)).save(place / "before.png", compress_level=1)
+        with Image.open(place / RESTORED) as restored:
+            size = restored.size
+        before = flattened(image, 3, _WHITE)
+        if wanted.fit:
+            before = fitted(before, (size[1] // factor, size[0] // factor))
+        before.save(place / "before.png", compress_level=1)
         files = {"before.png": "before.png", RESTORED: RESTORED}
         if wanted.task == "inpaint":
             files[MASK] = MASK
@@ -161,8 +193,6 @@ class Worker:
         most = write_spread(result, place / "spread.png") if wanted.n > 1 else None
         if most is not None:
             files["spread.png"] = "spread.png"
-        with Image.open(place / RESTORED) as restored:
-            size = restored.size
         self.say("done", files=files, size=size, spread=most)
 
     @contextmanager

@@ -5,6 +5,7 @@ import os
 import signal
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,8 @@ def test_a_denoised_picture_is_that_of_the_library(page: Served, uploaded: str, 
     id = page.begin(uploaded, "denoise")
     job = page.ended(id)
     assert job["state"] == "done", job["error"]
-    assert job["command"] == "ncsnx restore photographs --denoise picture --save restored.png"
+    before, after = job["command"]
+    assert (before, after.partition(" --runs ")[0]) == ("ncsnx restore photographs --denoise ", " --save restored.png")
     picture().save(tmp_path / "given.png")
     ncsnx.restore("photographs", denoise=tmp_path / "given.png", save=tmp_path / "saved.png", progress=False)
     restored = Image.open(io.BytesIO(page.request(f"jobs/{id}/restored.png").read()))
@@ -215,18 +217,44 @@ def test_the_page_lists_runs_and_has_their_reports(page: Served) -> None:
 def test_a_model_of_a_fixed_size_takes_pictures_of_it(page: Served) -> None:
     small = picture(1).resize((8, 8))
     seen = page.json("pictures?model=digits", content_of(small))
-    assert seen["fixed"] == [8, 8]
-    assert page.json("timing?model=digits") is None or page.json("timing?model=digits")["pace"] > 0
+    assert (seen["fixed"], seen["channels"]) == ([8, 8], 1)
+    large = page.json("pictures?model=digits", content_of(picture(1)))
+    strokes = [{"points": [[15, 10], [25, 20]], "size": 0}]
+    asked = {"model": "digits", "fit": True, "n": 1, "quick": True, "strokes": strokes}
+    job = page.ended(id := page.begin(large["id"], "inpaint", **asked))
+    assert job["state"] == "done", job["error"]
+    for name in ("before.png", "restored.png"):
+        assert Image.open(io.BytesIO(page.request(f"jobs/{id}/{name}").read())).size == (8, 8)
+
+
+def test_a_mask_that_marks_nothing_is_a_sentence_without_paths(page: Served, uploaded: str) -> None:
+    stroke = {"points": [[8, 8], [20, 20]], "size": 0}
+    job = page.ended(page.begin(uploaded, "inpaint", n=1, strokes=[stroke, {**stroke, "erase": True}]))
+    assert (job["state"], job["error"][:29]) == ("failed", "Nothing or everything is pain")
+    job = page.ended(page.begin(uploaded, "jpeg"))
+    assert job["error"].startswith("The photograph: expected a JPEG")
+
+
+def test_the_restorations_that_run_are_listed_and_a_packed_one_is_whole_for_all(page: Served, uploaded: str) -> None:
+    id = page.begin(uploaded, "denoise")
+    assert [one["id"] for one in page.json("jobs")] == [id]
+    assert page.ended(id)["state"] == "done"
+    assert page.json("jobs") == []
+    with ThreadPoolExecutor(4) as clients:
+        packed = list(clients.map(lambda _: page.request(f"jobs/{id}/all.zip").read(), range(4)))
+    assert len(set(packed)) == 1
+    zipfile.ZipFile(io.BytesIO(packed[0])).testzip()
 
 
 def test_ctrl_c_removes_what_is_not_kept(tmp_path: Path) -> None:
     with served(tmp_path) as page:
         uploaded = str(page.json("pictures", content_of(picture()))["id"])
         assert page.ended(page.begin(uploaded, "denoise"))["state"] == "done"
-        assert list((tmp_path / "temporary").glob("ncsnx-page-*/results/0001-denoise-*/restored.png"))
+        assert list((tmp_path / "temporary").glob("ncsnx-page-*/results/denoise-*/restored.png"))
+        page.until(page.begin(uploaded, "deblur", n=16), "running")
         workers = page.workers()
         assert page.interrupted() == 130
-    assert list((tmp_path / "temporary").glob("ncsnx-page-*")) == []
+    assert list((tmp_path / "temporary").iterdir()) == []
     assert not [id for id in workers if Path(f"/proc/{id}/cmdline").exists()]
     assert list(tmp_path.iterdir()) == [tmp_path / "temporary"]
 
