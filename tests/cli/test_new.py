@@ -102,7 +102,8 @@ def test_one_thread_is_timed_too_and_taken_where_it_is_faster(
         torch.set_num_threads(before)
     assert outcome.code == 0, outcome.err
     assert seen[: len(timed)] == timed[: len(seen)]
-    assert outcome.err.endswith(f"next: ncsnx train mine{' --threads 1' if threads == 1 else ''}\n")
+    assert f"next: ncsnx train mine{' --threads 1' if threads == 1 else ''}\n" in outcome.err
+    assert "loss=consistency --from mine --run mine-fast" in outcome.err.splitlines()[-1]
 
 
 def survey(data: Images | Arrays | Packed, name: str = "own", images: int = 900, network: Network = "ncsnv2") -> Survey:
