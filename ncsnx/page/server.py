@@ -38,6 +38,8 @@ from ncsnx.runs.summaries import RunSummary, summaries
 HOST = "127.0.0.1"
 MOST_BYTES, MOST_JSON = 2**28, 2**23
 """Largest picture and largest request."""
+_OFFERED = ("photographs",)
+"""Models that come with ncsnx."""
 _KEPT = 8
 """Pictures, and results, that are kept for the browser."""
 _PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
@@ -149,14 +151,20 @@ class PageServer:
         """Runs and exported models that images can be restored by."""
         return [one for one in summaries(self.runs) if one.step] if self.runs.is_dir() else []
 
-    def _models(self) -> list[str]:
-        return list(dict.fromkeys([self.model, "photographs", *(one.name for one in self._listed())]))
+    async def _known_model(self, name: str) -> str:
+        """The name itself. Raises HTTPException for a model that the page doesn't offer."""
+        if name in (self.model, *_OFFERED):  # most often, and without reading all runs
+            return name
+        if name not in {one.name for one in await asyncio.to_thread(self._listed)}:
+            raise HTTPException(404, "This model isn't there any more.")
+        return name
 
     async def models(self, request: Request) -> Response:
         found = await asyncio.to_thread(self._listed)
         reported = [one for one in found if one.state != "exported model"]
         runs = [{"name": one.name, "state": one.state, "step": one.step} for one in reported]
-        return JSONResponse({"models": await asyncio.to_thread(self._models), "runs": runs})
+        models = list(dict.fromkeys([self.model, *_OFFERED, *(one.name for one in found)]))
+        return JSONResponse({"models": models, "runs": runs})
 
     async def upload(self, request: Request) -> Response:
         """Stores the picture in the body, and says what it is."""
@@ -202,9 +210,7 @@ class PageServer:
     async def restore(self, request: Request) -> Response:
         """Begins a job."""
         values = await _json(request)
-        picture_id, model = str(values.pop("picture", "")), str(values.pop("model", ""))
-        if model not in await asyncio.to_thread(self._models):
-            raise HTTPException(404, "This model isn't there any more.")
+        picture_id, model = str(values.pop("picture", "")), await self._known_model(str(values.pop("model", "")))
         picture, asked = self._picture(picture_id), Asked.of(values)
         id = secrets.token_hex(8)
         folder = self.results / f"{asked.task.replace('_', '-')}-{id}"
@@ -248,10 +254,7 @@ class PageServer:
         return HTMLResponse(content, headers={"Content-Security-Policy": REPORT_POLICY})
 
     async def _model(self, request: Request) -> str:
-        model = request.query_params.get("model", self.model)
-        if model not in await asyncio.to_thread(self._models):
-            raise HTTPException(404, "This model isn't there any more.")
-        return model
+        return await self._known_model(request.query_params.get("model", self.model))
 
     def _picture(self, id: str) -> Picture:
         if id not in self._pictures:

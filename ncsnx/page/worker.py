@@ -7,7 +7,6 @@ or `failed` end a request; `progress` and `warning` come before. It ends when it
 server.
 """
 
-import io
 import json
 import os
 import queue
@@ -139,13 +138,14 @@ class Worker:
         preview.thumbnail((_SHOWN, _SHOWN), Image.Resampling.LANCZOS)
         preview.save(Path(folder, SHOWN), compress_level=1)
         black, white = spec.space.ends
-        noise = _estimate(shown, Jpeg.of(content, name), spec.levels[-1] / (white - black))
+        jpeg = Jpeg.of(content, name)
+        noise = _estimate(shown, jpeg, spec.levels[-1] / (white - black))
         self.say(
             "seen",
             file=name,
             size=[image.width, image.height],
             gray=gray,
-            jpeg=Jpeg.of(content, name) is not None,
+            jpeg=jpeg is not None,
             noise=noise.at(0.5),
             is_shot=noise.shot is not None,
             most=max(0, available_memory() - _BYTES) // _BYTES_PER_PIXEL,
@@ -253,9 +253,7 @@ def write_spread(result: RestoredImages, path: Path) -> float:
     deviation = result.maps().deviation[0].mean(dim=0).numpy()
     most = max(float(np.quantile(deviation, 0.995)), 1e-6)
     colors = matplotlib.colormaps["inferno"](np.clip(deviation / most, 0, 1), bytes=True)
-    content = io.BytesIO()
-    Image.fromarray(colors[..., :3]).save(content, "PNG")
-    path.write_bytes(content.getvalue())
+    Image.fromarray(colors[..., :3]).save(path)
     return most
 
 

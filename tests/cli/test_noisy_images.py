@@ -1,7 +1,6 @@
 """Commands on noisy images: what a run of them says, knows and refuses."""
 
 import json
-import shutil
 from pathlib import Path
 
 import attrs
@@ -46,14 +45,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "y.npy", fields(1, 8, NOISE, seed=1)[0].clip(0, 255).astype("f4"))
     command("train", "digits", *overrides(*DATA, *RANGE, *ENDS, "steps=4"), *QUIETLY, folder=folder).done()
     return folder
-
-
-@pytest.fixture
-def copied(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the folder, which is the current one."""
-    shutil.copytree(folder, tmp_path / "copied")
-    monkeypatch.chdir(tmp_path / "copied")
-    return tmp_path / "copied"
 
 
 def test_a_run_of_noisy_images_has_their_noise_in_its_space_and_its_model_ends_there(copied: Path) -> None:

@@ -1,7 +1,6 @@
 """Commands on unbounded data, from an array of negative and positive floats to samples in its own values."""
 
 import json
-import shutil
 from pathlib import Path
 
 import attrs
@@ -34,14 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "x.npy", fields.astype("f4"))
     command("train", "digits", *overrides(*DATA, *STEPS), *QUIETLY, folder=folder).done()
     return folder
-
-
-@pytest.fixture
-def copied(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the folder, which is the current one."""
-    shutil.copytree(folder, tmp_path / "copied")
-    monkeypatch.chdir(tmp_path / "copied")
-    return tmp_path / "copied"
 
 
 def test_a_run_measures_its_space_once_and_a_later_window_changes_pictures_alone(copied: Path) -> None:
