@@ -3,7 +3,8 @@
 There are two kinds of numbers. *Values* are those of samples and results: in [0, 1] for bounded data (0 is black, 1 is
 white), the data's own for unbounded data. *x* is what noise is added to and networks see, in the range that the
 experiment declares (`data.transform`): value = offset + scale · x, or of logits value = 1/(1 + e^−x). σ is in units of
-x.
+x. Of counts (`data.gain`), offset + scale · x isn't the value but its *form* (see `ncsnx.shot_noise`); of other data,
+each value is its own form.
 
 A space is measured once, when a run starts, and saved in the run as a fact beside the fingerprint of its data; an
 `Experiment` contains only what a person declared. This module imports no torch.
@@ -17,6 +18,7 @@ import attrs
 from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.variants import OMITTED
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.shot_noise import ShotNoise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +64,8 @@ class Space:
     noise: float = attrs.field(default=0.0, metadata=OMITTED)
     """σ_n, the standard deviation of the noise in the training images (`data.noise`), in units of x: the least σ that
     a network of them knows. 0: they are clean."""
+    shot: ShotNoise | None = attrs.field(default=None, metadata=OMITTED)
+    """Noise of the training images that grows with values / `span` (`data.gain`); `noise` is that of the form then."""
     class_names: tuple[str, ...] = attrs.field(default=(), metadata=OMITTED)
     """Names of the classes of the images, in the order of their numbers; empty without classes."""
 
@@ -91,7 +95,9 @@ class Space:
         offset, factor = (span / 2, span / 2) if rescaled else (0.0, span)
         middle = 0.5 if data.is_bounded else 0.0
         center = 0.0 if logit else (middle - offset) / factor
-        unit = white - black if isinstance(data, NumericData) and data.is_bounded else 1.0
+        unit = (white - black if isinstance(data, NumericData) and data.is_bounded else 1.0) * span
+        shot = ShotNoise(data.gain / unit, data.noise / unit) if data.gain else None
+        noise = data.noise / unit if shot is None else shot.in_form
         return cls(
             shape=data.shape,
             offset=offset,
@@ -105,7 +111,8 @@ class Space:
             center=center,
             mean=(center,) * data.channels,
             sigma_data=data.sigma_data or sigma_data,
-            noise=data.noise / unit / factor,
+            noise=span * noise / factor,
+            shot=shot,
         )
 
     @classmethod
@@ -150,7 +157,7 @@ class Space:
         return 1.0 if self.bounded else self.own[1]
 
     @property
-    def noise_of_values(self) -> float:
+    def noise_in_form(self) -> float:
         """σ_n in the units of tasks, in which black is 0 and white, or the scale of unbounded data, is 1."""
         return self.noise * self.scale / self.span
 
@@ -187,16 +194,31 @@ class Space:
 
     def encode(self, values: "Tensor") -> "Tensor":
         """Values → x."""
-        if not self.logit:
-            return (values - self.offset) / self.scale
-        # Gaussian dequantization leaves [0, 1], outside of which there is no logit
-        u = (LOGIT_MARGIN + (1 - 2 * LOGIT_MARGIN) * values).clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN)
-        return u.log() - (-u).log1p()
+        return self.from_form(values if self.shot is None else self.span * self.shot.form(values / self.span))
 
     def decode(self, x: "Tensor") -> "Tensor":
-        """x → values, clamped to [0, 1] if they are bounded. The logit's margin is ignored, as published."""
-        values = x.sigmoid() if self.logit else self.offset + self.scale * x
+        """x → values, clamped to [0, 1] if they are bounded; x of counts is taken as a mean (see `ShotNoise.mean`)."""
+        form = self.to_form(x)
+        if self.shot is None:
+            return form
+        values = (self.span * self.shot.mean(form / self.span)).to(form)
         return values.clamp(0, 1) if self.bounded else values
+
+    def from_form(self, form: "Tensor") -> "Tensor":
+        """The form of values → x."""
+        if not self.logit:
+            return (form - self.offset) / self.scale
+        # Gaussian dequantization leaves [0, 1], outside of which there is no logit
+        u = (LOGIT_MARGIN + (1 - 2 * LOGIT_MARGIN) * form).clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN)
+        return u.log() - (-u).log1p()
+
+    def to_form(self, x: "Tensor") -> "Tensor":
+        """x → the form of values, clamped to [0, 1] if they are bounded.
+
+        The logit's margin is ignored, as published.
+        """
+        form = x.sigmoid() if self.logit else self.offset + self.scale * x
+        return form.clamp(0, 1) if self.bounded else form
 
     def own_numbers(self, values: "Tensor") -> "Tensor":
         """Values → the data's own numbers, float64."""
@@ -213,6 +235,8 @@ class Space:
         if self.logit:
             u = LOGIT_MARGIN + (1 - 2 * LOGIT_MARGIN) * values
             slopes = math.log1p(-2 * LOGIT_MARGIN) - u.log() - (-u).log1p()
+        if self.shot is not None:
+            slopes = slopes + self.shot.slope(values / self.span).log()
         return slopes.flatten(1).sum(dim=1)
 
     def start_mean(self) -> "Tensor":

@@ -16,7 +16,7 @@ class Placeholder(str):
         return str(self)
 
 
-A_DIR, A_NAME, A_RUN = Placeholder("DIR"), Placeholder("NAME"), Placeholder("RUN")
+A_DIR, A_FILE, A_NAME, A_RUN = (Placeholder(word) for word in ("DIR", "FILE", "NAME", "RUN"))
 
 
 def parameter(name: str) -> str:

@@ -13,7 +13,7 @@ from ncsnx.commands.command import built_in_commands
 ROOT = Path(ncsnx.__file__).parent
 FLOORS = (
     (
-        *("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering"),
+        *("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering", "shot_noise"),
         *("ranks", "tensorfloat", "docstrings", "bounded_reads"),
     ),
     ("config", "schedules", "paths", "storage", "notebooks", "results"),
@@ -25,7 +25,7 @@ FLOORS = (
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
-BUDGET = 47_400
+BUDGET = 47_460
 """Lines of the package, which are to fall: pictures as people have them, page and noisy images added three thousand."""
 
 

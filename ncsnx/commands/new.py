@@ -59,6 +59,11 @@ class New(Planned, InData, Command["NewExperiment"]):
     ] = None
     """Standard deviation of the noise that the images already have, in their own values; of pictures, where black is 0
     and white 1, and they are cut into patches. auto: estimated. The network learns the clean images."""
+    gain: Annotated[
+        float | None,
+        option(READING_PANEL, "G", default="the noise doesn't grow with the values", parse=values.fraction),
+    ] = None
+    """Variance of the noise per value, of images of counted photons: the value of one. `noise` is the read noise."""
     model: Annotated[
         Literal["ncsnv2", "unet"] | None,
         option(TIME_PANEL, "NAME", default="unet for patches, and up to 32 px, but for data without bounds"),
@@ -114,18 +119,23 @@ class New(Planned, InData, Command["NewExperiment"]):
         from ncsnx.planning.noise_of_images import noise_of_images
 
         reading, path = reading_of(self), self._images()
-        if self.noise is None:
+        if self.noise is None and self.gain is None:
             return data_for(path, reading, work), ""
+        values.require_no_gain(self.noise, self.gain)
         if holds_pictures(path):
             reading = attrs.evolve(reading, patches=True)
-        data, noise, why = data_for(path, reading, work), self.noise, "as given"
-        if noise == "auto":
-            noise, why = noise_of_images(data, self.data_folder(), work)
-            work.info(f"noise: {noise:g}, {why}; if it looks wrong, say it:  {spelled('noise', noise)}")
+        data = data_for(path, reading, work)
+        if self.noise == "auto":
+            found = noise_of_images(data, self.data_folder(), work)
+            gain, noise, why = found.gain, found.noise, found.how
+            typed = " ".join(spelled(name, value) for name, value in found.given.items())
+            work.info(f"noise: {found.in_words}, {why}; if it looks wrong, say it:  {typed}")
+        else:
+            gain, noise, why = self.gain or 0.0, self.noise or 0.0, "as given"
         try:
-            return attrs.evolve(data, noise=noise), why
+            return attrs.evolve(data, gain=gain, noise=noise), why
         except FieldError as error:
-            raise UsageError(f"{parameter('noise')} {error.complaint}") from error
+            raise UsageError(f"{parameter(error.field)} {error.complaint}") from error
 
     def _free_place(self) -> Path:
         """The path of the new file. Raises UsageError for a name that is invalid or taken."""
@@ -259,7 +269,7 @@ class NewExperiment(Result):
         alone = self.survey.timing is not None and self.survey.timing.threads == 1 < processors()
         lines = [f"next: {train} {spelled('threads', 1)}" if alone else f"next: {train}"]
         name, one = shlex.quote(self.experiment.name), self.experiment
-        if isinstance(one.model, UNet) and one.data.noise == 0 and not cuts_patches(one.data):
+        if isinstance(one.model, UNet) and not one.data.is_noisy and not cuts_patches(one.data):
             rate = f"optimizer.lr={one.optimizer.lr / 10:.1g}"
             tune = f"ncsnx train {name} loss=consistency --from {name} --run {name}-fast {rate}"
             lines.append(f"then, for samples in two evaluations: {tune}")

@@ -230,11 +230,7 @@ class Tasks:
 
         match pictures:
             case {"denoise": picture}:
-                if self.gain is not None and self.noise == "auto":
-                    raise UsageError(
-                        f"{argument('noise', 'auto')} estimates shot noise too, so it takes no {parameter('gain')}; "
-                        "leave one of them out"
-                    )
+                values.require_no_gain(self.noise, self.gain)
                 noise = self._known_noise(space) if isinstance(self.noise, int | float) else self.noise
                 gain = None if self.gain is None else self.gain / space.span
                 return denoise(picture, space, noise, gain, least_noise=least_noise, any_sigma=any_sigma)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ncsnx.errors import UsageError, quoted
 from ncsnx.paths import checked_folder, checked_name_or_path, checked_path
 from ncsnx.quantities import parsed_integer
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 
 Size = int | tuple[int, int]
 
@@ -106,6 +106,15 @@ def fraction(text: str, other: str = "") -> float:
 def noise(text: str) -> float | str:
     """A number as in `fraction`, or auto."""
     return text if text == "auto" else fraction(text, ", or auto")
+
+
+def require_no_gain(noise: float | str | None, gain: float | None) -> None:
+    """Raises UsageError for a gain beside noise that is estimated."""
+    if noise == "auto" and gain is not None:
+        raise UsageError(
+            f"{argument('noise', 'auto')} estimates shot noise too, so it takes no {parameter('gain')}; leave one of "
+            "them out"
+        )
 
 
 def mask(text: str) -> Path | tuple[int, int, int, int]:

@@ -45,13 +45,22 @@ class Data(Config):
     """Standard deviation of the white noise that the images already have, >= 0, in the data's own values (of complex
     values that of each part); of pictures, where black is 0 and white 1. Training adds the noise that is missing at
     each σ above, so that the network learns the clean images without seeing one. It knows no σ below."""
+    gain: float = attrs.field(default=0.0, validator=checks.not_negative, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Variance of the noise per value, >= 0, in the same units: the value of one counted photon. `noise` is the read
+    noise then. The network sees the generalized Anscombe transform of the values, in which their noise is white. 0: the
+    noise doesn't grow with the values."""
 
     @noise.validator
+    @gain.validator
     def _stays_white(self, attribute: "attrs.Attribute[float]", value: float) -> None:
-        if value != 0 and self.transform == "logit":
-            raise checks.FieldError("noise", f"must be 0 for transform=logit, where it is not white, not {value}")
-        if value != 0 and any(scale != 1 for scale in getattr(self, "scales", ())):
-            raise checks.FieldError("scales", f"must be 1 with noise={value}, which averages out in reduced pictures")
+        if value == 0:
+            return
+        if self.transform == "logit":
+            raise checks.FieldError(attribute.name, f"must be 0 for transform=logit, found {value:g}")
+        if any(scale != 1 for scale in getattr(self, "scales", ())):
+            raise checks.FieldError("scales", f"must be 1 with {attribute.name}={value:g}, which reduced pictures lose")
+        if attribute.name == "gain" and self.is_complex:
+            raise checks.FieldError("gain", f"must be 0 for complex values, found {value:g}")
 
     @dequantization.validator
     def _has_gray_levels(self, attribute: "attrs.Attribute[Dequantization]", value: Dequantization) -> None:
@@ -85,6 +94,16 @@ class Data(Config):
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
         return self.channels, *height_and_width(self.image_size)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the images have noise."""
+        return self.noise > 0 or self.gain > 0
+
+    @property
+    def noise_as_typed(self) -> str:
+        """The noise of the images: 'data.gain=1 data.noise=0.5'; '' for clean ones."""
+        return " ".join(f"data.{name}={getattr(self, name):g}" for name in ("gain", "noise") if getattr(self, name))
 
     @property
     def is_bounded(self) -> bool:
@@ -302,8 +321,8 @@ class Images(OwnData):
 
     @patches.validator
     def _keep_the_noise(self, attribute: "attrs.Attribute[bool]", value: bool) -> None:
-        if value is False and self.noise != 0:
-            raise checks.FieldError("patches", f"must be true with noise={self.noise}, which resizing smooths")
+        if value is False and self.is_noisy:
+            raise checks.FieldError("patches", f"must be true with {self.noise_as_typed}, which resizing smooths")
 
     @scales.validator
     def _are_those_of_patches(self, attribute: "attrs.Attribute[tuple[float, ...]]", value: tuple[float, ...]) -> None:

@@ -9,7 +9,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.model import Model
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.schedule import LogNormal, Schedule
-from ncsnx.config.training import Adam, Consistency, Decay, Loss, Optimizer, Retention, ScoreMatching
+from ncsnx.config.training import Adam, Decay, Loss, Optimizer, Retention, ScoreMatching
 from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config
 
 MOST_STEPS = 1_000_000_000
@@ -128,17 +128,17 @@ class Experiment(Config):
     def _takes_the_noise(self, attribute: "attrs.Attribute[Model]", value: Model) -> None:
         if isinstance(self.schedule, LogNormal) and not getattr(value, "any_sigma", True):
             raise checks.FieldError("model", "must take any σ for schedule=lognormal, as ncsnv2 and unet do")
-        if getattr(self.data, "noise", 0) != 0 and not getattr(value, "any_sigma", True):
-            raise checks.FieldError("model", "must take any σ with data.noise, as ncsnv2 and unet do")
+        if getattr(self.data, "is_noisy", False) and not getattr(value, "any_sigma", True):
+            raise checks.FieldError("model", "must take any σ for noisy images, as ncsnv2 and unet do")
 
     @loss.validator
     def _can_be_learned(self, attribute: "attrs.Attribute[Loss]", value: Loss) -> None:
-        if not isinstance(value, Consistency):
+        if getattr(value, "learns_scores", True):
             return
         if not getattr(self.model, "any_sigma", True):
             raise checks.FieldError("loss", "needs a network that takes any σ, as ncsnv2 and unet do")
-        if getattr(self.data, "noise", 0) != 0:
-            raise checks.FieldError("loss", "needs clean images; with data.noise, samples end at that noise")
+        if getattr(self.data, "is_noisy", False):
+            raise checks.FieldError("loss", "needs clean images; those of noisy ones end at their noise")
 
     @augmentation.validator
     def _has_labels(self, attribute: "attrs.Attribute[Augmentation | None]", value: Augmentation | None) -> None:
@@ -146,8 +146,8 @@ class Experiment(Config):
             raise checks.FieldError("augmentation", "needs a network that takes labels, as unet does")
         if value is not None and getattr(self.data, "random_flip", False) is True:
             raise checks.FieldError("augmentation", "mirrors images, and tells the network; set data.random_flip=false")
-        if value is not None and getattr(self.data, "noise", 0) != 0:
-            raise checks.FieldError("augmentation", "must be none with data.noise, which interpolation smooths")
+        if value is not None and getattr(self.data, "is_noisy", False):
+            raise checks.FieldError("augmentation", "must be none for noisy images, whose noise interpolation smooths")
 
     @accumulation.validator
     def _divides_the_batch(self, attribute: "attrs.Attribute[int]", value: int) -> None:

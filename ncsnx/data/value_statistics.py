@@ -138,7 +138,13 @@ def values_space(data: Data, splits: Splits, title: str, work: Work) -> Space:
             Hint("declare the scale", adds=f"data.scale={largest:g}"),
         )
     # noise alone makes no value negative
-    return Space.of(data, scale=float(f"{scale:.{_DIGITS}g}"), signed=least < -_LARGEST_NOISE * data.noise)
+    space = Space.of(data, scale=float(f"{scale:.{_DIGITS}g}"), signed=least < -_LARGEST_NOISE * data.noise)
+    if space.shot is not None and not space.shot.explains(least / space.span):
+        raise NcsnxError(
+            f"{title}: values down to {least:.3g} would have a negative variance with {data.noise_as_typed}; subtract "
+            "the offset of the detector, so that no light is 0"
+        )
+    return space
 
 
 def measured_space(experiment: Experiment, splits: Splits, title: str, work: Work) -> Space:
@@ -214,8 +220,10 @@ class _Patches:
         # of so many patches of white noise: Marchenko and Pastur 1967
         expected = space.noise * (1 - math.sqrt(len(mean) / self.count))
         if least < _KNOWN * expected:
+            share = least / space.noise
+            most = f"{data.gain * share**2:.2g}" if data.gain else f"{data.noise * share:.2g}"
             raise NcsnxError(
-                f"{title}: data.noise={data.noise:g} is more than the images have, at most "
-                f"{data.noise * least / space.noise:.2g}: they are clean, or were resized, smoothed or clipped",
-                Hint("leave it out for clean images", adds="data.noise=0"),
+                f"{title}: {data.noise_as_typed} is more than the images have, at most {most}: they are clean, or were "
+                "resized, smoothed or clipped",
+                Hint("leave it out for clean images", adds="data.noise=0 data.gain=0"),
             )

@@ -182,6 +182,8 @@ def loss_facts(experiment: Experiment, space: Space) -> dict[str, Any]:
         facts["sigma_data"] = space.sigma_data
     if space.noise:
         facts["noise"] = space.noise
+    if space.shot is not None:
+        facts["shot"] = [space.shot.gain, space.shot.read]
     if experiment.model.classes:
         facts["classes"] = experiment.model.classes
     return facts

@@ -18,7 +18,6 @@ from ncsnx.inverse.measurement_map import LinearMap as LinearMap
 from ncsnx.inverse.measurement_map import MeasurementMap as MeasurementMap
 from ncsnx.inverse.measurement_map import NoisyPicture as NoisyPicture
 from ncsnx.inverse.measurement_map import from_deepinv as from_deepinv
-from ncsnx.inverse.noise_level import ShotNoise as ShotNoise
 from ncsnx.inverse.noise_level import estimated_noise as estimated_noise
 from ncsnx.inverse.noise_level import estimated_shot_noise as estimated_shot_noise
 from ncsnx.inverse.operators import Averaging as Averaging
@@ -46,3 +45,4 @@ from ncsnx.inverse.tasks_from_files import register_task as register_task
 from ncsnx.inverse.tasks_from_files import super_resolve as super_resolve
 from ncsnx.inverse.tasks_from_files import with_truth as with_truth
 from ncsnx.inverse.tomography import Radon as Radon
+from ncsnx.shot_noise import ShotNoise as ShotNoise

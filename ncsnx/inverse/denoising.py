@@ -11,19 +11,20 @@ from statistics import fmean
 from typing import Any, Literal, Self
 
 import attrs
-import torch
 from torch import Tensor
 
 from ncsnx.errors import Hint, UsageError
 from ncsnx.inverse.measurement_map import NoisyPicture
-from ncsnx.inverse.noise_level import ShotNoise, estimated_noise, estimated_noise_of_jpeg, estimated_shot_noise
+from ncsnx.inverse.noise_level import estimated_noise, estimated_noise_of_jpeg, estimated_shot_noise
 from ncsnx.inverse.operators import GrayPicture, Identity
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, read_pictures
+from ncsnx.shot_noise import ShotNoise
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
 
-_OWN = f", as in the training images; estimate that of the picture:  {argument('noise', 'auto')}"
+_OWN = ", as in the training images"
+_OTHER = f"; estimate that of the picture:  {argument('noise', 'auto')}"
 _SEEN = 2 / 255
 """Noise below which a picture counts as clean."""
 
@@ -53,28 +54,35 @@ def denoise(
         raise UsageError(f"{path}: {colorless} is gray and {colored} is colored; restore them by a command each")
     y = y.mean(dim=1, keepdim=True) if gray else y
     is_own = noise is None and gain is None and space.noise > 0
-    noise = space.noise_of_values if is_own else None if noise == "auto" else noise
-    found = (
-        FoundNoise.of(pictures, y, least_noise, any_sigma=any_sigma)
-        if noise is None and gain is None
-        else FoundNoise.said(noise or 0.0, gain)
-    )
+    if space.shot is not None and not is_own:
+        raise UsageError(
+            f"this model learned from counts, and denoises those with the same gain; leave out {parameter('noise')} "
+            f"and {parameter('gain')}"
+        )
+    if is_own:
+        found = FoundNoise(white=space.noise_in_form, shot=space.shot, is_estimated=False)
+    elif gain is None and (noise is None or noise == "auto"):
+        found = FoundNoise.of(pictures, y, least_noise, any_sigma=any_sigma)
+    else:
+        found = FoundNoise.said(0.0 if noise is None or noise == "auto" else noise, gain)
     if found.shot is not None and not found.is_estimated:
         _require_shot_noise(found.shot, y, space, any_sigma=any_sigma)
     if not found.largest > 1e-9:  # NaN too
         raise UsageError(f"{parameter('denoise')} {path}: expected noise above 0, found {found.largest:g}")
     picture = GrayPicture(space.shape) if gray else Identity(space.shape)
+    own = "" if not is_own else _OWN + (_OTHER if space.shot is None else "")
     fields: dict[str, Any] = {
         "name": "denoise",
         "inputs": y.float().expand(-1, space.shape[0], -1, -1),  # half the memory
         "pictures": pictures.names,
-        "remarks": (found.in_words(space) + (_OWN if is_own else ""),),
+        "remarks": (found.in_words(space) + own,),
     }
     if found.shot is None:
         return Task.of_measurement(picture, y, noise=found.white, **fields)
-    counted = Counted(picture, found.shot, signed=not space.bounded)
-    facts = {"gain": found.shot.gain, "read_noise": found.shot.read}
-    return Task(operator=counted, values=counted.seen(y).flatten(1), noise=counted.white_noise, facts=facts, **fields)
+    shot = found.shot
+    counted = Counted(picture, shot, signed=not space.bounded)
+    facts = {"gain": shot.gain, "read_noise": shot.read}
+    return Task(operator=counted, values=shot.form(y).flatten(1), noise=shot.in_form, facts=facts, **fields)
 
 
 def estimated_white_noise(pictures: Pictures, y: Tensor) -> tuple[float, float | None]:
@@ -124,7 +132,7 @@ class FoundNoise:
             shots = [shot for one in y if (shot := estimated_shot_noise(one.numpy())) is not None]
             if len(shots) == len(y):
                 shot = ShotNoise(fmean(shot.gain for shot in shots), fmean(shot.read for shot in shots))
-                if _explains(shot, y) and Counted(Identity((1, 1, 1)), shot).white_noise >= least:
+                if shot.explains(float(y.min())) and shot.in_form >= least:
                     return cls(shot=shot)
         white, tables = estimated_white_noise(pictures, y)
         room = 1 / max(float(y.max()), 1e-9)
@@ -182,12 +190,6 @@ def short(value: float) -> float:
     return float(f"{value:.2g}")
 
 
-def _explains(shot: ShotNoise, y: Tensor) -> bool:
-    """Whether values of shot noise can be as small as those of y: darker than black by little more than read noise, or
-    by what leaves the variance positive."""
-    return float(y.min()) >= -max(6 * shot.read, shot.read**2 / shot.gain) - shot.gain
-
-
 def _require_shot_noise(shot: ShotNoise, y: Tensor, space: Space, *, any_sigma: bool) -> None:
     """Raises UsageError for shot noise that can't be removed."""
     if not any_sigma:
@@ -200,7 +202,7 @@ def _require_shot_noise(shot: ShotNoise, y: Tensor, space: Space, *, any_sigma: 
             f"{parameter('gain')} {shot.gain:g}: expected at most 1, a single count at white",
             Hint(f"for {shot.gain:g} counts at white", adds=argument("gain", float(f"{1 / shot.gain:.3g}"))),
         )
-    if not _explains(shot, y):
+    if not shot.explains(float(y.min())):
         raise UsageError(
             f"{parameter('gain')}: values down to {space.span * float(y.min()):.3g} would have a negative variance; "
             f"expected values from 0 on, but for a read noise, which {parameter('noise')} says"
@@ -209,12 +211,7 @@ def _require_shot_noise(shot: ShotNoise, y: Tensor, space: Space, *, any_sigma: 
 
 @attrs.frozen(eq=False)
 class Counted(NoisyPicture):
-    """A picture whose noise grows with its values, as that of counted photons, by a form in which it doesn't.
-
-    The form is the generalized Anscombe transform f(v) = 2/g √(g v + ⅜ g² + r²) of values with the variance g v + r²
-    (Starck, Murtagh & Bijaoui 1998), after which the noise has the standard deviation 1, rescaled so that black stays 0
-    and white 1.
-    """
+    """A picture whose noise grows with its values, as that of counted photons, by its form (see `ncsnx.shot_noise`)."""
 
     picture: Identity | GrayPicture
     """The map without noise."""
@@ -237,24 +234,11 @@ class Counted(NoisyPicture):
     @property
     def norm(self) -> float:
         """The slope of the form at black, where it is steepest."""
-        gain, read = self.shot.gain, self.shot.read
-        return self.picture.norm * self.white_noise / math.sqrt(3 / 8 * gain**2 + read**2)
-
-    @property
-    def white_noise(self) -> float:
-        """The standard deviation of the noise in the form."""
-        black, white = self._stabilized(torch.tensor([0.0, 1.0]).double()).tolist()
-        return 1 / float(white - black)
-
-    def seen(self, y: Tensor) -> Tensor:
-        """The form of values in which black is 0 and white 1, of any shape."""
-        black = self._stabilized(y.new_zeros(()))
-        seen: Tensor = self.white_noise * (self._stabilized(y) - black)
-        return seen
+        return self.picture.norm * self.shot.steepest
 
     def apply(self, x: Tensor) -> Tensor:
         """The form of pictures: (B, C, H, W) → (B, M)."""
-        return self.seen(self.picture.apply(x))
+        return self.shot.form(self.picture.apply(x))
 
     def noisy(self, values: Tensor, noise: float | Tensor, draw: Callable[[], Tensor]) -> Tensor:
         """The form of noisy pictures."""
@@ -266,31 +250,14 @@ class Counted(NoisyPicture):
         return self.picture.deviation(noise)
 
     def finished(self, images: Tensor, values: Tensor) -> Tensor:
-        """Pictures from forms, by the inverse of f(v)'s mean rather than of f: f is curved.
-
-        Its closed form is that of Mäkitalo & Foi 2013 (IEEE Transactions on Image Processing 22, 91), equation 12, from
-        its zero on: the mean of f at black is below f(0), for read noise counts as (r/g)² further photons.
-        """
-        form, root = self.picture.finished(images, values).double(), math.sqrt(3 / 2)
-        f = self._unscaled(form).clamp(min=root)
-        photons = f**2 / 4 + root / (4 * f) - 11 / (8 * f**2) + 5 * root / (8 * f**3) - 1 / 8
-        found = self.shot.gain * photons - self.shot.read**2 / self.shot.gain
+        """Pictures from forms, by `ShotNoise.mean`."""
+        found = self.shot.mean(self.picture.finished(images, values))
         return (found if self.signed else found.clamp(min=0)).to(images)
 
     def as_values(self, y: Tensor) -> Tensor:
-        """The values of forms, by the inverse of f."""
-        gain, read = self.shot.gain, self.shot.read
-        return gain * (self._unscaled(y).clamp(min=0) ** 2 / 4 - 3 / 8) - read**2 / gain
+        """The values of forms."""
+        return self.shot.values(y)
 
     def noise_of_values(self, noise: float) -> float:
         """The standard deviation of the noise at white."""
         return math.hypot(math.sqrt(self.shot.gain), self.shot.read)
-
-    def _unscaled(self, form: Tensor) -> Tensor:
-        """f of a form."""
-        return self._stabilized(form.new_zeros(())) + form / self.white_noise
-
-    def _stabilized(self, v: Tensor) -> Tensor:
-        gain, read = self.shot.gain, self.shot.read
-        stabilized: Tensor = 2 / gain * (gain * v + 3 / 8 * gain**2 + read**2).clamp(min=0).sqrt()
-        return stabilized

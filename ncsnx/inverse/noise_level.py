@@ -12,10 +12,11 @@ import functools
 import math
 from typing import TypeAlias
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import gamma
+
+from ncsnx.shot_noise import ShotNoise
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -173,16 +174,6 @@ def _finest(channel: Array) -> Array:
     padded = np.pad(channel, ((3, 3), (0, 0)), mode="symmetric")
     filtered = sum(weight * padded[3 - i : len(padded) - i] for i, weight in enumerate(_DB2))
     return np.asarray(filtered)[1::2]
-
-
-@attrs.frozen
-class ShotNoise:
-    """Noise whose variance is gain · v + read² where the picture without noise has the value v."""
-
-    gain: float
-    """Variance per value: 1/a if white means a counted photons on average. Positive."""
-    read: float
-    """Standard deviation of the noise that does not depend on the value, at least 0."""
 
 
 def estimated_shot_noise(picture: Array) -> ShotNoise | None:

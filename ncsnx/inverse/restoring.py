@@ -20,7 +20,6 @@ from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibrati
 from ncsnx.inverse.denoising import Counted, shot_options
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.measurement_map import NoisyPicture
-from ncsnx.inverse.noise_level import ShotNoise
 from ncsnx.inverse.operators import Fourier, Masking
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, PosteriorMaps, read_posterior
 from ncsnx.inverse.rules.contract import rows_of
@@ -40,6 +39,7 @@ from ncsnx.results import Column, Table
 from ncsnx.sampling.generation import SeededNoise
 from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import SampledImages
+from ncsnx.shot_noise import ShotNoise
 from ncsnx.space import NOISE_TOLERANCE, Space
 from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.stopping import check_stop
@@ -149,7 +149,8 @@ def posterior_means(task: Task, model: Model, seed: int = 0, work: Work = SILENT
                 check_stop()
                 # alternatives take draw 0
                 given = of_picture.noisy(values, noise, partial(draws, 1 + number)) * space.span
-                total = total + model.from_network(model.denoise(model.to_network(given), sigma, cond)).cpu()
+                x = space.from_form(given.to(model.runtime.device))
+                total = total + space.to_form(model.denoise(x, sigma, cond)).cpu()
                 advance()
             means.append(space.span * task.finished(total / (picture.evaluations * space.span), one, are_means=True))
     return torch.cat(means)

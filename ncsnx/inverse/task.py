@@ -30,7 +30,7 @@ from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.samplers.state import Rule
 from ncsnx.sampling.generation import SeededNoise
 from ncsnx.space import Space
-from ncsnx.spelling import parameter
+from ncsnx.spelling import A_FILE, argument, parameter
 
 MEASURE = "measure"
 """Name of the task of a file of measurements."""
@@ -301,6 +301,11 @@ class Task:
             raise NcsnxError(
                 f"{self.name}: measurements must be linear, but this model works on logits of the images "
                 "(data.transform=logit); use a model with data.transform none or rescaled"
+            )
+        if space.shot is not None and getattr(operator, "shot", None) != space.shot:
+            raise NcsnxError(
+                f"{self.name}: this model works on a form of counts (data.gain), in which a measurement is not linear; "
+                f"it denoises counts with the gain of its images:  {argument('denoise', A_FILE)}"
             )
         if type(operator).__module__ not in _CHECKED:  # those were checked by tests; it takes much memory
             operator.check()

@@ -194,7 +194,7 @@ def propose(
         draft(name, data, network, width=scale.width, batch_size=scale.batch_size),
         schedule=Geometric(sigma_max=plan.sigma_max, sigma_min=plan.sigma_min, levels=plan.levels),
         optimizer=Adam(lr=_learning_rate(scale.width), eps=1e-3 if size > 128 else 1e-8),
-        sampler=quick_sampler(plan.sigma_max, plan.sigma_min, is_noisy=data.noise > 0),
+        sampler=quick_sampler(plan.sigma_max, plan.sigma_min, is_noisy=data.is_noisy),
         ema=Ema(rate=_ema_rate(scale.steps)),
         steps=scale.steps,
         checkpoint_every=checkpoint_cadence(scale.steps),

@@ -106,8 +106,8 @@ def measure_distances(dataset: Dataset, data: Data, space: Space, *, seed: int, 
     by_noise = 2 * points.shape[1] * space.noise**2
     if not largest**2 > by_noise:
         raise NcsnxError(
-            f"noise of data.noise={data.noise:g} alone explains all distances between images",
-            Hint("give less, or leave it out for clean images", adds="data.noise=0"),
+            f"noise of {data.noise_as_typed} alone explains all distances between images",
+            Hint("give less, or leave it out for clean images", adds="data.noise=0 data.gain=0"),
         )
     largest, quantile = (math.sqrt(max(0.0, distance**2 - by_noise)) for distance in (largest, quantile))
     one, other = (dataset.image_name(number) for number in dataset.read(compared[[first, second]]).ids.tolist())

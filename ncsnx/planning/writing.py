@@ -145,10 +145,15 @@ def _about_data(survey: Survey, images: int) -> str:
             ": watch the held-out loss (`ncsnx loss`)." if survey.held_out else "."
         )
     text += " random_flip=True doubles the training images, if mirror images are plausible."
-    if data.noise:
+    if data.is_noisy:
         text += (
-            f"\nThe images have noise of {data.noise:g} ({survey.about_noise}). Training adds only what is missing at "
-            "each σ above it, so that the network learns the clean images, and σ_L is that noise."
+            f"\nThe images have noise, {data.noise_as_typed} ({survey.about_noise}). Training adds only what is "
+            "missing at each σ above it, so that the network learns the clean images, and σ_L is that noise."
+        )
+    if data.gain:
+        text += (
+            " Its variance grows by `gain` per value, so the network sees a form of the values in which it is white "
+            "(the generalized Anscombe transform)."
         )
     if survey.unread:
         text += f"\nIn the folder or zip, {survey.unread}."

@@ -141,15 +141,15 @@ class Drawing:
             check_stop=check_stop,
             on_state=on_state,
         ):
-            yield batch, self.finished(batch, model.space.decode(x))
+            yield batch, self.finished(batch, x)
 
-    def finished(self, batch: Sequence[int], images: Tensor) -> Tensor:
-        """The images of a batch, with what their task knows of them."""
+    def finished(self, batch: Sequence[int], x: Tensor) -> Tensor:
+        """The images of a batch, with what their task knows of them. x: in the range of the network."""
+        space = self.model.space
         if self.task is None:
-            return images
+            return space.decode(x)
         pictures = torch.tensor(batch, dtype=torch.int64) // (self.request.n // self.task.count)
-        span = self.model.space.span
-        return span * self.task.finished(images / span, pictures)
+        return space.span * self.task.finished(space.to_form(x) / space.span, pictures)
 
     def states(self, images: int | None = None) -> int:
         """States of the batches of so many of the request's images (rows, with `interpolate`); default: of all."""
@@ -395,7 +395,7 @@ class FolderDrawing:
                             state,
                             batch,
                             output.shown,
-                            lambda x: space.pictures.picture(drawing.finished(seen, space.decode(x))),
+                            lambda x: space.pictures.picture(drawing.finished(seen, x)),
                         )
                     )
                 evaluations = state.evaluations

@@ -153,17 +153,21 @@ def consistency(experiment: Experiment, space: Space) -> LossFunction:
 
 
 @singledispatch
-def draw_sigmas(schedule: Schedule, levels: Tensor, stream: Stream, positions: Tensor) -> Tensor:
+def draw_sigmas(
+    schedule: Schedule, levels: Tensor, stream: Stream, positions: Tensor, noise_of_data: float = 0.0
+) -> Tensor:
     """The σ of the images at these positions of the training stream, (B,) float32: one of the levels, equally likely.
 
-    levels: (L,) float32, the schedule's σ, on the device of the positions.
+    levels: (L,) float32, the schedule's σ, on the device of the positions. noise_of_data: σ that the images have
+    already, which a log-normal σ is added to.
     """
     return levels[stream.integers(positions, len(levels))]
 
 
 @draw_sigmas.register
-def _(schedule: LogNormal, levels: Tensor, stream: Stream, positions: Tensor) -> Tensor:
-    return torch.exp(schedule.p_mean + schedule.p_std * stream.normal(positions, (1,))[:, 0])
+def _(schedule: LogNormal, levels: Tensor, stream: Stream, positions: Tensor, noise_of_data: float = 0.0) -> Tensor:
+    added = torch.exp(schedule.p_mean + schedule.p_std * stream.normal(positions, (1,))[:, 0])
+    return torch.hypot(added, added.new_tensor(noise_of_data)) if noise_of_data else added
 
 
 def add_gradients(network: Network, loss: Tensor) -> None:

@@ -53,7 +53,7 @@ def require_above_noise(experiment: Experiment, space: Space) -> None:
     least, schedule, grids = space.noise, experiment.schedule, experiment.snapshots
     if not least:
         return
-    known = f"data.noise={experiment.data.noise:g} is σ = {least:.6g} in the range of the network"
+    known = f"{experiment.data.noise_as_typed} is σ = {least:.6g} in the range of the network"
     if schedule.sigma_max <= least:
         raise UsageError(f"{known}: expected less than σ_1, schedule.sigma_max={schedule.sigma_max:g}")
     samplers = {"sampler": experiment.sampler, "snapshots.sampler": None if grids is None else grids.sampler}

@@ -16,7 +16,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.schedule import LogNormal
 from ncsnx.data import Preprocessing
 from ncsnx.data.augmentation import WORDS as AUGMENTATION_WORDS
 from ncsnx.data.augmentation import augmented
@@ -82,9 +81,8 @@ class TrainingStep:
         x, labels = self._preprocessing.training(pixels, positions, streams), None
         if experiment.augmentation is not None:
             x, labels = augmented(x, positions, streams(Purpose.AUGMENTATION), experiment.augmentation.probability)
-        sigma = draw_sigmas(experiment.schedule, network.sigmas, streams(Purpose.NOISE_LEVEL), positions)
-        if (least := self._state.space.noise) and isinstance(experiment.schedule, LogNormal):
-            sigma = torch.hypot(sigma, sigma.new_tensor(least))
+        stream, least = streams(Purpose.NOISE_LEVEL), self._state.space.noise
+        sigma = draw_sigmas(experiment.schedule, network.sigmas, stream, positions, least)
         noise = (self._compiled_noise or streams(Purpose.TRAINING_NOISE)).normal(positions, experiment.data.shape)
         cond = {**network.training_cond(positions, labels), **self._class_cond(classes, positions, streams)}
         return x, sigma, noise, cond

@@ -99,7 +99,7 @@ def test_losses_and_likelihoods_say_that_they_are_of_noisy_images_and_distances_
         (("data.noise=0.2", "data.transform=logit"), "data.noise: must be 0 for transform=logit"),
         (("data.noise=0.05",), "is σ = 0.05 in the range of the network, below which nothing can be learned"),
         (("data.noise=0.05", "schedule.sigma_max=0.04"), "expected less than σ_1, schedule.sigma_max=0.04"),
-        (("data.noise=0.05", "model=ncsn"), "model: must take any σ with data.noise"),
+        (("data.noise=0.05", "model=ncsn"), "model: must take any σ for noisy images"),
     ],
 )
 def test_noise_that_cannot_be_is_refused_in_a_sentence(here: Path, words: tuple[str, ...], said: str) -> None:
@@ -111,13 +111,13 @@ def test_noise_that_cannot_be_is_refused_in_a_sentence(here: Path, words: tuple[
 
 def test_what_changes_noise_is_refused_with_it() -> None:
     pictures = Images(root="x", image_size=8, patches=True, noise=0.1)
-    with pytest.raises(FieldError, match=r"patches must be true with noise=0.1"):
+    with pytest.raises(FieldError, match=r"patches must be true with data.noise=0.1"):
         attrs.evolve(pictures, patches=False)
     with pytest.raises(FieldError, match=r"scales must be 1 with noise=0.1"):
         attrs.evolve(pictures, scales=(1.0, 0.5))
-    with pytest.raises(FieldError, match=r"augmentation must be none with data.noise"):
+    with pytest.raises(FieldError, match=r"augmentation must be none for noisy images"):
         attrs.evolve(minimal(), data=Digits(noise=0.1), model=UNet(width=4), augmentation=Augmentation())
-    with pytest.raises(FieldError, match=r"model must take any σ with data.noise"):
+    with pytest.raises(FieldError, match=r"model must take any σ for noisy images"):
         attrs.evolve(minimal(), data=Digits(noise=0.1), model=NCSN(width=4))
 
 
@@ -137,7 +137,9 @@ def test_an_experiment_on_noisy_images_has_their_noise_and_the_reason(here: Path
     scale = experiment.data.scale
     assert scale is not None
     assert experiment.schedule.sigma_min == pytest.approx(20 / scale, rel=1e-5)
-    assert "have noise of 20 (as given)" in " ".join(Path("experiments/given.py").read_text().replace("#", "").split())
+    assert "have noise, data.noise=20 (as given)" in " ".join(
+        Path("experiments/given.py").read_text().replace("#", "").split()
+    )
     said = new("found", "--from", "x.npy", "--noise", "auto")
     data = resolve("found").experiment.data
     assert data.noise == pytest.approx(20, rel=0.05)

@@ -89,8 +89,8 @@ def test_counts_have_the_same_noise_everywhere_in_their_form_and_their_own_mean_
     random = np.random.default_rng(0)
     for value in (0.1, 0.4, 0.9):
         y = gain * random.poisson(value / gain, 200_000) + read * random.normal(size=200_000)
-        form = counted.seen(torch.from_numpy(y))
-        assert float(form.std()) == pytest.approx(counted.white_noise, rel=0.04)
+        form = counted.shot.form(torch.from_numpy(y))
+        assert float(form.std()) == pytest.approx(counted.shot.in_form, rel=0.04)
         mean = form.mean().view(1, 1, 1, 1)
         assert float(counted.finished(mean, mean)) == pytest.approx(value, abs=0.003)
 
@@ -98,11 +98,11 @@ def test_counts_have_the_same_noise_everywhere_in_their_form_and_their_own_mean_
 def test_counts_in_gray_are_denoised_by_the_form_of_the_gray_picture(model: Model) -> None:
     counted = Counted(GrayPicture(SHAPE), ShotNoise(0.01, 0.05))
     y = torch.full((1, 4), 0.75)
-    task = Task(name="denoise", operator=counted, values=counted.seen(y), noise=counted.white_noise)
+    task = Task(name="denoise", operator=counted, values=counted.shot.form(y), noise=counted.shot.in_form)
     assert task.rule == "reverse"
-    assert task.sigma(model.space) == pytest.approx(counted.white_noise * 3**0.5)
+    assert task.sigma(model.space) == pytest.approx(counted.shot.in_form * 3**0.5)
     noisy = counted.noisy(task.values, task.noise, lambda: torch.zeros(1, *SHAPE))
-    torch.testing.assert_close(noisy.mean(dim=1).flatten(), counted.seen(y).flatten().float())
+    torch.testing.assert_close(noisy.mean(dim=1).flatten(), counted.shot.form(y).flatten().float())
     found = counted.finished(noisy, task.values)
     # what has a mean like the form of 0.75 is 0.75 and ¼ of a count more
     torch.testing.assert_close(found, torch.full_like(found, 0.75), atol=0.004, rtol=0)
@@ -150,7 +150,7 @@ def test_the_exact_mean_of_the_form_of_few_photons_gives_their_number(gain: floa
     counted = Counted(Identity((1, 1, 1)), ShotNoise(gain, read))
     photons = np.arange(200)
     nodes, weights = np.polynomial.hermite_e.hermegauss(81)
-    forms = counted.seen(torch.from_numpy(gain * photons[:, None] + read * nodes)).numpy()
+    forms = counted.shot.form(torch.from_numpy(gain * photons[:, None] + read * nodes)).numpy()
     mean = poisson.pmf(photons, value / gain) @ forms @ weights / weights.sum()
     given = torch.full((1, 1, 1, 1), float(mean))
     assert float(counted.finished(given, given)) == pytest.approx(value, abs=0.0015)
@@ -159,7 +159,7 @@ def test_the_exact_mean_of_the_form_of_few_photons_gives_their_number(gain: floa
 def test_values_below_0_of_unbounded_data_stay_where_read_noise_explains_them() -> None:
     counted = Counted(Identity((1, 1, 4)), ShotNoise(0.1, 0.4), signed=True)
     x = torch.tensor([[[[-1.5, -0.8, -0.1, 1.0]]]])
-    found = counted.finished(counted.seen(x), torch.zeros(1, 4))
+    found = counted.finished(counted.shot.form(x), torch.zeros(1, 4))
     assert bool((found.diff() > 0).all())
     torch.testing.assert_close(found, x, rtol=0, atol=0.05)
 
@@ -192,7 +192,7 @@ def counts() -> Task:
     """A dark and a light pixel of few counts, in three channels."""
     counted = Counted(Identity(SHAPE), ShotNoise(0.02, 0.03))
     y = torch.tensor([0.1, 0.9]).repeat(1, 6)
-    return Task(name="denoise", operator=counted, values=counted.seen(y), noise=counted.white_noise)
+    return Task(name="denoise", operator=counted, values=counted.shot.form(y), noise=counted.shot.in_form)
 
 
 def test_the_difference_from_counts_is_in_their_values_and_its_ratio_in_the_form(counts: Task) -> None:
@@ -200,8 +200,8 @@ def test_the_difference_from_counts_is_in_their_values_and_its_ratio_in_the_form
     largest, in_noise = counts.misfits(x)
     assert largest == pytest.approx(0.2, abs=1e-5)
     assert isinstance(counts.operator, Counted)
-    away = counts.operator.seen(torch.tensor(0.9)) - counts.operator.seen(torch.tensor(0.7))
-    assert in_noise == pytest.approx(float(away) / counts.operator.white_noise, rel=1e-5)
+    away = counts.operator.shot.form(torch.tensor(0.9)) - counts.operator.shot.form(torch.tensor(0.7))
+    assert in_noise == pytest.approx(float(away) / counts.operator.shot.in_form, rel=1e-5)
     assert counts.largest_noise == pytest.approx((0.02 + 0.03**2) ** 0.5)
 
 

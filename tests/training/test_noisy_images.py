@@ -235,3 +235,47 @@ def test_the_density_is_that_of_noisy_images() -> None:
     expected = 16 * (-((values[:, 0, 0, 0] - 0.3) ** 2) / (2 * variance) - 0.5 * math.log(2 * math.pi * variance))
     found = exact_model(GAUSSIAN, sigma_max=200.0).log_density(values)
     torch.testing.assert_close(found, expected.double(), rtol=0, atol=0.1)
+
+
+def counts_of(clean: Tensor, gain: float, read: float, normal: Tensor, seed: int) -> Tensor:
+    """Counted photons of values above 0, each worth `gain`, with read noise."""
+    photons = np.random.default_rng(seed).poisson((clean.clamp(min=0) / gain).numpy())
+    return gain * torch.from_numpy(photons.astype("f8")) + read * normal
+
+
+@pytest.mark.parametrize(("gain", "read"), [(0.1, 0.05), (0.03, 0.1)])
+def test_a_denoiser_learned_from_counts_is_as_good_as_one_learned_from_clean_images(gain: float, read: float) -> None:
+    """Of two modes with some 4 and 10, or 13 and 33 counts. The noise of the form is nearly normal."""
+    data = Mixture((0.7, 0.3), (0.4, 1.0), (0.05, 0.1))
+    config = Arrays(path="x.npy", image_size=1, range="unbounded", scale=1.0, gain=gain, noise=read)
+    space = Space.of(config)
+    assert space.shot is not None
+    clean, normal = drawn(data, PIXELS, seed=1)
+    counts, added = counts_of(clean, gain, read, normal(), seed=7), normal()
+    truth, fresh = drawn(data, PIXELS, seed=2)
+    sigma = 1.2 * space.noise
+    more = math.sqrt(sigma**2 - space.noise**2)
+    x = space.encode(counts_of(truth, gain, read, fresh(), seed=8)) + more * fresh()
+
+    def error(images: Tensor, noise_of_data: float) -> float:
+        network = learned(space.encode(images), added, sigma, noise_of_data)
+        denoised = tweedie(x, sigma, network.scaled_score(x, torch.tensor(sigma)) / sigma)
+        return float((space.decode(denoised) - truth).square().mean().sqrt())
+
+    assert error(counts, space.noise) < 1.05 * error(clean, 0.0)
+    assert error(counts, 0.0) > 1.05 * error(clean, 0.0), "the test would not see noise taken for clean images"
+
+
+def test_the_space_of_counts_keeps_their_values_and_has_the_slope_of_its_form() -> None:
+    """The inverse of the mean is that of the form but for ¼ of a count, and less at black."""
+    for bounds in ({"range": "unbounded", "scale": 50.0}, {"high": 50.0}):
+        space = Space.of(Arrays(path="x.npy", image_size=1, gain=2.0, noise=3.0, **bounds))
+        assert space.shot is not None
+        values = torch.linspace(0.1, 1, 20).double().view(-1, 1, 1, 1) * space.span
+        photon = space.shot.gain * space.span
+        assert float((space.decode(space.encode(values)) - values).abs().max()) < 0.3 * photon
+        torch.testing.assert_close(
+            space.span * space.shot.values(space.to_form(space.encode(values)) / space.span), values
+        )
+        slopes = torch.func.vmap(torch.func.grad(space.encode))(values.flatten())
+        torch.testing.assert_close(space.log_slope(values), slopes.log())
