@@ -59,11 +59,24 @@ def test_loss_curves_agree_for_any_number_of_ranks(world: int, tmp_path: Path) -
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("changes", [["precision=bf16"], ["model=ncsn"], ["clip_norm=0.1"]])
+@pytest.mark.parametrize(
+    "changes",
+    [["precision=bf16"], ["model=ncsn"], ["clip_norm=0.1"], ["data.noise=0.05", "schedule.sigma_min=0.05"]],
+)
 def test_kinds_of_training_give_the_bits_of_two_passes_too(changes: list[str], tmp_path: Path) -> None:
     changes = [*changes, "snapshots=none"]
     command(*training(*changes, "accumulation=2"), "--run", "alone", folder=tmp_path).done()
     finish(*training(*changes), "--run", "shared", folder=tmp_path).done()
+    require_equal_training(tmp_path / "runs/shared", tmp_path / "runs/alone")
+
+
+@pytest.mark.ranks
+def test_consistency_tuning_in_bf16_gives_the_bits_of_two_passes_too(tmp_path: Path) -> None:
+    command(*training("snapshots=none", "steps=2"), "--run", "start", folder=tmp_path).done()
+    changes = ("loss=consistency", "loss.halve_every=2", "precision=bf16", "snapshots=none")
+    tuning = [word for word in training(*changes) if not word.startswith("sampler")] + ["--from", "start"]
+    command(*tuning, "accumulation=2", "--run", "alone", folder=tmp_path).done()
+    finish(*tuning, "--run", "shared", folder=tmp_path).done()
     require_equal_training(tmp_path / "runs/shared", tmp_path / "runs/alone")
 
 
