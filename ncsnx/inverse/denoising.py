@@ -23,8 +23,8 @@ from ncsnx.shot_noise import ShotNoise
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
 
-_OWN = ", as in the training images"
-_OTHER = f"; estimate that of the picture:  {argument('noise', 'auto')}"
+_OWN_GAIN = ", as in the training images"
+_OWN = f"{_OWN_GAIN}; estimate that of the picture:  {argument('noise', 'auto')}"
 _SEEN = 2 / 255
 """Noise below which a picture counts as clean."""
 
@@ -54,34 +54,33 @@ def denoise(
         raise UsageError(f"{path}: {colorless} is gray and {colored} is colored; restore them by a command each")
     y = y.mean(dim=1, keepdim=True) if gray else y
     is_own = noise is None and gain is None and space.noise > 0
-    if space.shot is not None and not is_own:
-        raise UsageError(
-            f"this model learned from counts, and denoises those with the same gain; leave out {parameter('noise')} "
-            f"and {parameter('gain')}"
-        )
     if is_own:
         found = FoundNoise(white=space.noise_in_form, shot=space.shot, is_estimated=False)
-    elif gain is None and (noise is None or noise == "auto"):
-        found = FoundNoise.of(pictures, y, least_noise, any_sigma=any_sigma)
+    elif space.shot is not None:
+        options = f"{parameter('noise')} and {parameter('gain')}"
+        raise UsageError(f"this model learned from counts, and denoises those with the same gain; leave out {options}")
+    elif gain is not None or isinstance(noise, int | float):
+        found = FoundNoise.said(noise if isinstance(noise, int | float) else 0.0, gain)
     else:
-        found = FoundNoise.said(0.0 if noise is None or noise == "auto" else noise, gain)
+        found = FoundNoise.of(pictures, y, least_noise, any_sigma=any_sigma)
     if found.shot is not None and not found.is_estimated:
         _require_shot_noise(found.shot, y, space, any_sigma=any_sigma)
     if not found.largest > 1e-9:  # NaN too
         raise UsageError(f"{parameter('denoise')} {path}: expected noise above 0, found {found.largest:g}")
+    remark = found.in_words(space)
+    if is_own:
+        remark += _OWN if space.shot is None else _OWN_GAIN
     picture = GrayPicture(space.shape) if gray else Identity(space.shape)
-    own = "" if not is_own else _OWN + (_OTHER if space.shot is None else "")
     fields: dict[str, Any] = {
         "name": "denoise",
         "inputs": y.float().expand(-1, space.shape[0], -1, -1),  # half the memory
         "pictures": pictures.names,
-        "remarks": (found.in_words(space) + own,),
+        "remarks": (remark,),
     }
     if found.shot is None:
         return Task.of_measurement(picture, y, noise=found.white, **fields)
-    shot = found.shot
+    shot, facts = found.shot, {"gain": found.shot.gain, "read_noise": found.shot.read}
     counted = Counted(picture, shot, signed=not space.bounded)
-    facts = {"gain": shot.gain, "read_noise": shot.read}
     return Task(operator=counted, values=shot.form(y).flatten(1), noise=shot.in_form, facts=facts, **fields)
 
 
