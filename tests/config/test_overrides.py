@@ -159,7 +159,7 @@ def test_an_experiment_has_a_fact_with_a_docstring_for_each_of_its_values() -> N
     assert values.keys() <= facts.keys()
     assert [fact for fact in all_facts() if not fact.text] == []
     # outside the identity at their defaults
-    newer = {"data.sigma_data", "data.noise", "augmentation", "decay", "initial_weights", "loss.weighting"}
+    newer = {"data.sigma_data", "data.noise", "data.gain", "augmentation", "decay", "initial_weights", "loss.weighting"}
     assert {path for path in values if facts[path].identity} - newer == identifying_paths(experiment)
 
 

@@ -110,7 +110,7 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
     for cls in [*(cls for family in families for cls in family.values()), *parts]:
         assert cls in written, cls
         fixed = {Phantoms: {"dequantization"}}.get(cls, set())  # which are unbounded, so that one has one value
-        shared = {"sigma_data", "noise"} & written[Digits] if issubclass(cls, Data) else set()
+        shared = {"sigma_data", "noise", "gain"} & written[Digits] if issubclass(cls, Data) else set()
         if issubclass(cls, Sampler):
             shared = {field.name for field in attrs.fields(Sampler)} & written[Heun]
         assert {field.name for field in attrs.fields(cls)} == written[cls] | fixed | shared, cls

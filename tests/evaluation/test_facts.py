@@ -118,7 +118,7 @@ def is_in_distance(path: str, experiment: Experiment) -> bool:
     if path == "sampler.classes":
         return True
     # the window is declared too; noisy images are no reference
-    others = ("data.sigma_data", "data.dequantization", "data.transform", "data.scale", "data.noise")
+    others = ("data.sigma_data", "data.dequantization", "data.transform", "data.scale", "data.noise", "data.gain")
     is_image = path.startswith("data.") and path not in others
     return is_image and (path.partition(".")[2] in PICTURES or is_in_loss(path, experiment))
 
