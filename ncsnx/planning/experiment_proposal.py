@@ -53,6 +53,8 @@ UNET_UP_TO = 32
 at 32 its published FID on CIFAR-10 is 1.97 (Karras et al. 2022), that of NCSNv2 10.87."""
 MUCH_LARGER = 8
 """Ratio of the sides of pictures to those of images above which patches are suggested."""
+DROPOUT_OF_NOISY = 0.1
+"""Dropout for few noisy images, whose noise a network learns by heart (docs/project/noisy-images.md)."""
 FEWEST_OF_CLASS = 100
 """Fewest training images of a class, on average, that a network is made conditional on."""
 _NARROW_UNET = 32
@@ -204,6 +206,9 @@ def propose(
         if 2 <= classes <= MOST_CLASSES and images >= FEWEST_OF_CLASS * classes and not cuts_patches(data):
             assert isinstance(experiment.model, UNet)
             experiment = attrs.evolve(experiment, model=attrs.evolve(experiment.model, classes=classes))
+        if data.is_noisy and images < SMALL_SET:
+            assert isinstance(experiment.model, UNet)
+            experiment = attrs.evolve(experiment, model=attrs.evolve(experiment.model, dropout=DROPOUT_OF_NOISY))
     return attrs.evolve(experiment, snapshots=_affordable_snapshots(experiment))
 
 

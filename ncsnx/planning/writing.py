@@ -116,10 +116,13 @@ def _reasons(survey: Survey) -> dict[str, str]:
         }
     seen = counted(experiment.batch_size * experiment.steps / distances.images, "time")
     network = "A U-Net that is conditional on σ" if is_unet else "The network published for images of about this size"
+    about_network = f"{network}. A wider one gives finer images and takes longer; the published width is 128."
+    if getattr(experiment.model, "dropout", 0.0):
+        about_network += " Dropout keeps it from learning the noise of so few images by heart."
     return {
         "data": _about_data(survey, distances.images),
         "schedule": _about_noise(survey, distances),
-        "model": f"{network}. A wider one gives finer images and takes longer; the published width is 128.",
+        "model": about_network,
         "sampler": _about_sampler(survey),
         "optimizer": rate,
         **of_unet,

@@ -156,8 +156,10 @@ def test_noisy_pictures_are_cut_into_patches_and_clean_ones_have_no_noise(here: 
             Image.fromarray(np.rint(field).astype("u1")).save(f"{name}/{number}.tif")
     new("pictures", "--from", "noisy", "--noise", "auto", "--size", "32")
     (registered,) = load_file(Path("experiments/pictures.py")).registered
-    data = registered.experiment.data
+    data, model = registered.experiment.data, registered.experiment.model
     assert isinstance(data, Images)
+    assert isinstance(model, UNet)
+    assert model.dropout == 0.1
     assert data.patches
     assert data.noise == pytest.approx(12 / 255, rel=0.05)
     refused = run("new", "none", "--from", "clean", "--noise", "auto", "--no-timing")
