@@ -78,7 +78,7 @@ TOP_LEVEL = ("experiment", "load", "Model", "loader", "register", "NcsnxError", 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Results": (
         "ncsnx.results.Result",
-        "ncsnx.commands.training.job.TrainedRun",
+        "ncsnx.jobs.training_job.TrainedRun",
         "ncsnx.sampling.sample_folder.SampledImages",
         "ncsnx.inverse.restoring.RestoredImages",
         "ncsnx.inverse.restored_folder.RestoredFolder",

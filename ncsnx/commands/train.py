@@ -7,18 +7,18 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, as_function, command, option
-from ncsnx.commands.groups import FieldChanges, InData, InRuns, Place, changed_words
-from ncsnx.commands.training.options import OfTraining, Training
+from ncsnx.commands.groups import FieldChanges, InRuns, Place, changed_words
+from ncsnx.commands.training_options import OfTraining, Training
 
 if TYPE_CHECKING:
-    from ncsnx.commands.training.job import TrainedRun
+    from ncsnx.jobs.training_job import TrainedRun
     from ncsnx.runs.selection import Source
     from ncsnx.work import Work
 
 
 @command("train", panel=Panel.TRAIN, order=10, then="no step was trained; repeat the command to train", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
+class Train(OfTraining, Training, InRuns, Command["TrainedRun"]):
     """Train an experiment; an existing run resumes.
 
     FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. A run
@@ -44,16 +44,15 @@ class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
 
     def carry_out(self, work: "Work") -> "TrainedRun":
         with work.interruptible():
-            from ncsnx.commands.training.job import TrainingJob, require_free
+            from ncsnx.jobs.training_job import require_free
             from ncsnx.planning.budget import parse_time
 
             budget_s = None if self.budget is None else parse_time(self.budget)
-            target, data = self._target(work), self.data_folder()
+            target = self._target(work)
             start = self._start(target["folder"] / target["name"], work)
-            job = TrainingJob(options=self, data=data, budget_s=budget_s, start=start, **target)
-            job = require_free(job, work)
+            job = require_free(self.job(budget_s=budget_s, start=start, **target), work)
 
-            from ncsnx.commands.training.work import train_run
+            from ncsnx.jobs.train_run import train_run
         return train_run(job, work)
 
     def _start(self, path: Path, work: "Work") -> "Source | None":

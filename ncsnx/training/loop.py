@@ -52,7 +52,7 @@ def train_steps(
     fails.
     """
     with AgreedStop(stop, ranks).interruptible():
-        training = _Training(state, data, run, observer, stop, ranks, end_s)
+        training = _Loop(state, data, run, observer, stop, ranks, end_s)
     try:
         with training.files, suppress(_TimeIsUp):
             training.run()
@@ -62,7 +62,7 @@ def train_steps(
     ranks.gather(lambda: None)
 
 
-class _Training:
+class _Loop:
     """The parts of one training."""
 
     def __init__(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import ncsnx
-from ncsnx.commands.training.job import TrainedRun
+from ncsnx.jobs.training_job import TrainedRun
 from ncsnx.runs.folder import Run
 from tests.training.tiny import overrides
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 import ncsnx
-from ncsnx.commands.training.job import TrainedRun
 from ncsnx.config import Classifier, ConsistentAnnealed
 from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
+from ncsnx.jobs.training_job import TrainedRun
 from ncsnx.results import Table
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger

@@ -12,9 +12,9 @@ import attrs
 import pytest
 
 import ncsnx
-from ncsnx.commands.training.job import TrainedRun
 from ncsnx.console.python_call import python_call
 from ncsnx.errors import Stopped
+from ncsnx.jobs.training_job import TrainedRun
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog

@@ -39,8 +39,8 @@ READ_LATE = 24
 """A step with a picture that is removed before the step is reached."""
 SLOWLY = """
 import time, ncsnx.training.loop as loop
-plain = loop._Training._report_if_due
-loop._Training._report_if_due = lambda *given: (time.sleep(0.15), plain(*given))[1]
+plain = loop._Loop._report_if_due
+loop._Loop._report_if_due = lambda *given: (time.sleep(0.15), plain(*given))[1]
 """
 """Slows steps down, so that there is time for mishaps between them."""
 SOURCES = {

@@ -18,7 +18,7 @@ from tests.forked import REPOSITORY
 
 def test_each_file_of_the_folder_is_a_command() -> None:
     files = {path.stem.strip("_") for path in (REPOSITORY / "ncsnx/commands").glob("*.py")} - {"init"}
-    shared = {"command", "given_data", "groups", "tasks", "values"}
+    shared = {"command", "given_data", "groups", "tasks", "training_options", "values"}
     of_python_alone = {"draw"}
     assert {one.name.partition(" ")[0] for one in built_in_commands()} == files - shared - of_python_alone
     assert built_in_command("import_") == built_in_command("groups") == []

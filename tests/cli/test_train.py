@@ -15,10 +15,10 @@ from sklearn.datasets import load_digits
 
 from ncsnx import draw as sample
 from ncsnx.commands.train import Train
-from ncsnx.commands.training import work
-from ncsnx.commands.training.job import TrainingJob
 from ncsnx.config import CosineDecay, Experiment
 from ncsnx.images import grid
+from ncsnx.jobs import train_run
+from ncsnx.jobs.training_job import TrainingJob
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import percent
 from ncsnx.runs.folder import Run, read_origins
@@ -188,9 +188,9 @@ def test_a_time_to_train_for_fixes_steps_and_decay_to_the_bit(tmp_path: Path, mo
     reached = folders[0] / "runs/digits/checkpoints/step-00000004"
 
     timing = Timing(seconds_per_evaluation=0.0, seconds_per_training_image=0.0, seconds_per_update=0.9, timed="")
-    monkeypatch.setattr(work, "time_experiment", lambda *_: timing)
+    monkeypatch.setattr(train_run, "time_experiment", lambda *_: timing)
     clock = iter([0.0, 4.0])  # of the command's start and of the planning
-    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: next(clock, 0.0)))
+    monkeypatch.setattr(train_run, "time", SimpleNamespace(monotonic=lambda: next(clock, 0.0)))
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1e12 if reached.exists() else 0.0))
     rare = ("eval_every=100", "log_every=20", "snapshots=none")
     words = [word for word in training(*rare) if not word.startswith("steps=")]
@@ -233,14 +233,14 @@ def test_a_time_to_train_for_is_planned_by_the_share_of_a_rank(tmp_path: Path, m
         timed.append(experiment.batch_size)
         return Timing(seconds_per_evaluation=0.0, seconds_per_training_image=1.0, seconds_per_update=0.0, timed="")
 
-    monkeypatch.setattr(work, "time_experiment", timing)
-    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(train_run, "time_experiment", timing)
+    monkeypatch.setattr(train_run, "time", SimpleNamespace(monotonic=lambda: 0.0))
     fields = {"data": tmp_path, "folder": tmp_path, "name": "new", "budget_s": 100.0}
-    job = TrainingJob(experiment=experiment, options=Train("digits"), **fields)
+    job = TrainingJob(experiment=experiment, runtime=Train("digits").training_runtime, **fields)
     steps = []
     for world in (1, 4):
         ranks = SimpleNamespace(world=world, first=lambda find: find())
-        planned = work._ending_in_time(job, 100.0, None, SimpleNamespace(ranks=ranks, info=lambda line: None))
+        planned = train_run._ending_in_time(job, 100.0, None, SimpleNamespace(ranks=ranks, info=lambda line: None))
         steps.append(planned.experiment.steps)
     assert timed == [8, 2]
     assert steps[1] >= 4 * steps[0]

@@ -1,21 +1,20 @@
 """Groups of parameters of trainings."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Panel, argument, option
-from ncsnx.commands.groups import SCORED, Compared, Compiling, InRuns, Noted, Place, Plain
+from ncsnx.commands.groups import Compiling, InData, Noted, Place, Plain
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
+    from ncsnx.jobs.training_job import TrainingJob
     from ncsnx.ranks.rank_group import RankGroup
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
-
-_COMPARISON_PANEL = "Comparison"
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -30,7 +29,7 @@ class OfTraining:
 
 
 @attrs.frozen(slots=False, kw_only=True)
-class Training(Plain, Compiling, Noted):
+class Training(Plain, Compiling, InData, Noted):
     """How a training runs; none of it is part of the experiment."""
 
     workers: Annotated[int, option(Panel.EXECUTION, "N", between=(0, 256))] = 0
@@ -55,23 +54,16 @@ class Training(Plain, Compiling, Noted):
             plain=self.plain,
         )
 
-    def trackers(self) -> Sequence[str] | None:
-        """Tags of the trackers; None: those that have a record of the run."""
-        return None if self.track is None else values.words(self.track)
+    def job(self, **others: Any) -> "TrainingJob":
+        """The training with these choices. others: its other fields."""
+        from ncsnx.jobs.training_job import TrainingJob
 
-
-@attrs.frozen(slots=False, kw_only=True)
-class TrainedAndScored(Training, InRuns, Compared):
-    """How several runs are trained and compared."""
-
-    fid: Annotated[bool, option(_COMPARISON_PANEL)] = False
-    """Score the finished runs as `ncsnx fid` does, and compare them."""
-    loss: Annotated[bool, option(_COMPARISON_PANEL)] = False
-    """Measure the held-out loss of the finished runs as `ncsnx loss` does, and compare them."""
-    n: Annotated[int | None, option(_COMPARISON_PANEL, "N", default="1000", between=SCORED)] = None
-    """Images per run for `fid`."""
-
-    @property
-    def images(self) -> int:
-        """Images per run for the distance."""
-        return 1000 if self.n is None else self.n
+        trackers = None if self.track is None else values.words(self.track)
+        return TrainingJob(
+            runtime=self.training_runtime,
+            data=self.data_folder(),
+            trackers=trackers,
+            report=self.report,
+            note=self.note,
+            **others,
+        )

@@ -2,12 +2,12 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
-from ncsnx.commands.training.options import Training
 from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import cuts_patches
@@ -23,6 +23,10 @@ from ncsnx.runs.selection import Source
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.tracking.tracker import known_trackers, noted_trackers
 from ncsnx.work import Work
+
+if TYPE_CHECKING:
+    from ncsnx.ranks.rank_group import RankGroup
+    from ncsnx.runtime import Runtime
 
 
 @attrs.frozen(kw_only=True)
@@ -42,15 +46,20 @@ class TrainingJob:
     """Name of the run in it, checked by `ncsnx.runs.names.check_run_name`."""
     data: Path
     """Folder of the data sets."""
-    options: Training
+    runtime: "Callable[[RankGroup], Runtime]"
+    """The runtime that was chosen, for the ranks that train together."""
     start: Source | None = None
     """The run or exported model whose weights a new training starts from."""
     derived_from: Run | None = None
     """The run whose configuration a new run begins from, if any."""
     budget_s: float | None = None
     """Seconds to train for; None: until the last step."""
-    trackers: Sequence[str] = ()
-    """Tags of the trackers that the run is sent to."""
+    trackers: Sequence[str] | None = None
+    """Tags of the trackers that the run is sent to; None: those that have a record of it."""
+    report: bool = True
+    """Whether the page RUN/report.html is renewed at checkpoints."""
+    note: str = ""
+    """A remark that the run keeps."""
 
     @property
     def path(self) -> Path:
@@ -68,13 +77,12 @@ def require_free(job: TrainingJob, work: Work) -> TrainingJob:
 
     Raises NcsnxError for ranks with other experiments, a run that another process writes, and unknown trackers.
     """
-    chosen = job.options.trackers()
 
     def trackers() -> Sequence[str]:
         if (run := job.existing()) is not None:
             with writer_lock(run):
                 pass  # the training takes the lock that counts
-        return noted_trackers(Run(job.path)) if chosen is None else known_trackers(chosen)
+        return noted_trackers(Run(job.path)) if job.trackers is None else known_trackers(job.trackers)
 
     require_same(work.ranks, "has another experiment", dict(flatten(unstructure(job.experiment))))
     return attrs.evolve(job, trackers=work.ranks.first(trackers))

@@ -1,21 +1,17 @@
 """The runs of a parameter sweep, which ranks share: trained, scored, compared."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ncsnx.commands.fid import Fid
-from ncsnx.commands.loss import Loss
-from ncsnx.commands.training.job import TrainingJob, require_free
-from ncsnx.commands.training.options import TrainedAndScored
 from ncsnx.config.codec import canonical, identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.errors import Hint, NcsnxError, Stopped, UsageError, is_out_of_memory
 from ncsnx.evaluation.held_out import loss_facts
 from ncsnx.features.real_images import DataSource
+from ncsnx.jobs.training_job import TrainingJob, require_free
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run
@@ -25,7 +21,6 @@ from ncsnx.runs.measurements import MeasuredRow, Measurements
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import SWEEP_SUFFIX, step_name
 from ncsnx.runs.summaries import RunSummary, summary_of
-from ncsnx.runs.targets import Target
 from ncsnx.runs.writer_lock import is_being_written, writer_of
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
@@ -40,28 +35,24 @@ from ncsnx.sweeps.comparison import (
 from ncsnx.sweeps.points import SweepPoint
 from ncsnx.work import Work
 
-if TYPE_CHECKING:
-    from ncsnx.config.overrides import Override
-
 
 @attrs.frozen(kw_only=True)
 class SweptRuns:
     """The runs of a sweep."""
 
-    sweep: TrainedAndScored
-    """The command, with its choices of execution, features and folders."""
     name: str
-    target: Target
-    """The experiment or run that the points change."""
     points: Sequence[SweepPoint]
-    settings: "Sequence[Override]"
-    """Changes of the features."""
+    folder: Path
+    """Folder of the runs."""
+    data: Path
+    """Folder of the data sets."""
+    job_of: Callable[[SweepPoint], TrainingJob]
+    """The training of a point."""
+    measures: Mapping[str, Callable[[Run, int, Work], Measurements]]
+    """What the runs are scored by, each at a step."""
+    require_scorable: Callable[[Data], None]
+    """Raises NcsnxError if runs with such data can't be scored here."""
     work: Work
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the runs."""
-        return self.sweep.runs_folder()
 
     @property
     def own(self) -> Sequence[SweepPoint]:
@@ -110,26 +101,23 @@ class SweptRuns:
                     raise UsageError(
                         f"{run.path} exists and belongs to another experiment, so it cannot be a run of this sweep",
                         Hint("give the sweep another name", adds=argument("name", A_NAME)),
-                        Hint("or see what differs", f"ncsnx diff {run.cli_path} {self.target.experiment.name}"),
+                        Hint("or see what differs", f"ncsnx diff {run.cli_path} {point.experiment.name}"),
                     )
 
     def check(self, points: Sequence[SweepPoint]) -> None:
         """Raises NcsnxError if this machine can't train or score the points, as far as it is seen at once."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import open_data
-        from ncsnx.evaluation.reference import reference_images
         from ncsnx.tracking.tracker import known_trackers
 
         load_plugins("ncsnx.runtime")
-        known_trackers(self.sweep.trackers() or ())
         for point in points:
-            self.sweep.training_runtime(self.work.ranks).for_training(point.experiment)
-        folder = self.sweep.data_folder()
+            job = self.job_of(point)
+            known_trackers(job.trackers or ())
+            job.runtime(self._own_work(self.work).ranks).for_training(point.experiment)
         for data in _different_data(points):
-            open_data(data, folder, self.work)
-            if self.sweep.fid:
-                self.sweep.chosen_features(data, self.settings)
-                reference_images(self.sweep.reference, DataSource(data=data, folder=folder), self.work)
+            open_data(data, self.data, self.work)
+            self.require_scorable(data)
 
     def _own_work(self, work: Work) -> Work:
         """The Work of this rank alone, whose runs no other rank shares."""
@@ -160,27 +148,12 @@ class SweptRuns:
 
     def _train_point(self, point: SweepPoint) -> None:
         """Trains or resumes the run of a point, as `ncsnx train` does."""
-        from ncsnx.commands.training.work import train_run
+        from ncsnx.jobs.train_run import train_run
 
         work = self._own_work(self.work.with_own_log())
-        job = TrainingJob(
-            experiment=point.experiment,
-            origins=point.origins,
-            source=self.target.source,
-            file=None if self.target.file is None else Path(self.target.file),
-            folder=self.folder,
-            name=point.run,
-            derived_from=self.target.run,
-            data=self.sweep.data_folder(),
-            options=attrs.evolve(self.sweep, device=self._device()),
-        )
         with work.interruptible():
-            job = require_free(job, work)
+            job = require_free(self.job_of(point), work)
         train_run(job, work)
-
-    def _device(self) -> str:
-        """The device of this rank: a GPU of its own where there are several ranks. Raises UsageError."""
-        return str(self.sweep.training_runtime(self.work.ranks).device)
 
     # ------------------------------------------------------------------------------------------------------- scoring
 
@@ -189,12 +162,12 @@ class SweptRuns:
         trained further; scores that exist are read. Returns the numbers that were asked for, and a line for each run
         that has no score."""
         problems, work = list[str](), self._own_work(attrs.evolve(self.work, info=self.work.detail))
-        measured: dict[str, dict[str, RunNumber]] = {key: {} for key in ("fid", "loss") if getattr(self.sweep, key)}
+        measured: dict[str, dict[str, RunNumber]] = {key: {} for key in self.measures}
         for point in [point for point in points if measured and is_finished(point, self._status(point))]:
             for key, by_run in measured.items():
                 work.detail(f"{key} of {point.run}")
                 try:
-                    found = self._command(key, point).carry_out(work)
+                    found = self.measures[key](self._run(point), point.experiment.steps, work)
                 except NcsnxError as error:
                     problems.append(f"{point.run}: {error}")
                     continue
@@ -204,22 +177,6 @@ class SweptRuns:
                         protocol=found.recorded, value=best.score, facts=found.protocol, words=found.subject_words
                     )
         return measured, problems
-
-    def _command(self, key: str, point: SweepPoint) -> Fid | Loss:
-        """The command that measures the checkpoint of a run at its last step in the sweep."""
-        sweep, run = self.sweep, self._run(point)
-        common: dict[str, Any] = {
-            "range": str(point.experiment.steps),
-            "data": sweep.data,
-            "device": self._device(),
-            "threads": sweep.threads,
-            "compile": sweep.compile,
-        }
-        if key == "loss":
-            return Loss(run, **common)
-        changes = [f"{one.path}={one.text}" for one in self.settings]
-        distance: dict[str, Any] = {"features": sweep.features, "reference": sweep.reference, "cache": sweep.cache}
-        return Fid(run, changes, n=sweep.images, **common, **distance)
 
     # ---------------------------------------------------------------------------------------------------- comparison
 
@@ -242,7 +199,7 @@ class SweptRuns:
         if not numbers and (last := self._last_losses(states)):
             numbers = {"held_out": last}
         tables, plot = compared_settings(self.name, self.points, states, numbers), None
-        if self.sweep.fid or self.sweep.loss:
+        if self.measures:
             plot = atomic.make_folder(self.folder / f"{self.name}{SWEEP_SUFFIX}") / "scores"
             atomic.write_bytes(plot.with_suffix(".csv"), comparison_csv(tables))
             for place, table in enumerate(tables):
@@ -262,7 +219,7 @@ class SweptRuns:
                     f"on one batch of at most {counted(most, 'image')}{given}, at the last evaluation of the training, "
                     f"{point.experiment.loss.in_words}"
                 )
-                source = DataSource.of_run(run, self.sweep.data_folder())
+                source = DataSource.of_run(run, self.data)
                 # the size of the batch says which images are seen, at which levels
                 facts = source.facts | loss_facts(point.experiment, source.space) | {"batch_size": most}
                 last = Protocol(measure="held_out", facts=facts, metric="held-out loss", words={"": how})

@@ -1,4 +1,4 @@
-"""The work of a training: chooses the execution, opens the data, and trains or resumes the run."""
+"""A training from start to end: chooses the execution, opens the data, and trains or resumes the run."""
 
 import math
 import time
@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 
-from ncsnx.commands.training.job import TrainedRun, TrainingJob
 from ncsnx.config.codec import differences
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.origins import COMMAND_LINE
@@ -19,6 +18,7 @@ from ncsnx.data import Splits, cache_in_memory, open_data
 from ncsnx.data.memory_cache import CachedImages
 from ncsnx.data.value_statistics import measured_space
 from ncsnx.errors import Hint, NcsnxError, Stopped, UsageError
+from ncsnx.jobs.training_job import TrainedRun, TrainingJob
 from ncsnx.model_spec import ModelSpec
 from ncsnx.networks import meta_network
 from ncsnx.planning.budget import RESERVE
@@ -79,7 +79,7 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
         state = TrainingState(job.experiment, runtime, space)
         require_shareable(state.network, job.experiment, work.ranks.world)
     run = work.ranks.first(lambda: _run(job, splits.fingerprint, space))
-    return _Training(job, work, run, state, splits, end_s, initial).carry_out()
+    return _OpenTraining(job, work, run, state, splits, end_s, initial).carry_out()
 
 
 def _started(job: TrainingJob) -> tuple[TrainingJob, InitialWeights | None]:
@@ -124,7 +124,7 @@ def _with_sampler_of_loss(job: TrainingJob) -> TrainingJob:
 
 def _runtime(job: TrainingJob, ranks: RankGroup) -> Runtime:
     """The runtime choices; before data is read."""
-    runtime = job.options.training_runtime(ranks).for_training(job.experiment)
+    runtime = job.runtime(ranks).for_training(job.experiment)
     require_same(ranks, "chose another device", {"device": runtime.device.type})
     return runtime
 
@@ -180,7 +180,7 @@ def _run(job: TrainingJob, fingerprint: str, space: Space) -> Run:
 
 
 @attrs.frozen
-class _Training:
+class _OpenTraining:
     """A training whose data is open and whose run exists."""
 
     job: TrainingJob
@@ -241,12 +241,12 @@ class _Training:
     @contextmanager
     def _followed(self, observer: TrainingObserver) -> Iterator[TrainingObserver]:
         """The observer of a training that trackers and the run's page follow."""
-        options, trackers, stop = self.job.options, tuple(self.job.trackers), self.work.stop
+        trackers, stop = tuple(self.job.trackers or ()), self.work.stop
         with ExitStack() as following:
             following.enter_context(
                 tracked(self.run, trackers, observer.warning, observer.note, lambda: stop.requested)
             )
-            if options.report:
+            if self.job.report:
                 observer = following.enter_context(RenewedReport(self.run, observer))
             yield observer
 
@@ -263,7 +263,7 @@ class _Training:
                 run.steps()  # raises for an import that was interrupted
             if state.step == 0 and state.experiment.initial_weights is not None:
                 self._start_from()
-            work.ranks.first(lambda: record_start(run, state, changes, dict(job.origins), job.options.note, source))
+            work.ranks.first(lambda: record_start(run, state, changes, dict(job.origins), job.note, source))
         for warning in warnings:
             work.warning(warning)
         if work.ranks.first(run.data_fingerprint) is None:
