@@ -370,8 +370,8 @@ def test_the_reverse_diffusion_of_a_noisy_picture_gives_two_kinds_of_images_thei
 
 
 def documented() -> list[tuple[Sampler, str]]:
-    """The samplers in the guide's table of noisy measurements, each with the ratios that it gives."""
-    lines = (REPOSITORY / "docs/guides/inverse-problems.md").read_text().splitlines()
+    """The samplers in the page's table of noisy measurements, each with the ratios that it gives."""
+    lines = (REPOSITORY / "docs/project/inverse-problems.md").read_text().splitlines()
     (title,) = [number for number, line in enumerate(lines) if line.startswith("| sampler | `sampler.steps=")]
     columns = [column.strip(" `") for column in lines[title].strip(" |").split("|")][1:]
     found = []
