@@ -3,7 +3,7 @@
 For a task of your own, choose an operator (`MatrixOperator`, another one below, or your own subclass of
 `LinearOperator`) or, where a singular value decomposition can't be had, a `LinearMap` by A and its adjoint. Make the
 task from a measurement (`Task.of_measurement`) and call `ncsnx.draw(model, n=4, task=task)`;
-docs/guides/inverse-methods.md has examples. A package registers a task for the command line with `register_task`, and
+docs/adding/operator.md has examples. A package registers a task for the command line with `register_task`, and
 reads pictures with `read_pictures`.
 """
 

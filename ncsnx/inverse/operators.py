@@ -4,7 +4,7 @@ Samplers need V: orthonormal directions in the space of images that A measures; 
 `coefficients` is Vᵀ, `images` is V, and V Vᵀ projects on the measured subspace.
 
 An operator of your own has a shape, singular values and these two functions and, if U isn't the identity,
-`of_measurement`; docs/guides/inverse-methods.md has an example. For a matrix, use `MatrixOperator`.
+`of_measurement`; docs/adding/operator.md has an example. For a matrix, use `MatrixOperator`.
 """
 
 import math
