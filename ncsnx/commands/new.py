@@ -14,23 +14,15 @@ from ncsnx.commands.given_data import READING_PANEL, reading_of
 from ncsnx.commands.groups import InData, Place
 from ncsnx.commands.plan import TIME_PANEL, Planned, data_for
 from ncsnx.errors import Hint, UsageError
-from ncsnx.quantities import counted
 from ncsnx.results import Result
 from ncsnx.spelling import argument as spelled
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.config.data_sets import Data, Images, OwnData
+    from ncsnx.config.data_sets import OwnData
     from ncsnx.config.experiment import Experiment
-    from ncsnx.planning.budget import Fit, TimeOf
     from ncsnx.planning.survey import Survey
-    from ncsnx.planning.timing import Timing
     from ncsnx.work import Work
-
-
-_FEW_PICTURES, _SHORT = 1_000, 4 * 3_600
-"""Pictures and seconds below which a network of photographs that starts from nothing stays behind the one that comes
-along, which took 23 pictures of 4K and 8 hours of a processor core."""
 
 
 @command("new", panel=Panel.DATA, order=120)
@@ -82,34 +74,43 @@ class New(Planned, InData, Command["NewExperiment"]):
         with work.interruptible():
             self.check()
 
-            from ncsnx.planning.budget import parse_budget
+            from ncsnx.config.data_sets import Images
+            from ncsnx.data import open_data
+            from ncsnx.planning.budget import fit, parse_budget, timed_here
+            from ncsnx.planning.experiment_proposal import draft, preferred_network, propose
+            from ncsnx.planning.suggestions import suggest_patches, suggest_photographs
+            from ncsnx.planning.writing import experiment_source
+            from ncsnx.storage import atomic
+            from ncsnx.work import ignore_message
 
             path = self._free_place()
             budget_s = parse_budget(self.budget)
-
-            from ncsnx.planning.experiment_proposal import draft, preferred_network, propose
-            from ncsnx.planning.writing import experiment_source
-            from ncsnx.storage import atomic
-
             own, why = self._data(work)
-            fit = self._fitted(own, budget_s, work)
-            network = self.model or preferred_network(fit.data)
-        found = self.surveyed(draft(self.name, fit.data, network), self.data_folder(), work)
+            # without messages: the survey opens the data again
+            silent = attrs.evolve(work, info=ignore_message, warning=ignore_message)
+            count = len(open_data(own, self.data_folder(), silent).train)
+            clock = None if self.no_timing else timed_here(self.name, self.model, self.device, self.threads, work)
+            fitted = fit(own, count, clock, budget_s, steps=self.steps, size_is_free=self.size is None)
+            network = self.model or preferred_network(fitted.data)
+        found = self.surveyed(draft(self.name, fitted.data, network), self.data_folder(), work)
         with work.interruptible():
             assert found.distances is not None
             data, images = found.experiment.data, found.distances.images
-            experiment = propose(self.name, data, found.plan, images, fit.scale, network, found.classes)
-            found = attrs.evolve(found, experiment=experiment, timing=fit.timing, fit=fit, about_noise=why)
+            experiment = propose(self.name, data, found.plan, images, fitted.scale, network, found.classes)
+            found = attrs.evolve(found, experiment=experiment, timing=fitted.timing, fit=fitted, about_noise=why)
             atomic.make_folder(path.parent)
             atomic.write_new(path, experiment_source(found).encode())
         for line in found.lines():
             work.info(line)
-        _say_budget(found, fit, work)
+        fitted.say(found.seconds_of_training, work)
         if found.classes > 1 and not experiment.model.classes:
             work.info(
                 f"the data has {found.classes} classes, not used; a U-Net takes them: model.classes={found.classes}"
             )
-        self._suggest_patches(experiment.data, work)
+        if isinstance(experiment.data, Images) and experiment.data.patches:
+            suggest_photographs(self.name, experiment.data, self._images(), self.budget, work)
+        elif isinstance(experiment.data, Images):
+            suggest_patches(experiment.data, self._images(), work)
         return NewExperiment(survey=found, path=path)
 
     def _data(self, work: "Work") -> "tuple[OwnData, str]":
@@ -164,84 +165,6 @@ class New(Planned, InData, Command["NewExperiment"]):
                 "pictures (a folder or zip), a file of arrays, or a packed data set"
             ) from error
 
-    def _suggest_patches(self, data: "Data", work: "Work") -> None:
-        """Says how to cut patches, where most pictures are much larger than the images that they become."""
-        from ncsnx.config.data_sets import Images
-        from ncsnx.data.readers.own_images import picture_files
-        from ncsnx.data.scan import scan_of
-        from ncsnx.planning.experiment_proposal import MUCH_LARGER
-
-        if not isinstance(data, Images):
-            return
-        if data.patches:
-            self._recommend_photographs(data, work)
-            return
-        scan, (height, width) = scan_of(picture_files(data, self._images()), work), data.stored_size
-        if scan.smaller_than((MUCH_LARGER * height, MUCH_LARGER * width)) < scan.sound / 2:
-            work.info(
-                f"most pictures have at least {MUCH_LARGER} times the height and width of the images, which lose their "
-                "details\nto learn these from patches, repeat the command with another name, and add "
-                f"{spelled('patches', True)}"
-            )
-
-    def _recommend_photographs(self, data: "Images", work: "Work") -> None:
-        """Says that a training from the weights that come along is better, for few pictures or little time."""
-        from ncsnx.data.readers.own_images import picture_files
-        from ncsnx.planning.budget import parse_budget
-
-        budget, count = parse_budget(self.budget), len(picture_files(data, self._images()))
-        if data.channels == 3 and (count < _FEW_PICTURES or (budget is not None and budget < _SHORT)):
-            folder, run = shlex.quote(str(self.source)), shlex.quote(f"{self.name}-photographs")
-            work.info(
-                f"for photographs, {counted(count, 'picture')} in {self.budget} restore better if the training starts "
-                f"from the model that comes along:  ncsnx train photographs --from photographs --run {run} "
-                f"data.root={folder}"
-            )
-
-    def _clock(self, work: "Work") -> "TimeOf":
-        """Times networks on this machine: the one that is asked for, or that is favored at each image size."""
-        import torch
-
-        from ncsnx.config.image_sizes import size_in_words
-        from ncsnx.planning.experiment_proposal import draft, preferred_network
-        from ncsnx.planning.timing import time_experiment
-        from ncsnx.runtime import Runtime
-
-        usual = self.runtime()
-        # where other programs use the processors, threads that wait for each other take longer than one
-        counts = [usual.threads, 1] if self.threads is None and usual.device.type == "cpu" else [usual.threads]
-
-        def time_of(data: "OwnData", width: int, batch_size: int) -> "Timing":
-            work.info(f"timing a network of width {width} at {size_in_words(data.shape[1:])} px")
-            kind = self.model or preferred_network(data)
-            experiment, timings = draft(self.name, data, kind, width=width, batch_size=batch_size), {}
-            try:
-                for threads in dict.fromkeys(counts):
-                    runtime = Runtime.choose(device=self.device, threads=threads)
-                    timings[threads] = time_experiment(experiment, runtime, work)
-            finally:
-                torch.set_num_threads(usual.threads)
-            counts[:] = [min(timings, key=lambda threads: timings[threads].step_of(batch_size))]
-            return timings[counts[0]]
-
-        return time_of
-
-    def _fitted(self, data: "OwnData", budget_s: float | None, work: "Work") -> "Fit":
-        """The training that fits the budget, or the published one."""
-        from ncsnx.data import open_data
-        from ncsnx.planning.budget import as_published, fit, untimed
-        from ncsnx.work import ignore_message
-
-        # without messages: the survey opens the data again
-        silent = attrs.evolve(work, info=ignore_message, warning=ignore_message)
-        images = len(open_data(data, self.data_folder(), silent).train)
-        clock = None if self.no_timing else self._clock(work)
-        if budget_s is None:
-            return as_published(data, images, self.steps, clock)
-        if clock is None:
-            return untimed(data, images, self.steps)
-        return fit(data, images, clock, budget_s, steps=self.steps, size_is_free=self.size is None)
-
 
 @attrs.frozen(kw_only=True, repr=False)
 class NewExperiment(Result):
@@ -280,28 +203,6 @@ class NewExperiment(Result):
 
     def heading(self) -> tuple[str, str]:
         return self.experiment.name, str(self.path)
-
-
-def _say_budget(found: "Survey", fit: "Fit", work: "Work") -> None:
-    """Says what was reduced to fit the budget and how to write other trainings, and warns of a budget exceeded."""
-    from ncsnx.planning.budget import in_short
-
-    reduced = ", ".join(f"{what} {now} instead of {before}" for what, now, before in fit.reductions)
-    published = f"add {spelled('budget', 'none')}"
-    if fit.budget_s is None:
-        if reduced:
-            timing = parameter("no_timing")
-            work.warning(
-                f"nothing was timed ({timing}), so no budget could be applied, and this is a small training: "
-                f"{reduced}\nfor one that fits a budget, leave out {timing}; for the published training, {published}"
-            )
-        return
-    if reduced:
-        work.info(f"reduced to fit {in_short(fit.budget_s)} on this machine: {reduced}")
-        work.info(f"to write the published training, repeat the command with another name, and {published}")
-    if found.seconds_of_training is not None and found.seconds_of_training > fit.budget_s:
-        fits = f"for one that fits, leave out {parameter('steps')}"
-        work.warning(f"the training exceeds the budget of {in_short(fit.budget_s)}; {fits}")
 
 
 new = as_function(New)

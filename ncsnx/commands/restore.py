@@ -1,6 +1,5 @@
 """`ncsnx restore`: draws images that agree with a measurement, such as a part of a picture."""
 
-import math
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
 from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.commands.tasks import Tasks
-from ncsnx.errors import Hint, UsageError, require_between
+from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 
@@ -20,18 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ncsnx.inverse.restored_folder import RestoredFolder
-    from ncsnx.inverse.restoring import FirstMeans, RestoredImages
+    from ncsnx.inverse.restoring import RestoredImages
     from ncsnx.inverse.task import Task
     from ncsnx.model_spec import ModelSpec
     from ncsnx.runs.selection import Source
     from ncsnx.sampling.model import Model
-    from ncsnx.sampling.sample_folder import SampleFolder
     from ncsnx.space import Space
     from ncsnx.work import Work
-
-_ALTERNATIVES = 4
-_LARGE = 2**18
-"""Pixels from which on images are drawn one by one."""
 
 
 @command("restore", panel=Panel.TRAIN, order=30, then=BATCHES, is_shared=True)
@@ -115,15 +109,16 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
             with work.interruptible():
                 spec = source.spec()
                 step = self.checkpoint(source, work)  # before torch, which takes seconds, is imported
-                size = self._size(spec, Path(made))
-                side = self._tile_side(source, spec, size)  # before pictures are read
-                batch_size = self._at_once(spec, size)
-                request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
 
                 from ncsnx.inverse.posterior_sampler import posterior_sampler
-                from ncsnx.inverse.restoring import FirstMeans, denoises, say_before, warn_of_holes
+                from ncsnx.inverse.restoration_defaults import ALTERNATIVES, alternatives, images_per_batch, tile_side
+                from ncsnx.inverse.restoring import FirstMeans, denoises, restored, say_before, warn_of_holes
                 from ncsnx.sampling.drawing import Drawing, FolderDrawing, count_images, load_model
 
+                size = self._size(spec, Path(made))
+                side = tile_side(source, size, self.tile)  # before pictures are read
+                batch_size = images_per_batch(spec, size, self.batch_size)
+                request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
                 space = spec.space.at(shape_at(spec.space.shape, size))
                 task = self._built(spec, space, Path(made))
                 if self.save is not None and task.count > 1:
@@ -133,7 +128,10 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
                 say_before(task, space, work)
                 warn_of_holes(task, spec, work)
                 has_mean = denoises(task, spec, sampler)
-                each = self._each(has_mean)
+                each = self.n
+                if each is None:
+                    enlarges = self.super_resolve is not None
+                    each = alternatives(has_mean=has_mean, is_quick=self.quick, enlarges=enlarges)
                 if each == 0 and not has_mean:
                     with_mean = f"{parameter('denoise')} and {parameter('jpeg')}, by models that know any noise"
                     raise UsageError(f"{parameter('n')} must be at least 1; 0, for the mean alone, is for {with_mean}")
@@ -144,8 +142,9 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
                 model = load_model(work, source, sampler, step, runtime, size, side)
             request = attrs.evolve(request, n=count, may_be_none=True, batch_size=at_once)
             keep = partial(self._save, space=space, work=work)
+            maps = each >= ALTERNATIVES if self.posterior is None else self.posterior and each > 0
             means = FirstMeans(
-                task=task, model=model, seed=self.seed, work=work, alternatives=each, maps=self._maps(each), keep=keep
+                task=task, model=model, seed=self.seed, work=work, alternatives=each, maps=maps, keep=keep
             )
             is_kept = not self.save or bool(self.out) or each > 0
             out = self.output_folder() if is_kept else Path(made) / "out"
@@ -158,7 +157,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
                 first=means,
             )
             with drawing.completed(work, is_written=True) as output:
-                return self._recorded(output, means, is_kept=is_kept)
+                saved = None if self.save is None else Path(self.save)
+                return restored(output, means, saved, is_kept=is_kept)
 
     def _check_save(self) -> None:
         """Raises UsageError for a file that can't be written: see `check_place`."""
@@ -184,29 +184,6 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
         save_like(Path(self.save), means[0], space, self._given_file(), work)
         return Path(self.save)
 
-    def _maps(self, each: int) -> bool:
-        """Whether posterior.safetensors is written. each: images per picture."""
-        return each >= _ALTERNATIVES if self.posterior is None else self.posterior and each > 0
-
-    def _at_once(self, spec: "ModelSpec", size: "values.Size | None") -> int:
-        """Images per batch. Large ones one by one, so that an interruption loses less than an image: tiles fill a
-        processor as well."""
-        from ncsnx.config.data_sets import cuts_patches
-        from ncsnx.config.image_sizes import height_and_width
-
-        usual = self.images_at_once(spec.space.shape, size)
-        is_large = cuts_patches(spec.data) and size is not None and math.prod(height_and_width(size)) >= _LARGE
-        return 1 if is_large and self.batch_size is None else usual
-
-    def _each(self, denoises: bool) -> int:
-        """Images per picture. denoises: whether the mean is known without them."""
-        if self.n is not None:
-            return self.n
-        if self.quick:
-            # a single one is behind Lanczos, the mean of four isn't
-            return 1 if self.super_resolve is None else _ALTERNATIVES
-        return 0 if denoises else _ALTERNATIVES
-
     def _size(self, spec: "ModelSpec", made: Path) -> "values.Size | None":
         """The size of the images: as it is given, or for a model of patches that of the pictures; None: the data's."""
         from ncsnx.config.data_sets import cuts_patches
@@ -219,30 +196,6 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
             return height, width
         return self.own_size(made, spec.space)
 
-    def _tile_side(self, source: "Source | Model", spec: "ModelSpec", size: "values.Size | None") -> int | None:
-        """Side of the tiles that pictures are evaluated in; None: as the model is.
-
-        Raises UsageError for a size that the network can't take as it is.
-        """
-        from ncsnx.config.data_sets import cuts_patches
-        from ncsnx.config.variants import load_plugins
-        from ncsnx.networks import meta_network
-        from ncsnx.networks.tiling import DEFAULT_SIDE, is_in_tiles
-        from ncsnx.sampling.model import Model, require_size
-
-        if self.tile is not None:
-            require_between("tile", self.tile, 8, 65_536, " pixels")
-            return self.tile
-        if size is None:
-            return None
-        load_plugins("ncsnx.runtime")
-        network = source.network if isinstance(source, Model) else meta_network(source.declared(), source.space())
-        is_local = network.tile_unit is not None and not is_in_tiles(network)
-        if is_local and cuts_patches(spec.data):
-            return DEFAULT_SIDE
-        require_size(network, size)
-        return None
-
     def _require_task(self) -> None:
         """Raises UsageError unless there is one task, as an object or by its parameters."""
         if self.task is None:
@@ -252,32 +205,17 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
 
     def _built(self, spec: "ModelSpec", space: "Space", made: Path) -> "Task":
         """The task, whose pictures are read. Raises UsageError, NcsnxError."""
-        from ncsnx.inverse.rules.contract import AUTO, EXACT
+        from ncsnx.inverse.restoration_defaults import with_usual_rule
+        from ncsnx.inverse.rules.contract import AUTO
 
-        black, white = space.ends
-        least_noise = spec.levels[-1] / (white - black)
-        task = self.task or self.build(space, made, least_noise, any_sigma=spec.any_sigma)
-        if self.task is None and task.how.begins_at_noise and not spec.any_sigma and self.rule in (None, AUTO):
-            task = attrs.evolve(task, rule=EXACT)  # trained levels don't begin at the noise of a picture
+        task = self.task
+        if task is None:
+            black, white = space.ends
+            task = self.build(space, made, spec.levels[-1] / (white - black), any_sigma=spec.any_sigma)
+            if self.rule in (None, AUTO):
+                task = with_usual_rule(task, spec)
         _ = task.protocol  # reads all pictures
         return task
-
-    def _recorded(self, output: "SampleFolder", first: "FirstMeans", *, is_kept: bool) -> "RestoredImages":
-        """The images of a complete folder, which is locked, with a record of how well they agree."""
-        from ncsnx.inverse.restoring import RestoredImages, say_agreement
-        from ncsnx.inverse.task_record import record_task
-
-        task, space, work, each = first.task, first.model.space, first.work, first.alternatives
-        means = first.beside
-        record = record_task(task, output.path, each, space, work.check_stop, means, maps=first.maps)
-        saved = None if self.save is None else Path(self.save)
-        result = RestoredImages(output=output, record=record, denoised=means, saved=saved, is_kept=is_kept)
-        if each and (means is None or self.save is not None):
-            first.say_place(output.path, result.means())
-        say_agreement(record, task, space, work)
-        if not each:
-            work.info(first.in_words(_ALTERNATIVES))
-        return result
 
 
 def _in_words(pictures: int, each: int) -> str:

@@ -50,8 +50,6 @@ _EXAMPLES: dict[str, list[tuple[str, object]]] = {
 }
 """Parameter that a task needs → what to give, and an example."""
 _ANYWHERE = ("noise", "truth", "rule")
-MOST_PIXELS = 89_478_485
-"""Pixels of the largest picture, given or restored: those of Pillow's largest."""
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -202,16 +200,13 @@ class Tasks:
 
         made, space: as in `build`.
         """
-        from ncsnx.inverse.task_pictures import as_file, size_of
+        from ncsnx.inverse.restoration_defaults import restored_size
+        from ncsnx.inverse.task_pictures import as_file
 
         name, given = self.whole_pictures()
         if given is None:
             return None
-        height, width = size_of(as_file(name, given, made, space), space.shape[0])
-        height, width = (side * (self.factor or 1) for side in (height, width))
-        if height * width > MOST_PIXELS:
-            raise UsageError(f"{parameter(name)}: expected at most {MOST_PIXELS:,} pixels, found {height}×{width}")
-        return height, width
+        return restored_size(name, as_file(name, given, made, space), space.shape[0], self.factor or 1)
 
     @property
     def _fits(self) -> bool | None:

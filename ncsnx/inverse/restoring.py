@@ -22,6 +22,7 @@ from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.measurement_map import NoisyPicture
 from ncsnx.inverse.operators import Fourier, Masking
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, PosteriorMaps, read_posterior
+from ncsnx.inverse.restoration_defaults import ALTERNATIVES
 from ncsnx.inverse.rules.contract import rows_of
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_record import (
@@ -30,6 +31,7 @@ from ncsnx.inverse.task_record import (
     TaskRecord,
     mean_files,
     misfit_in_words,
+    record_task,
     write_means,
 )
 from ncsnx.model_spec import ModelSpec
@@ -38,7 +40,7 @@ from ncsnx.randomness import Purpose
 from ncsnx.results import Column, Table
 from ncsnx.sampling.generation import SeededNoise
 from ncsnx.sampling.model import Model
-from ncsnx.sampling.sample_folder import SampledImages
+from ncsnx.sampling.sample_folder import SampledImages, SampleFolder
 from ncsnx.shot_noise import ShotNoise
 from ncsnx.space import NOISE_TOLERANCE, Space
 from ncsnx.spelling import A_DIR, argument, parameter
@@ -361,3 +363,20 @@ class RestoredImages(SampledImages):
         misfit = misfit_in_words(self.misfit, bounded="values" not in self.protocol)
         words = [] if self.calibration is None else calibration_in_words(self.calibration).splitlines()
         return [f"largest difference from the measurement: {misfit}", *(["; ".join(words)] if words else [])]
+
+
+def restored(output: SampleFolder, first: FirstMeans, saved: Path | None, *, is_kept: bool) -> RestoredImages:
+    """The images of a complete folder, which is locked, with a record of how well they agree; says what it says.
+
+    saved: file of the restored picture, if one was asked for. is_kept: whether the folder stays.
+    """
+    task, space, work, each = first.task, first.model.space, first.work, first.alternatives
+    means = first.beside
+    record = record_task(task, output.path, each, space, work.check_stop, means, maps=first.maps)
+    result = RestoredImages(output=output, record=record, denoised=means, saved=saved, is_kept=is_kept)
+    if each and (means is None or saved is not None):
+        first.say_place(output.path, result.means())
+    say_agreement(record, task, space, work)
+    if not each:
+        work.info(first.in_words(ALTERNATIVES))
+    return result

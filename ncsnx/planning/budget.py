@@ -11,15 +11,27 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 import attrs
+import torch
 
 from ncsnx.config.data_sets import Images, OwnData, cuts_patches
 from ncsnx.config.image_sizes import ImageSize, size_in_words, size_of_sides
 from ncsnx.errors import Hint, UsageError, shortened
 from ncsnx.networks.layouts import NCSNV2
-from ncsnx.planning.experiment_proposal import SNAPSHOT_SHARE, Scale, long_side, usual_scale, usual_steps
-from ncsnx.planning.timing import Timing
+from ncsnx.planning.experiment_proposal import (
+    SNAPSHOT_SHARE,
+    Network,
+    Scale,
+    draft,
+    long_side,
+    preferred_network,
+    usual_scale,
+    usual_steps,
+)
+from ncsnx.planning.timing import Timing, time_experiment
 from ncsnx.quantities import counted, duration
+from ncsnx.runtime import Runtime
 from ncsnx.spelling import argument, parameter
+from ncsnx.work import Work
 
 RESERVE = 0.1
 """Share of a budget held back for start-up, checkpoints, held-out losses, and other work on the machine."""
@@ -38,6 +50,31 @@ _LONGEST_S = 366 * 86_400
 
 TimeOf = Callable[[OwnData, int, int], Timing]
 """(data, width, batch size) → timing on this machine."""
+
+
+def timed_here(name: str, network: Network | None, device: str, threads: int | None, work: Work) -> TimeOf:
+    """Times networks on this machine. Raises UsageError for a device that isn't there.
+
+    name: of the experiment. network: None for the one that is preferred at each image size. device, threads: as for
+    `Runtime.choose`; without a number of threads, one thread is tried beside the usual ones.
+    """
+    usual = Runtime.choose(device=device, threads=threads)
+    # where other programs use the processors, threads that wait for each other take longer than one
+    counts = [usual.threads, 1] if threads is None and usual.device.type == "cpu" else [usual.threads]
+
+    def time_of(data: OwnData, width: int, batch_size: int) -> Timing:
+        work.info(f"timing a network of width {width} at {size_in_words(data.shape[1:])} px")
+        kind = network or preferred_network(data)
+        experiment, timings = draft(name, data, kind, width=width, batch_size=batch_size), {}
+        try:
+            for count in dict.fromkeys(counts):
+                timings[count] = time_experiment(experiment, Runtime.choose(device=device, threads=count), work)
+        finally:
+            torch.set_num_threads(usual.threads)
+        counts[:] = [min(timings, key=lambda count: timings[count].step_of(batch_size))]
+        return timings[counts[0]]
+
+    return time_of
 
 
 @attrs.frozen(kw_only=True)
@@ -66,21 +103,56 @@ class Fit:
         reductions = [*sizes, *((name, f"{less:,}", f"{most:,}") for name, less, most in rows if less < most)]
         return attrs.evolve(self, reductions=reductions)
 
+    def say(self, training_s: float | None, work: Work) -> None:
+        """Says what was reduced and how to write other trainings, and warns of a training that exceeds the budget.
+
+        training_s: seconds that the training takes; None if nothing was timed.
+        """
+        reduced = ", ".join(f"{what} {now} instead of {before}" for what, now, before in self.reductions)
+        published = f"add {argument('budget', 'none')}"
+        if self.budget_s is None:
+            if reduced:
+                timing = parameter("no_timing")
+                work.warning(
+                    f"nothing was timed ({timing}), so no budget could be applied, and this is a small training: "
+                    f"{reduced}\nfor one that fits a budget, leave out {timing}; for the published training, "
+                    f"{published}"
+                )
+            return
+        if reduced:
+            work.info(f"reduced to fit {in_short(self.budget_s)} on this machine: {reduced}")
+            work.info(f"to write the published training, repeat the command with another name, and {published}")
+        if training_s is not None and training_s > self.budget_s:
+            fits = f"for one that fits, leave out {parameter('steps')}"
+            work.warning(f"the training exceeds the budget of {in_short(self.budget_s)}; {fits}")
+
 
 def fit(
     data: OwnData,
     images: int,
-    time_of: TimeOf,
-    budget_s: float,
+    time_of: TimeOf | None,
+    budget_s: float | None,
     *,
     steps: int | None = None,
     size_is_free: bool = True,
 ) -> Fit:
-    """The largest training that fits the budget. images: number of training images.
+    """The largest training that fits the budget in seconds; None: the published one, however long it takes.
 
+    images: number of training images. time_of: None to time nothing; a training for a budget is then a small one.
     steps: steps to take however long they last; the image size is then kept too. size_is_free: whether the image size
     of a folder may be reduced. Raises UsageError, with a sufficient budget, if nothing usable fits.
     """
+    if budget_s is None:
+        return _as_published(data, images, steps, time_of)
+    if time_of is None:
+        return _untimed(data, images, steps)
+    return _within(budget_s, data, images, time_of, steps, size_is_free=size_is_free)
+
+
+def _within(
+    budget_s: float, data: OwnData, images: int, time_of: TimeOf, steps: int | None, *, size_is_free: bool
+) -> Fit:
+    """The largest training that fits the budget: see `fit`."""
     usual = usual_scale(data, images)
     stages = _stages(data, usual, steps, size_is_free=size_is_free)
     timings: dict[tuple[ImageSize, int], Timing] = {}
@@ -109,7 +181,7 @@ def fit(
     return fitted.reduced_from(data, attrs.evolve(usual, steps=steps or usual.steps))
 
 
-def as_published(data: OwnData, images: int, steps: int | None, time_of: TimeOf | None) -> Fit:
+def _as_published(data: OwnData, images: int, steps: int | None, time_of: TimeOf | None) -> Fit:
     """The published training, however long it takes."""
     usual = usual_scale(data, images)
     scale = attrs.evolve(usual, steps=steps or usual.steps)
@@ -117,7 +189,7 @@ def as_published(data: OwnData, images: int, steps: int | None, time_of: TimeOf 
     return Fit(data=data, scale=scale, timing=timing)
 
 
-def untimed(data: OwnData, images: int, steps: int | None) -> Fit:
+def _untimed(data: OwnData, images: int, steps: int | None) -> Fit:
     """A small training for use without a timing: narrow network, small batches and few steps."""
     usual = usual_scale(data, images)
     width, batch_size = min(usual.width, _NARROW), min(usual.batch_size, _SMALLEST_BATCH)

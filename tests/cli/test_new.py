@@ -36,7 +36,7 @@ from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.loading import load_file
 from ncsnx.data import read_ahead
 from ncsnx.data.places import declared
-from ncsnx.planning import timing
+from ncsnx.planning import budget
 from ncsnx.planning.budget import Fit
 from ncsnx.planning.experiment_proposal import (
     Network,
@@ -91,7 +91,7 @@ def test_one_thread_is_timed_too_and_taken_where_it_is_faster(
         )
 
     write_pictures(here / "photos", 40)
-    monkeypatch.setattr(timing, "time_experiment", time_of)
+    monkeypatch.setattr(budget, "time_experiment", time_of)
     monkeypatch.setattr(read_ahead, "processors", lambda: 2)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -220,7 +220,7 @@ def test_a_training_is_timed_and_fitted_to_the_budget(here: Path) -> None:
 
 def test_steps_that_exceed_the_budget_are_kept_with_a_warning(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Timing(seconds_per_evaluation=1.0, seconds_per_training_image=1.0, seconds_per_update=0.0, timed="")
-    monkeypatch.setattr(timing, "time_experiment", lambda *_: slow)
+    monkeypatch.setattr(budget, "time_experiment", lambda *_: slow)
     write_pictures(here / "photos", 8, size=8)
     outcome = run("new", "photos", "--from", "photos", "--budget", "1h", "--steps", "5000", *CPU)
     assert "warning: the training exceeds the budget of 1h; for one that fits, leave out --steps" in outcome.err
