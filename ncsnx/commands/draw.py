@@ -74,6 +74,7 @@ class Draw(InData, Command["ImageBatch"]):
     def _model(self, work: "Work") -> "Model":
         """The model with the sampler and the size. Raises UsageError, NcsnxError."""
         from ncsnx.inverse.posterior_sampler import posterior_sampler
+        from ncsnx.inverse.restoration_defaults import require_different
         from ncsnx.sampling.model import Model
         from ncsnx.sampling.sampler_choice import chosen_sampler
 
@@ -81,7 +82,9 @@ class Draw(InData, Command["ImageBatch"]):
         if not isinstance(model, Model):
             raise UsageError(f"model must be a Model, such as ncsnx.load('digits'), not {quoted(model)}")
         if self.task is not None:
-            model = attrs.evolve(model, sampler=posterior_sampler(self.task, model, work, sampler=self.sampler))
+            sampler = posterior_sampler(self.task, model, work, sampler=self.sampler)
+            require_different(self.n, self.task, model.spec(), sampler)
+            model = attrs.evolve(model, sampler=sampler)
         elif self.sampler is not None:
             model = attrs.evolve(model, sampler=chosen_sampler(work, model, [], self.sampler))
         model = model.at_size(model.size if self.size is None else image_size(self.size))

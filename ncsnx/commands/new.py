@@ -116,6 +116,7 @@ class New(Planned, InData, Command["NewExperiment"]):
     def _data(self, work: "Work") -> "tuple[OwnData, str]":
         """The data set, and where its noise comes from, in words; '' for clean images."""
         from ncsnx.config.checks import FieldError
+        from ncsnx.config.data_sets import Arrays
         from ncsnx.data.readers.from_path import holds_pictures
         from ncsnx.planning.noise_of_images import noise_of_images
 
@@ -133,6 +134,8 @@ class New(Planned, InData, Command["NewExperiment"]):
             work.info(f"noise: {found.in_words}, {why}; if it looks wrong, say it:  {typed}")
         else:
             gain, noise, why = self.gain or 0.0, self.noise or 0.0, "as given"
+        if gain and isinstance(data, Arrays) and data.low:  # below 0 is read noise of no light
+            data = attrs.evolve(data, range="unbounded", low=0.0, high=255.0)
         try:
             return attrs.evolve(data, gain=gain, noise=noise), why
         except FieldError as error:
@@ -188,13 +191,14 @@ class NewExperiment(Result):
         from ncsnx.data.read_ahead import processors
 
         is_known = self.path.parent == Path("experiments")
-        train = f"ncsnx train {shlex.quote(self.experiment.name if is_known else str(self.path))}"
+        experiment = shlex.quote(self.experiment.name if is_known else str(self.path))
+        train = f"ncsnx train {experiment}"
         alone = self.survey.timing is not None and self.survey.timing.threads == 1 < processors()
         lines = [f"next: {train} {spelled('threads', 1)}" if alone else f"next: {train}"]
         name, one = shlex.quote(self.experiment.name), self.experiment
         if isinstance(one.model, UNet) and not one.data.is_noisy and not cuts_patches(one.data):
             rate = f"optimizer.lr={one.optimizer.lr / 10:.1g}"
-            tune = f"ncsnx train {name} loss=consistency --from {name} --run {name}-fast {rate}"
+            tune = f"ncsnx train {experiment} loss=consistency --from {name} --run {name}-fast {rate}"
             lines.append(f"then, for samples in two evaluations: {tune}")
         return lines
 

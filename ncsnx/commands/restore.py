@@ -111,7 +111,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
                 step = self.checkpoint(source, work)  # before torch, which takes seconds, is imported
 
                 from ncsnx.inverse.posterior_sampler import posterior_sampler
-                from ncsnx.inverse.restoration_defaults import ALTERNATIVES, alternatives, images_per_batch, tile_side
+                from ncsnx.inverse.restoration_defaults import (
+                    ALTERNATIVES,
+                    alternatives,
+                    images_per_batch,
+                    require_different,
+                    tile_side,
+                )
                 from ncsnx.inverse.restoring import FirstMeans, denoises, restored, say_before, warn_of_holes
                 from ncsnx.sampling.drawing import Drawing, FolderDrawing, count_images, load_model
 
@@ -131,10 +137,11 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
                 each = self.n
                 if each is None:
                     enlarges = self.super_resolve is not None
-                    each = alternatives(has_mean=has_mean, is_quick=self.quick, enlarges=enlarges)
+                    each = alternatives(spec, has_mean=has_mean, is_quick=self.quick, enlarges=enlarges)
                 if each == 0 and not has_mean:
-                    with_mean = f"{parameter('denoise')} and {parameter('jpeg')}, by models that know any noise"
+                    with_mean = f"{parameter('denoise')} and {parameter('jpeg')}, by score networks that know any noise"
                     raise UsageError(f"{parameter('n')} must be at least 1; 0, for the mean alone, is for {with_mean}")
+                require_different(each, task, spec, sampler)
                 count = count_images(each, task, least=0)
                 self._check_save()
                 at_once = work.ranks.batch_size(count, request.batch_size)

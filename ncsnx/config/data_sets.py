@@ -61,6 +61,8 @@ class Data(Config):
             raise checks.FieldError("scales", f"must be 1 with {attribute.name}={value:g}, which reduced pictures lose")
         if attribute.name == "gain" and self.is_complex:
             raise checks.FieldError("gain", f"must be 0 for complex values, found {value:g}")
+        if attribute.name == "gain" and self.is_bounded and (low := getattr(self, "low", 0)) != 0:
+            raise checks.FieldError("gain", f"counts from 0, not from low={low:g}; set range=unbounded")
 
     @dequantization.validator
     def _has_gray_levels(self, attribute: "attrs.Attribute[Dequantization]", value: Dequantization) -> None:

@@ -9,7 +9,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.model import Model
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.schedule import LogNormal, Schedule
-from ncsnx.config.training import Adam, Decay, Loss, Optimizer, Retention, ScoreMatching
+from ncsnx.config.training import Adam, CosineDecay, Decay, Loss, Optimizer, Retention, ScoreMatching
 from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config
 
 MOST_STEPS = 1_000_000_000
@@ -139,6 +139,8 @@ class Experiment(Config):
             raise checks.FieldError("loss", "needs a network that takes any σ, as ncsnv2 and unet do")
         if getattr(self.data, "is_noisy", False):
             raise checks.FieldError("loss", "needs clean images; those of noisy ones end at their noise")
+        if getattr(value, "halve_every", 1) is None and not isinstance(self.decay, CosineDecay):
+            raise checks.FieldError("loss", "needs loss.halve_every, or decay=cosine, whose steps are divided then")
 
     @augmentation.validator
     def _has_labels(self, attribute: "attrs.Attribute[Augmentation | None]", value: Augmentation | None) -> None:

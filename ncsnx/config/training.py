@@ -117,7 +117,7 @@ class Consistency(Loss):
     halvings: int = attrs.field(default=8, validator=checks.between(0, 20))
     """Number of times that 1 − r/σ is halved, 0 to 20. At first r is 0 for small σ and σ/2 for large ones."""
     halve_every: int | None = attrs.field(default=None, validator=checks.between(1, 1_000_000_000))
-    """Optimizer steps between them, 1 to 1,000,000,000. None: `decay.steps` in halvings + 1 equal parts."""
+    """Optimizer steps between them, 1 to 1,000,000,000. None: those of a cosine decay in halvings + 1 equal parts."""
     k: float = attrs.field(default=8.0, validator=checks.not_negative)
     """k >= 0 in r/σ = 1 − (1 + k/(1 + exp(bσ)))/2^(a + 1) after a halvings (Geng et al. 2024, section 3.3)."""
     b: float = attrs.field(default=1.0, validator=checks.positive)

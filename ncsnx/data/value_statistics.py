@@ -122,6 +122,11 @@ def values_space(data: Data, splits: Splits, title: str, work: Work) -> Space:
     if not isinstance(data, NumericData):
         return Space.of(data)
     if data.is_bounded:
+        if data.gain and splits.train.value_range[0] != 0:
+            raise NcsnxError(
+                f"{title}: data.gain counts from 0, and black is {splits.train.value_range[0]:g}",
+                Hint("pack the numbers without bounds", adds="data.range=unbounded"),
+            )
         return Space.of(data, own=splits.train.value_range)
     sizes, least = [], math.inf
     for pixels in _sampled(splits.train, MEASURED_VALUES, f"measuring {title}", work):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from ncsnx.config.experiment import Experiment
 from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import AnnealedLangevin, Exponential, GridSampler, Karras, Sampler, TrainedLevels
 from ncsnx.config.variants import Config, tag_of, variants
@@ -46,8 +47,11 @@ def comparison_candidates(
     if unknown := [tag for tag in tags or () if tag not in known]:
         given = quoted(",".join(unknown))
         raise UsageError(f"{parameter('samplers')} {given}: expected all, or some of {', '.join(known)}")
-    if tags is None and not learns_scores(declared):
-        return list(dict.fromkeys([declared.sampler, *tuned_candidates(declared)]))
+    if tags is None and isinstance(declared, Experiment) and not learns_scores(declared):
+        several = [one for one in tuned_candidates(declared) if counts is None or one.steps in counts]
+        weights = guidance or (declared.sampler.guidance,)
+        guided = [_with_guidance(one, declared, weight) for weight in weights for one in several]
+        return list(dict.fromkeys([declared.sampler, *guided]))
     found: list[Sampler] = [declared.sampler]
     for tag in known if tags is None else tags:
         try:
@@ -93,12 +97,15 @@ def _possible(declared: Declared, tag: str, counts: Sequence[int] | None, guidan
 
 def _guided(cls: type[Sampler], declared: Declared, count: int, weight: float) -> Sequence[Sampler]:
     """The settings of a sampler with guidance of this weight, which takes two evaluations at each σ."""
-    own, calls = declared.sampler, count if weight == 1 else max(1, count // 2)
+    calls = count if weight == 1 else max(1, count // 2)
+    return [_with_guidance(one, declared, weight) for one in _settings_of(cls, _grids(declared, calls), calls)]
+
+
+def _with_guidance(sampler: Sampler, declared: Declared, weight: float) -> Sampler:
+    """The sampler with the classes of the model's own one, and guidance of this weight."""
+    own = declared.sampler
     interval = None if weight == 1 else own.guidance_interval
-    return [
-        attrs.evolve(one, classes=own.classes, guidance=weight, guidance_interval=interval)
-        for one in _settings_of(cls, _grids(declared, calls), calls)
-    ]
+    return attrs.evolve(sampler, classes=own.classes, guidance=weight, guidance_interval=interval)
 
 
 def _grids(declared: Declared, count: int = max(_EVALUATIONS)) -> Grids:

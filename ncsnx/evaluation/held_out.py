@@ -74,7 +74,8 @@ class HeldOutLoss(Measure):
         last = len(self.sigmas) - 1
         shown = sorted({round(last * place / (_LEVELS_SHOWN - 1)) for place in range(_LEVELS_SHOWN)})
         levels = [Quantity("levels", f"at σ={self.sigmas[level]:.3g}", place=level) for level in shown]
-        return [Quantity("score", "held-out loss", identifier="denoising_score_matching_loss"), *levels]
+        identifier = "denoising_score_matching_loss" if self.experiment.loss.learns_scores else None
+        return [Quantity("score", "held-out loss", identifier=identifier), *levels]
 
     @property
     def kept_as(self) -> str:

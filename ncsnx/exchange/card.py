@@ -17,6 +17,7 @@ from ncsnx.config.model import Deepinv
 from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, printable, shortened
+from ncsnx.model_spec import learns_scores
 from ncsnx.quantities import counted, listed, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
 from ncsnx.sampling.bias import bias_of, end_in_words
@@ -163,8 +164,9 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
         rate = "" if declared.ema is None else f" (moving average with rate {declared.ema.rate})"
         weights = f"EMA weights{rate}" if config.weights == "ema" else "raw weights (no EMA)"
         which = f"{weights} of step {config.step:,}"
+    kind = "noise-conditional score network" if learns_scores(declared) else "network tuned for consistency"
     return (
-        f"A noise-conditional score network ({network}, {counted(parameters, 'parameter')}) "
+        f"A {kind} ({network}, {counted(parameters, 'parameter')}) "
         f"{_purpose(declared, config.space)} images of {height}×{width} pixels with {counted(channels, 'channel')}. "
         f"Sampling takes {evaluations} per image. These are the {which}."
     )
@@ -194,6 +196,7 @@ def _usage(declared: Declared, space: Space) -> Iterator[str]:
     has_classes = declared.model.classes > 0
     imports = "import torch\n\nimport ncsnx" if has_classes else "import ncsnx"
     cond = ", cond=model.inputs(0, torch.arange(16))" if has_classes else ""
+    found = "score = model.score" if learns_scores(declared) else "ends = model.denoise"
     yield "## Use"
     yield f"With ncsnx installed, in Python; for `{PLACEHOLDER}`, the address `hf://USER/MODEL` on the Hub will do too:"
     yield (
@@ -202,7 +205,7 @@ def _usage(declared: Declared, space: Space) -> Iterator[str]:
         f'model = ncsnx.load("{PLACEHOLDER}")\n'
         f"images = ncsnx.draw(model, n=16, seed=0)  # (16, {channels}, {height}, {width}), {values}\n"
         "x = model.to_network(images)  # in the network's range, on its device\n"
-        f"score = model.score(x, sigma=model.network.noise_levels[0]{cond})\n"
+        f"{found}(x, sigma=model.network.noise_levels[0]{cond})\n"
         "```"
     )
     yield "On the command line, which writes PNGs, a grid and the tensors to `./samples`:"
@@ -308,6 +311,8 @@ _PAPERS = {
     "2009.05475 cas": "Jolicoeur-Martineau et al., Adversarial Score Matching and Improved Sampling, ICLR 2021",
     "2211.01095 dpmpp dpmpp-sde": "Lu et al., DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic "
     "Models, 2022",
+    "2310.14189 consistency": "Song and Dhariwal, Improved Techniques for Training Consistency Models, ICLR 2024",
+    "2406.14548 consistency": "Geng et al., Consistency Models Made Easy, ICLR 2025",
     "1907.05600": "Song and Ermon, Generative Modeling by Estimating Gradients of the Data Distribution, NeurIPS 2019",
 }
 """arXiv number of a paper and the tags of what it introduced (none: all score networks) → the paper."""
@@ -316,7 +321,7 @@ _PAPERS = {
 def _citations(declared: Declared) -> Iterator[str]:
     """The papers of the network, its noise, its loss and the sampler."""
     values = dict(flatten(unstructure(declared)))
-    used = {values.get(path) for path in ("model", "schedule", "loss.weighting", "sampler")}
+    used = {values.get(path) for path in ("model", "schedule", "loss", "loss.weighting", "sampler")}
     yield "## Citation"
     papers = ((key.split(), paper) for key, paper in _PAPERS.items())
     yield "\n".join(

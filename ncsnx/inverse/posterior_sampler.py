@@ -86,9 +86,10 @@ def posterior_sampler(
     for noise that the model wasn't trained for, NcsnxError for a sampler that the rule can't guide.
     """
     spec, how = source.spec(), task.how
-    if not spec.learns_scores:
-        return _of_tuned(task, spec, work)
-    chosen = work.ranks.first(lambda: _chosen(task, source, spec, work, changes, sampler, quick=quick))
+    if spec.learns_scores:
+        chosen = work.ranks.first(lambda: _chosen(task, source, spec, work, changes, sampler, quick=quick))
+    else:
+        chosen = _of_tuned(task, spec, work, changes, sampler)
     sigma, most, least = task.sigma(spec.space), spec.levels[0], spec.levels[-1]
     if not how.begins_at_noise:
         found = at_noise(chosen, sigma)
@@ -118,16 +119,27 @@ def _unknown_noise(task: Task, spec: ModelSpec, sigma: float) -> UsageError:
     )
 
 
-def _of_tuned(task: Task, spec: ModelSpec, work: Work) -> Sampler:
-    """One evaluation, at the noise of a picture: where the probability flow from it ends. Raises NcsnxError for another
-    task."""
+def _of_tuned(
+    task: Task, spec: ModelSpec, work: Work, changes: Sequence[Override], sampler: Sampler | Literal["fast"] | None
+) -> Sampler:
+    """One evaluation, at the noise of a picture: where the probability flow from it ends.
+
+    Raises NcsnxError for another task, UsageError for another sampler.
+    """
     if not task.how.begins_at_noise:
         raise NcsnxError(f"{task.name} needs a score network; {TUNED}")
-    work.info(f"this draws a sample in one evaluation, not the mean, which needs a score network; {TUNED}")
-    sigma = task.sigma(spec.space)
-    one: Sampler = begun_at(DPMSolverPPSDE(steps=1), sigma, sigma / 10)
+    typed = [one.path for one in changes if one.path not in ("sampler.classes", "sampler.guidance")]
+    if sampler is not None or typed:
+        name = typed[0] if typed else parameter("sampler")
+        raise UsageError(f"{name}: a network that was tuned for consistency denoises in one step", Hint("leave it out"))
+    work.warning(f"this draws a sample in one evaluation, not the mean, which needs a score network; {TUNED}")
     drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
-    return of_any_class(attrs.evolve(one, **drawn), spec)
+    one: Sampler = attrs.evolve(DPMSolverPPSDE(steps=1), **drawn)
+    if "sampler.classes" not in {override.path for override in changes}:
+        one = of_any_class(one, spec)
+    one = apply_sampler_overrides(one, list(changes))
+    attrs.evolve(spec, sampler=one).require_classes()
+    return one
 
 
 def _chosen(

@@ -7,8 +7,10 @@ import attrs
 
 from ncsnx.config.data_sets import cuts_patches
 from ncsnx.config.image_sizes import ImageSize, height_and_width
+from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import UsageError, require_between
+from ncsnx.inverse.measurement_map import NoisyPicture
 from ncsnx.inverse.rules.contract import EXACT
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import size_of
@@ -18,7 +20,7 @@ from ncsnx.networks.tiling import DEFAULT_SIDE, is_in_tiles
 from ncsnx.runs.selection import Source
 from ncsnx.sampling.model import Model, require_size
 from ncsnx.sampling.request import images_at_once, shape_at
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 
 ALTERNATIVES = 4
 """Alternatives of a picture where no mean is known without them, and the fewest that maps are written of."""
@@ -72,12 +74,28 @@ def images_per_batch(spec: ModelSpec, size: ImageSize | None, asked: int | None)
     return images_at_once(shape_at(spec.space.shape, size), asked)
 
 
-def alternatives(*, has_mean: bool, is_quick: bool, enlarges: bool) -> int:
+def alternatives(spec: ModelSpec, *, has_mean: bool, is_quick: bool, enlarges: bool) -> int:
     """Alternatives per picture. has_mean: whether the mean is known without them. is_quick: for a preview."""
+    if not spec.learns_scores:
+        return 1
     if is_quick:
         # a single one is behind Lanczos, the mean of four isn't
         return ALTERNATIVES if enlarges else 1
     return 0 if has_mean else ALTERNATIVES
+
+
+def require_different(count: int, task: Task, spec: ModelSpec, sampler: Sampler) -> None:
+    """Raises UsageError for several alternatives of a noisy picture that would all be the same.
+
+    A network that was tuned for consistency leads from a noisy picture to one image, but where a part of the noise is
+    drawn, as of gray pictures in color, or the images have several classes.
+    """
+    is_drawn = isinstance(task.operator, NoisyPicture) and task.operator.evaluations > 1
+    if count > 1 and not spec.learns_scores and not is_drawn and len(sampler.classes) < 2:
+        raise UsageError(
+            f"{argument('n', count)}: this network was tuned for consistency, and gives one image for a noisy picture; "
+            "use the run that it was tuned from",
+        )
 
 
 def with_usual_rule(task: Task, spec: ModelSpec) -> Task:

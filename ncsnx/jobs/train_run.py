@@ -12,6 +12,7 @@ import attrs
 from ncsnx.config.codec import differences
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.origins import COMMAND_LINE
+from ncsnx.config.sampler import Sampler
 from ncsnx.config.training import CosineDecay
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, open_data
@@ -32,7 +33,8 @@ from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
-from ncsnx.sampling.consistency import tuned_candidates
+from ncsnx.sampling.consistency import MULTISTEP_WORDS, is_multistep, tuned_candidates
+from ncsnx.sampling.sampler_choice import warn_of_solver
 from ncsnx.space import Space
 from ncsnx.spelling import A_RUN, argument, parameter
 from ncsnx.tracking.sending import tracked
@@ -72,8 +74,9 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
         space = work.ranks.first(lambda: _space(job, splits, work))
         require_above_noise(job.experiment, space)
         spec = ModelSpec.of(job.experiment, space)
-        for sampler in (job.experiment.sampler, snapshot_sampler(job.experiment)):
+        for sampler in dict.fromkeys([job.experiment.sampler, snapshot_sampler(job.experiment)]):
             attrs.evolve(spec, sampler=sampler).require_classes()
+            warn_of_solver(work, sampler, spec)
         splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
         job = _ending_in_time(job, end_s, runtime, work)
         state = TrainingState(job.experiment, runtime, space)
@@ -84,7 +87,6 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
 
 def _started(job: TrainingJob) -> tuple[TrainingJob, InitialWeights | None]:
     """The job with the network of the weights that it starts from, and these."""
-    job = _with_sampler_of_loss(job)
     run, before, start, step = job.existing(), job.experiment, job.start, None
     if start is None:
         if not before.loss.learns_scores and before.initial_weights is None:
@@ -93,7 +95,7 @@ def _started(job: TrainingJob) -> tuple[TrainingJob, InitialWeights | None]:
                 Hint("say which", adds=argument("start", A_RUN)),
             )
         if before.initial_weights is None or job.derived_from is None or (run is not None and checkpoints(run)):
-            return job, None
+            return _with_sampler_of_loss(job), None
         start, step = same_weights(job.derived_from)
     initial, kept = None, None if run is None else kept_weights(before, run, start)
     if kept is None:
@@ -109,16 +111,31 @@ def _started(job: TrainingJob) -> tuple[TrainingJob, InitialWeights | None]:
             Hint("leave it out"),
         )
     changed = [one.path for one in differences(before, after)]
-    return attrs.evolve(job, experiment=after, origins={**job.origins, **dict.fromkeys(changed, origin)}), initial
+    job = attrs.evolve(job, experiment=after, origins={**job.origins, **dict.fromkeys(changed, origin)})
+    return _with_sampler_of_loss(job), initial
 
 
 def _with_sampler_of_loss(job: TrainingJob) -> TrainingJob:
-    """The job with the sampler that its loss makes the network for, where the loss was typed and the sampler wasn't."""
-    typed = {path.partition(".")[0] for path, origin in job.origins.items() if origin == COMMAND_LINE}
-    if job.experiment.loss.learns_scores or "loss" not in typed or "sampler" in typed:
+    """The job with the sampler that its loss makes the network for, where the loss was typed and no sampler was.
+
+    Raises UsageError for typed fields of another sampler.
+    """
+    before, typed = job.experiment, {path for path, origin in job.origins.items() if origin == COMMAND_LINE}
+    if before.loss.learns_scores or "loss" not in typed:
         return job
-    after = attrs.evolve(job.experiment, sampler=tuned_candidates(job.experiment)[0])
-    changed = [one.path for one in differences(job.experiment, after)]
+    after = before
+    if "sampler" not in typed and not is_multistep(before.sampler):
+        shared = {f"sampler.{field.name}" for field in attrs.fields(Sampler)}
+        if others := sorted(path for path in typed - shared if path.startswith("sampler.")):
+            raise UsageError(
+                f"{others[0]}: a field of sampler={tag_of(type(before.sampler))}, which needs a score network",
+                Hint("name the sampler of loss=consistency too", adds=MULTISTEP_WORDS),
+            )
+        after = attrs.evolve(after, sampler=tuned_candidates(before)[0])
+    own = None if after.snapshots is None else after.snapshots.sampler
+    if after.snapshots and own and "snapshots.sampler" not in typed and not is_multistep(own):
+        after = attrs.evolve(after, snapshots=attrs.evolve(after.snapshots, sampler=None))
+    changed = [one.path for one in differences(before, after)]
     return attrs.evolve(job, experiment=after, origins={**job.origins, **dict.fromkeys(changed, "loss=consistency")})
 
 

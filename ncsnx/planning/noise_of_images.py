@@ -79,8 +79,9 @@ def _joined_pictures(data: Data, folder: Path, work: Work) -> Tensor:
     pixels = train.read(indices).pixels[..., :height, :width].double()
     if len(pixels) < down * across:
         down, across = 1, len(pixels)
-    low, high = train.value_range if data.is_bounded else (0.0, 1.0)
-    pixels = (pixels - low) / (1.0 if isinstance(data, NumericData) else high - low)
+    if not isinstance(data, NumericData):
+        low, high = train.value_range
+        pixels = (pixels - low) / (high - low)
     joined = pixels.view(-1, down, across, channels, height, width).permute(0, 3, 1, 4, 2, 5)
     return joined.reshape(-1, channels, down * height, across * width)
 

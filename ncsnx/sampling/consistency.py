@@ -4,9 +4,11 @@ Multistep consistency sampling (Song et al. 2023, arXiv 2303.01469, algorithm 1)
 level, and takes D again. That is `cas` of order 1 with η = 1, on a grid of one to three levels.
 """
 
+import attrs
+
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.pretrained import Declared
 from ncsnx.config.sampler import ConsistentAnnealed, Karras, Sampler
+from ncsnx.space import Space
 
 TUNED = "this one was tuned for consistency; use the run that it was tuned from"
 MULTISTEP_WORDS = "sampler=cas sampler.order=1 sampler.eta=1"
@@ -22,12 +24,18 @@ def multistep(steps: int, last: float) -> ConsistentAnnealed:
 
 def is_multistep(sampler: Sampler) -> bool:
     """Whether a sampler is multistep consistency sampling."""
-    return isinstance(sampler, ConsistentAnnealed) and sampler.order == 1 and sampler.eta == 1
+    if not isinstance(sampler, ConsistentAnnealed):
+        return False
+    return sampler.order == 1 and sampler.eta == 1 and sampler.eta_min is None
 
 
-def tuned_candidates(declared: Declared) -> list[Sampler]:
-    """Settings with one to three evaluations, that with two by default first."""
-    half = 0.5 if isinstance(declared, Experiment) and declared.data.transform != "rescaled" else 1.0
-    lasts = [half * last for last in _LAST if half * last < declared.schedule.sigma_max]
+def tuned_candidates(experiment: Experiment) -> list[ConsistentAnnealed]:
+    """Settings with one to three evaluations, that with two by default first.
+
+    Classes and guidance are those of the experiment's own sampler.
+    """
+    half = 1 / Space.unmeasured(experiment.data).gain
+    lasts = [half * last for last in _LAST if half * last < experiment.schedule.sigma_max]
     several = [multistep(steps, last) for steps in range(2, _MOST_STEPS + 1) for last in lasts]
-    return [*several[:1], multistep(1, 0.0), *several[1:]]
+    drawn = {field.name: getattr(experiment.sampler, field.name) for field in attrs.fields(Sampler)}
+    return [attrs.evolve(one, **drawn) for one in (*several[:1], multistep(1, 0.0), *several[1:])]

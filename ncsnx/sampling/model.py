@@ -33,6 +33,7 @@ from ncsnx.runs.selection import Source
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.samplers.state import score_of, tweedie
+from ncsnx.sampling.consistency import TUNED
 from ncsnx.sampling.generation import in_turn
 from ncsnx.sampling.probability_flow import ProbabilityFlow, Probes, log_normal, require_flow
 from ncsnx.sampling.request import shape_at
@@ -319,6 +320,7 @@ class Model:
     def score(self, x: Tensor, sigma: float | Tensor, cond: Cond = NO_COND) -> Tensor:
         """s(x, σ), the gradient of the log density of the data with noise of σ; (B, C, H, W), the shape of x.
 
+        Of a network that was tuned for consistency, it is (D − x)/σ² of what `denoise` gives, and no gradient.
         x: in the network's range, on the model's device (`to_network`); if it requires a gradient, the score has one.
         sigma: σ > 0 of all images, or of each, (B,) or (B, 1, 1, 1), in the network's range too: twice that of pixels
         in [0, 1] where data.transform is 'rescaled'. cond: further inputs of the network, such as 'classes', (B,)
@@ -359,7 +361,10 @@ class Model:
             raise NcsnxError(f"{expected}, not {int(classes[odd][0]):,}")
 
     def denoise(self, x: Tensor, sigma: float | Tensor, cond: Cond = NO_COND) -> Tensor:
-        """x + σ² s(x, σ), the mean of the images without noise (Tweedie's formula); arguments as in `score`."""
+        """x + σ² s(x, σ), the mean of the images without noise (Tweedie's formula); arguments as in `score`.
+
+        Of a network that was tuned for consistency, it is the end of the probability flow from x, a sample.
+        """
         return tweedie(x, sigma, self.score(x, sigma, cond))
 
     def log_density(
@@ -424,8 +429,10 @@ class Model:
     def as_denoiser(self) -> "Denoiser":
         """The model as a denoiser (y, sigma) → x of images as in `to_network`, such as those of deepinv.
 
-        Raises NcsnxError for a model of logits, and for one with further inputs.
+        Raises NcsnxError for a model of logits, one with further inputs, and one that was tuned for consistency.
         """
+        if not self.spec().learns_scores:
+            raise NcsnxError(f"a denoiser gives means, which need a score network; {TUNED}")
         if self.has_inputs:
             raise NcsnxError(f"{self.origin.where} needs further inputs, which a denoiser of images alone has not")
         return Denoiser(self.network, self.denoise, self.space)

@@ -56,9 +56,13 @@ def checked_sampler(work: Work, sampler: Sampler, spec: ModelSpec) -> Sampler:
     """The sampler itself; says how it is known to be biased. Raises UsageError for classes that the network doesn't
     know."""
     attrs.evolve(spec, sampler=sampler).require_classes()
-    if not spec.learns_scores:
-        if not is_multistep(sampler):
-            work.warning(f"this sampler needs a score network; {TUNED}\nuse instead:  {MULTISTEP_WORDS}")
-    elif bias := known_bias(sampler.unguided, spec.levels, spec.space.shape):
+    warn_of_solver(work, sampler, spec)
+    if spec.learns_scores and (bias := known_bias(sampler.unguided, spec.levels, spec.space.shape)):
         work.info(bias)
     return sampler
+
+
+def warn_of_solver(work: Work, sampler: Sampler, spec: ModelSpec) -> None:
+    """Warns of a sampler that needs scores, for a network that was tuned for consistency."""
+    if not spec.learns_scores and not is_multistep(sampler):
+        work.warning(f"this sampler needs a score network; {TUNED}\nuse instead:  {MULTISTEP_WORDS}")

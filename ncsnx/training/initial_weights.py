@@ -6,12 +6,13 @@ from typing import Any
 import attrs
 from torch import Tensor
 
+from ncsnx.config.checks import FieldError
 from ncsnx.config.codec import differences
 from ncsnx.config.data_sets import Transform
 from ncsnx.config.experiment import Augmentation, Experiment
 from ncsnx.config.pretrained import Pretrained
 from ncsnx.config.schedule import Listed
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.manifest import checkpoints, holds, read_manifest, read_state
@@ -74,7 +75,15 @@ def initial_weights(experiment: Experiment, source: Source, step: int | None = N
     changes["augmentation"] = (experiment.augmentation or Augmentation()) if takes_labels else None
     if takes_labels and hasattr(experiment.data, "random_flip"):
         data["random_flip"] = False  # augmentation mirrors images itself
-    changed = attrs.evolve(experiment, data=attrs.evolve(experiment.data, **data), **changes)
+    if not experiment.loss.learns_scores and space.noise > 0:
+        raise NcsnxError(
+            f"{source.where} learned from noisy images, and knows no σ below {space.noise:.3g}; loss=consistency needs "
+            "a network of clean ones"
+        )
+    try:
+        changed = attrs.evolve(experiment, data=attrs.evolve(experiment.data, **data), **changes)
+    except FieldError as error:
+        raise UsageError(f"with the weights of {source.where}, {error.field}: {error.complaint}") from error
     return InitialWeights(
         experiment=changed,
         changed=tuple(one.path for one in differences(experiment, changed)),

@@ -50,7 +50,7 @@ class HeldOutBatch:
 
     @torch.no_grad()
     def loss(self, network: Network) -> HeldOutLoss:
-        """The loss of a network in evaluation mode, the same on all ranks; takes one evaluation."""
+        """The loss of a network in evaluation mode, the same on all ranks."""
         shares = self._ranks.gather(lambda: self._share(network))
         losses, levels = (torch.cat(parts) for parts in zip(*shares, strict=True))
         by_level = {level: float(losses[levels == level].mean()) for level in sorted(set(levels.tolist()))}

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.schedule import LogNormal, Schedule
-from ncsnx.config.training import Consistency, Loss, ScoreMatching
+from ncsnx.config.training import Consistency, CosineDecay, Loss, ScoreMatching
 from ncsnx.config.variants import load_plugins
-from ncsnx.errors import NcsnxError
 from ncsnx.networks import Cond, Network
 from ncsnx.networks.contract import NO_COND
 from ncsnx.randomness import Stream
@@ -120,13 +119,11 @@ def consistency(experiment: Experiment, space: Space) -> LossFunction:
     """Consistency tuning, with the network itself, stopped, as the teacher: see `Consistency`.
 
     Teacher and student get the same noise and `cond`, and so the same masks of dropout. Held-out losses are those
-    after all halvings. Raises NcsnxError for an experiment that doesn't say when to halve.
+    after all halvings.
     """
     config = cast("Consistency", experiment.loss)
-    if (halve_every := config.halve_every) is None:
-        if experiment.decay is None:
-            raise NcsnxError("loss=consistency: expected loss.halve_every, or decay.steps to divide")
-        halve_every = max(1, experiment.decay.steps // (config.halvings + 1))
+    decay = cast("CosineDecay", experiment.decay)
+    halve_every = config.halve_every or max(1, decay.steps // (config.halvings + 1))
     least, c = experiment.schedule.sigma_min, config.huber * math.sqrt(math.prod(space.shape))
 
     def earlier(sigma: Tensor, step: int | None) -> Tensor:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from ncsnx.config import Arrays
 from ncsnx.config.discovery import resolve
@@ -42,8 +43,10 @@ def test_counts_are_denoised_and_drawn_in_their_own_values(copied: Path) -> None
     assert abs(out.mean() - y.mean()) < 0.15 * y.mean()
     sampled = run("sample", "digits", "--n", "2", "--out", "drawn", *CPU).done()
     assert f"images with noise of σ = {SIGMA:.4g} in its range, where samples end" in sampled.err
-    samples = np.load("drawn/samples.npz")["samples"] if Path("drawn/samples.npz").exists() else None
-    assert samples is None or samples.max() > 1
+    samples = load_file("drawn/samples-00000.safetensors")["samples"]
+    assert samples.shape == (2, 1, 8, 8)
+    assert 0 < samples.mean() < 3 * SPAN
+    assert samples.max() > 1
 
 
 @pytest.mark.parametrize(
@@ -67,6 +70,7 @@ def test_what_a_model_of_counts_cannot_restore_is_refused(copied: Path, words: t
         (("data.gain=30", f"schedule.sigma_min={3 * SIGMA}"), "data.gain=30 is more than the images have, at most"),
         (("data.gain=3", "data.path=dark.npy"), "would have a negative variance with data.gain=3; subtract the offset"),
         (("data.gain=3", "data.range=bounded", "data.transform=logit"), "data.gain: must be 0 for transform=logit"),
+        (("data.gain=3", "data.range=bounded", "data.low=-9", "data.scale=none"), "data.gain: counts from 0, not from"),
     ],
 )
 def test_a_gain_that_cannot_be_is_refused_in_a_sentence(copied: Path, changes: tuple[str, ...], said: str) -> None:
@@ -90,6 +94,11 @@ def test_an_experiment_on_counts_has_their_gain_and_the_reason(here: Path) -> No
     found = resolve("found").experiment.data
     assert found.gain == pytest.approx(3, rel=0.1)
     assert f"noise: variance {found.gain:g} · value" in said
+    dark = np.random.default_rng(0).normal(0, 5, (24, 64, 64))  # read noise, below 0 too
+    np.save("whole.npy", np.rint(np.load("x.npy") + dark).astype("i2"))
+    new("whole", "--from", "whole.npy", "--gain", "3", "--noise", "5")
+    of_integers = resolve("whole").experiment.data
+    assert (of_integers.is_bounded, of_integers.gain, of_integers.noise) == (False, 3, 5)
     refused = run("new", "both", "--from", "x.npy", "--noise", "auto", "--gain", "3", "--no-timing")
     assert refused.code == UsageError.exit_code
     assert "estimates shot noise too, so it takes no --gain" in refused.err

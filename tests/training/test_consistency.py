@@ -12,14 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 import ncsnx
-from ncsnx.config import Consistency, CosineDecay, Experiment, NCSNv2
+from ncsnx.config import Consistency, CosineDecay, Experiment, Heun, InverseSqrtDecay, NCSNv2
+from ncsnx.config.checks import FieldError
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparison_candidates import comparison_candidates
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.samplers.building import build_sampler
-from ncsnx.sampling.consistency import is_multistep, multistep
+from ncsnx.sampling.consistency import is_multistep, multistep, tuned_candidates
 from ncsnx.space import Space
 from ncsnx.training.losses import build_loss
 from tests.samplers.toy import Mixture, scaled
@@ -166,31 +167,45 @@ def test_the_halvings_divide_the_steps_of_the_decay() -> None:
         loss_of(tuned)(network, x, torch.tensor([8.0]), x, {}, step)
     rest = [1 - float(call[1]) / 8 for call in network.calls[::2]]
     assert rest[0] == pytest.approx(2 * rest[1], rel=1e-3)
-    with pytest.raises(NcsnxError, match=r"expected loss\.halve_every, or decay\.steps"):
-        loss_of(attrs.evolve(tuned, decay=None))
+    for decay in (None, InverseSqrtDecay(steps=500)):
+        with pytest.raises(FieldError, match=r"needs loss\.halve_every, or decay=cosine"):
+            attrs.evolve(tuned, decay=decay)
 
 
 def test_it_refuses_networks_of_trained_levels_and_noisy_images() -> None:
     experiment = resolve("cifar10_ncsn").experiment
-    with pytest.raises(Exception, match="takes any σ"):
+    with pytest.raises(FieldError, match="takes any σ"):
         attrs.evolve(experiment, loss=Consistency())
-    with pytest.raises(Exception, match="clean images"):
+    with pytest.raises(FieldError, match="clean images"):
         attrs.evolve(experiment_of(), data=attrs.evolve(experiment_of().data, noise=0.1))
 
 
-def test_compare_tries_one_to_three_evaluations() -> None:
-    tried = comparison_candidates(attrs.evolve(experiment_of(), sampler=multistep(2, LAST)))
-    assert tried[0] == multistep(2, LAST)
-    assert all(is_multistep(one) for one in tried)
+def test_compare_tries_one_to_three_evaluations_with_the_classes_of_the_model() -> None:
+    by_class = attrs.evolve(multistep(2, LAST), classes=("3",))
+    experiment = attrs.evolve(experiment_of(), sampler=by_class)
+    tried = comparison_candidates(experiment)
+    assert tried[0] == by_class
+    assert all(is_multistep(one) and one.classes == ("3",) for one in tried)
     assert {getattr(one, "steps", 0) for one in tried} == {1, 2, 3}
+    few = comparison_candidates(experiment, counts=[1], guidance=[1, 2])[1:]
+    assert [(getattr(one, "steps", 0), one.guidance) for one in few] == [(1, 1), (1, 2)]
+
+
+def test_a_sampler_that_follows_the_flow_is_not_multistep_sampling() -> None:
+    assert not is_multistep(attrs.evolve(multistep(2, LAST), eta_min=5.0))
+
+
+def tuning(*changes: str) -> list[str]:
+    """The command that tunes, without the fields of the tiny experiment's sampler."""
+    typed = training("loss=consistency", "loss.halve_every=2", *changes)
+    return [word for word in typed if not word.startswith("sampler") or word in changes]
 
 
 @pytest.fixture(scope="module")
 def tuned(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs/fast, tuned in 8 steps from the tiny run."""
     folder = tmp_path_factory.mktemp("tuned")
-    words = ("loss=consistency", "loss.halve_every=2", "snapshots=none", "steps=8")
-    typed = [word for word in training(*words) if not word.startswith("sampler")]
+    typed = tuning("snapshots=none", "steps=8")
     command(*typed, "--from", str(trained / "runs" / "digits"), "--run", "fast", folder=folder).done()
     return folder
 
@@ -205,9 +220,8 @@ def test_a_tuned_run_has_the_sampler_of_two_evaluations(tuned: Path) -> None:
 
 
 def test_a_resumed_one_ends_with_the_same_bits(tuned: Path, trained: Path) -> None:
-    words = ("loss=consistency", "loss.halve_every=2", "snapshots=none")
     for steps in (5, 8):
-        typed = [word for word in training(*words, f"steps={steps}") if not word.startswith("sampler")]
+        typed = tuning("snapshots=none", f"steps={steps}")
         command(*typed, "--from", str(trained / "runs" / "digits"), "--run", "again", folder=tuned).done()
     for part in ("model", "ema", "optimizer"):
         file = f"checkpoints/{step_name(8)}/{part}.safetensors"
@@ -222,14 +236,67 @@ def test_without_a_trained_network_it_says_what_to_type(tmp_path: Path) -> None:
     assert not (tmp_path / "runs" / "digits").exists()
 
 
-def test_a_tuned_network_draws_a_sample_of_a_noisy_picture_and_says_so(tuned: Path) -> None:
+def test_the_sampler_follows_from_the_weights_and_no_grid_is_drawn_by_a_solver(trained: Path, tmp_path: Path) -> None:
+    source = str(trained / "runs" / "digits")
+    kept = [word for word in tuning("steps=1", "sampler.denoise=false") if not word.startswith("snapshots")]
+    told = command(*kept, "--from", source, "--run", "typed", folder=tmp_path)
+    assert told.code == 2
+    assert "name the sampler of loss=consistency too" in told.err
+    kept.remove("sampler.denoise=false")
+    command(*kept, "--from", source, "--run", "grids", folder=tmp_path).done()
+    experiment = Run(tmp_path / "runs" / "grids").experiment()
+    assert resolve("digits").experiment.snapshots.sampler is not None  # type: ignore[union-attr]
+    assert experiment.snapshots is not None
+    assert experiment.snapshots.sampler is None
+    rescaled = attrs.evolve(experiment, data=attrs.evolve(experiment.data, transform="rescaled"))
+    assert tuned_candidates(experiment)[0] == multistep(2, 0.25)
+    assert tuned_candidates(rescaled)[0] == multistep(2, 0.5)
+    with_heun = attrs.evolve(experiment, name="heun", sampler=Heun(steps=2), steps=1, initial_weights=None)
+    told = []
+    ncsnx.train(
+        with_heun, start=trained / "runs" / "digits", runs=tmp_path / "runs", work=ncsnx.Work(warning=told.append)
+    )
+    assert any("this sampler needs a score network" in text for text in told)
+
+
+def test_a_source_that_cannot_be_tuned_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    small = ("snapshots=none", "steps=1", "checkpoint_every=1")
+    command(*training(*small, "model=ncsn", "model.width=4"), "--run", "ncsn", folder=tmp_path).done()
+    result = command(*tuning(*small), "--from", "ncsn", "--run", "fast", folder=tmp_path)
+    assert (result.code, "Traceback" in result.err) == (2, False)
+    assert "with the weights of runs/ncsn, loss: needs a network that takes any σ" in result.err
+    noisy = ("data.noise=0.05", "schedule.sigma_min=0.05")
+    command(*training(*small, *noisy), "--run", "noisy", folder=tmp_path).done()
+    result = command(*tuning(*small), "--from", "noisy", "--run", "fast", folder=tmp_path)
+    assert result.code == 1
+    assert "learned from noisy images, and knows no σ below 0.05" in result.err
+    undecided = [word for word in tuning(*small) if not word.startswith("loss.halve_every")]
+    assert command(*undecided, "--from", "ncsn", "--run", "fast", folder=tmp_path).code == 2
+    assert not (tmp_path / "runs" / "fast").exists()
+
+
+def test_a_tuned_network_draws_one_sample_of_a_noisy_picture_and_says_so(tuned: Path) -> None:
     Image.new("L", (8, 8), 90).save(tuned / "noisy.png")
-    result = command("restore", "fast", "--denoise", "noisy.png", "--noise", "0.1", "--n", "2", folder=tuned).done()
+    restore = ("restore", "fast", "--denoise", "noisy.png", "--noise", "0.1")
+    result = command(*restore, folder=tuned).done()
     assert "draws a sample in one evaluation, not the mean" in result.err
+    (images,) = (tuned / "runs" / "fast" / "samples").glob("*denoise*/images")
+    assert len(list(images.iterdir())) == 1
+    for words, said in (
+        (("--n", "4"), "gives one image for a noisy picture"),
+        (("--n", "0"), "by score networks that know any noise"),
+        (("sampler=heun",), "sampler: a network that was tuned for consistency denoises in one step"),
+        (("--noise", "1e-4"), "this model knows noise from 0.01"),
+    ):
+        told = command(*restore, *words, folder=tuned)
+        assert said in " ".join(told.err.split())
+        assert told.code == 2
     with refused("needs a score network"):
         ncsnx.restore(tuned / "runs" / "fast", inpaint=tuned / "noisy.png", mask=(0, 0, 3, 3), progress=False)
     with refused("a likelihood needs a score network"):
         ncsnx.load(tuned / "runs" / "fast").log_density(torch.zeros(1, 1, 8, 8))
+    with refused("a denoiser gives means, which need a score network"):
+        ncsnx.load(tuned / "runs" / "fast").as_denoiser()
     assert "a likelihood needs a score network" in command("likelihood", "fast", "--n", "2", folder=tuned).err
 
 
@@ -240,3 +307,14 @@ def test_another_sampler_is_warned_of(tuned: Path) -> None:
 
 def refused(words: str) -> Any:
     return pytest.raises(NcsnxError, match=words)
+
+
+def test_the_card_of_a_tuned_model_does_not_call_it_a_score_network(tuned: Path) -> None:
+    command("loss", "fast", folder=tuned).done()
+    command("export", "fast", "--out", "shared", "--grid", "0", "--license", "mit", folder=tuned).done()
+    card = (tuned / "shared" / "README.md").read_text()
+    assert "A network tuned for consistency" in card
+    assert "2310.14189" in card
+    assert "model.denoise(" in card
+    for wrong in ("score network", "model.score", "denoising_score_matching_loss"):
+        assert wrong not in card
