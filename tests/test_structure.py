@@ -17,7 +17,10 @@ FLOORS = (
         *("ranks", "tensorfloat", "docstrings", "bounded_reads"),
     ),
     ("config", "schedules", "paths", "storage", "notebooks", "results"),
-    ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs", "space", "model_spec"),
+    (
+        *("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs", "exports", "space"),
+        *("model_spec",),
+    ),
     ("exchange", "training", "features", "metrics", "evaluation", "planning"),
     ("reporting", "tracking"),
     ("jobs", "sweeps"),
@@ -26,7 +29,7 @@ FLOORS = (
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
-BUDGET = 47636
+BUDGET = 47588
 """Lines of the package, which are to fall: pictures as people have them, page and noisy images added three thousand."""
 
 

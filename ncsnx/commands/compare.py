@@ -74,8 +74,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
             step = self.checkpoint(run, work)
             tags, counts, weights = self._tags(), self._counts(), self._weights()  # before torch is imported
 
-            from ncsnx.evaluation.comparison import compare_samplers
-            from ncsnx.evaluation.comparison_candidates import comparison_candidates
+            from ncsnx.evaluation.comparison import compare_samplers, comparison_candidates
 
             tried = comparison_candidates(run.declared(), tags, counts, work.warning, guidance=weights)
             for one in tried:

@@ -16,7 +16,7 @@ from ncsnx.spelling import argument, parameter
 
 if TYPE_CHECKING:
     from ncsnx.exchange.card import CardScore
-    from ncsnx.runs.exported import ExportConfig
+    from ncsnx.exports.exported import ExportConfig
     from ncsnx.work import Work
 
 
@@ -47,7 +47,7 @@ class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
     def carry_out(self, work: "Work") -> "ExportedModel":
         with work.interruptible():
             from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
-            from ncsnx.runs.exported import check_target
+            from ncsnx.exports.exported import check_target
 
             run = self.opened()
             step = self.checkpoint(run, work)

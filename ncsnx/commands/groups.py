@@ -206,7 +206,7 @@ class OfModel(InRuns):
 
     def opened(self, work: "Work") -> "Source | Model":
         """The run or exported model, downloaded if it is on the Hub; a loaded model. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.exported import Export
+        from ncsnx.exports.exported import Export
         from ncsnx.runs.folder import Run
         from ncsnx.runs.selection import open_source
 
@@ -432,7 +432,7 @@ class Drawn(Plain, OfModel, InData, Sampled, Execution, Noted):
 
     def checkpoint(self, source: "Source | Model", work: "Work") -> int:
         """The step of the checkpoint; 0 of a loaded model. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.exported import Export
+        from ncsnx.exports.exported import Export
         from ncsnx.runs.folder import Run
 
         return work.ranks.first(lambda: source.checkpoint(self.ckpt, work)) if isinstance(source, Run | Export) else 0

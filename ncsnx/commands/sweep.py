@@ -8,7 +8,7 @@ import attrs
 
 from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
 from ncsnx.commands.groups import SCORED, Changes, Compared, InRuns, split_changes
-from ncsnx.commands.training_options import OfTraining, Training
+from ncsnx.commands.train import OfTraining, Training
 from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument as spelled

@@ -14,7 +14,7 @@ from ncsnx.quantities import byte_size, counted, duration, number
 from ncsnx.training.observer import TRAINING, TrainingObserver
 
 if TYPE_CHECKING:
-    from ncsnx.runs.exported import Weights
+    from ncsnx.exports.exported import Weights
 
 _LABEL_WIDTH = 16
 _WEIGHTS = {"raw": "raw", "ema": "EMA"}

@@ -124,7 +124,7 @@ def is_gray(image: Image.Image) -> bool:
     return True
 
 
-def flattened(image: Image.Image, channels: int, background: tuple[int, int, int]) -> Image.Image:
+def flattened(image: Image.Image, channels: int, background: tuple[int, int, int] = COLORS["white"]) -> Image.Image:
     """A decoded picture at its own size, without transparency, in mode L (channels=1) or RGB (channels=3).
 
     Transparent pixels show the background, including transparency by palette or by color key. A 16-bit value v becomes

@@ -22,7 +22,7 @@ from ncsnx.evaluation.plots import plot_losses
 from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.ranks.shared_batches import batches_of
+from ncsnx.ranks.sharing import batches_of
 from ncsnx.runs.ledger import Quantity, Row, Series, Subject
 from ncsnx.space import Space
 from ncsnx.spelling import parameter

@@ -19,7 +19,7 @@ from ncsnx.evaluation.measure import Measure
 from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.ranks.shared_batches import batches_of
+from ncsnx.ranks.sharing import batches_of
 from ncsnx.runs.ledger import Quantity, Row, Subject
 from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.sampling.probability_flow import (

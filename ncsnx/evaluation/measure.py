@@ -31,8 +31,7 @@ from ncsnx.images import to_uint8
 from ncsnx.model_spec import ModelSpec
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
-from ncsnx.ranks.shared_batches import own_images, runs_of
-from ncsnx.ranks.shared_disk import wait_for_file
+from ncsnx.ranks.sharing import own_images, runs_of, wait_for_file
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import FEATURES, Entry, Ledger, Protocol, Quantity, Row, Series, Subject, value
 from ncsnx.runs.manifest import UnsoundError, checkpoints

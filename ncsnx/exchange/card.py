@@ -17,9 +17,9 @@ from ncsnx.config.model import Deepinv
 from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, printable, shortened
+from ncsnx.exports.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
 from ncsnx.model_spec import learns_scores
 from ncsnx.quantities import counted, listed, with_error
-from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
 from ncsnx.sampling.bias import bias_of, end_in_words
 from ncsnx.space import Space
 from ncsnx.spelling import parameter

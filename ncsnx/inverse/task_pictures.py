@@ -13,7 +13,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from ncsnx import bounded_reads
-from ncsnx.config.checks import COLORS
 from ncsnx.data.decoding import CODEC_NOISE, SUFFIXES, WIDE_MODES, decode, fitted, flattened, is_gray
 from ncsnx.data.jpeg import Jpeg
 from ncsnx.data.transforms import as_channels
@@ -28,7 +27,6 @@ from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
 _COPIES = 16  # of numbers in memory: they become float64, and a task keeps values, inputs and truth
-_WHITE = COLORS["white"]
 _LARGEST = 2**30  # bytes of a picture of any size
 _FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel
 
@@ -252,7 +250,7 @@ def _flat(image: Image, channels: int, *, keeps_alpha: bool) -> Image:
     if keeps_alpha and image.has_transparency_data:
         image = image.convert("RGBA")
         image.putalpha(image.getchannel("A").point(lambda opacity: 255 * (opacity > 0)))
-    return flattened(image, channels, _WHITE)
+    return flattened(image, channels)
 
 
 def _unreadable(path: Path, error: OSError) -> NcsnxError:

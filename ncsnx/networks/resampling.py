@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncsnx.networks.compilation import is_compiling, opaque
+from ncsnx.networks.layers import is_compiling, opaque
 
 _SIZE, _PADDING = 5, 2
 

@@ -86,6 +86,8 @@ class Worker:
 class Picture:
     """An uploaded picture."""
 
+    id: str
+    """What the page calls it."""
     folder: Path
     """Has its file, and shown.png."""
     facts: Event
@@ -96,13 +98,16 @@ class Picture:
         """The picture as it was uploaded."""
         return self.folder / str(self.facts["file"])
 
+    def as_json(self) -> Event:
+        """What the page shows."""
+        return {"id": self.id, **self.facts}
+
 
 @attrs.define(eq=False, kw_only=True)
 class Job:
     """A restoration from its request to its files."""
 
     picture: Picture
-    picture_id: str
     model: str
     asked: Asked
     folder: Path
@@ -172,7 +177,7 @@ class Job:
             "size": self.result.get("size"),
             "spread": self.result.get("spread"),
             "command": self.asked.command(self.model, runs),
-            "picture": {"id": self.picture_id, **self.picture.facts},
+            "picture": self.picture.as_json(),
         }
 
 

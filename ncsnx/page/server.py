@@ -175,22 +175,21 @@ class PageServer:
             with (folder / PICTURE).open("wb") as file:
                 async for chunk in _body(request, MOST_BYTES, f"This file is larger than {byte_size(MOST_BYTES)}."):
                     file.write(chunk)
-            picture = Picture(folder=folder, facts=await self._restorer.look(folder, model))
+            picture = Picture(id=id, folder=folder, facts=await self._restorer.look(folder, model))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._pictures[id] = picture
-        used = {job.picture_id for job in self._jobs.values()}
+        used = {job.picture.id for job in self._jobs.values()}
         for old in [one for one in self._pictures if one not in used][:-_KEPT]:
             shutil.rmtree(self._pictures.pop(old).folder, ignore_errors=True)
-        return JSONResponse({"id": id, **picture.facts})
+        return JSONResponse(picture.as_json())
 
     async def look(self, request: Request) -> Response:
         """Says again what a picture is, for another model."""
-        id, model = request.path_params["id"], await self._model(request)
-        picture = self._picture(id)
+        picture, model = self._picture(request.path_params["id"]), await self._model(request)
         picture.facts = await self._restorer.look(picture.folder, model)
-        return JSONResponse({"id": id, **picture.facts})
+        return JSONResponse(picture.as_json())
 
     async def timing(self, request: Request) -> Response:
         """How fast the model is here; null while another restoration runs."""
@@ -214,7 +213,7 @@ class PageServer:
         picture, asked = self._picture(picture_id), Asked.of(values)
         id = secrets.token_hex(8)
         folder = self.results / f"{asked.task.replace('_', '-')}-{id}"
-        job = Job(picture=picture, picture_id=picture_id, model=model, asked=asked, folder=folder)
+        job = Job(picture=picture, model=model, asked=asked, folder=folder)
         self._jobs[id] = job
         self._restorer.begin(job)
         ended = [one for one, job in self._jobs.items() if job.state not in ("running", "waiting")]

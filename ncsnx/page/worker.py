@@ -50,7 +50,6 @@ _TIMED = 256
 _SUFFIXES = {"JPEG": ".jpg", "HEIF": ".heic"}
 """Suffixes of formats that aren't named as these are."""
 _EVERY_S = 0.2
-_WHITE = (255, 255, 255)
 
 
 class Worker:
@@ -133,7 +132,7 @@ class Worker:
         if upload.exists():
             upload.rename(Path(folder, name))
         gray, patches = is_gray(image), cuts_patches(spec.data)
-        shown = flattened(image, 1 if gray else 3, _WHITE)
+        shown = flattened(image, 1 if gray else 3)
         preview = shown.copy()
         preview.thumbnail((_SHOWN, _SHOWN), Image.Resampling.LANCZOS)
         preview.save(Path(folder, SHOWN), compress_level=1)
@@ -156,7 +155,7 @@ class Worker:
     def _show(self, picture: str) -> None:
         """Writes the whole picture, upright, beside it."""
         path = Path(picture)
-        flattened(decode(path.read_bytes(), path.name), 3, _WHITE).save(path.with_name(WHOLE), compress_level=1)
+        flattened(decode(path.read_bytes(), path.name), 3).save(path.with_name(WHOLE), compress_level=1)
         self.say("shown")
 
     def _restore(self, model: str, picture: str, folder: str, asked: dict[str, Any]) -> None:
@@ -181,7 +180,7 @@ class Worker:
         assert isinstance(result, RestoredImages)
         with Image.open(place / RESTORED) as restored:
             size = restored.size
-        before = flattened(image, 3, _WHITE)
+        before = flattened(image, 3)
         if wanted.fit:
             before = fitted(before, (size[1] // factor, size[0] // factor))
         before.save(place / "before.png", compress_level=1)

@@ -15,7 +15,7 @@ from ncsnx import bounded_reads
 from ncsnx.config.codec import identity
 from ncsnx.config.converter import NewerVersionError
 from ncsnx.errors import AdvisedError, NcsnxError
-from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
+from ncsnx.exports.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.manifest import STATE, UnsoundError, checkpoints, read_state, verify

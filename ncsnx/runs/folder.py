@@ -14,16 +14,17 @@ from ncsnx.config import codec
 from ncsnx.config.data_sets import Data
 from ncsnx.config.discovery import built_in_folder
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.plugins import Plugin, plugins_of
 from ncsnx.config.pretrained import Declared, Pretrained, declared_by, require_one, require_trained
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError, shortened
+from ncsnx.exports.exported import is_export
+from ncsnx.exports.hub import hub_address
 from ncsnx.model_spec import ModelSpec
 from ncsnx.paths import checked_name_or_path, exists
 from ncsnx.ranks.rank_group import RANK_LOGS
-from ncsnx.runs.exported import is_export
 from ncsnx.runs.fast_sampler import require_fast
-from ncsnx.runs.hub import hub_address
 from ncsnx.runs.ledger import Best, Ledger, require_best
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.names import (
@@ -36,7 +37,6 @@ from ncsnx.runs.names import (
     step_of,
 )
 from ncsnx.runs.names import runs_folder as default_folder
-from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.space import Space
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic

@@ -10,11 +10,11 @@ from typing import Any
 
 import attrs
 
+from ncsnx.config.plugins import Plugin, plugins_of
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import SET_ASIDE
-from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.spelling import argument
 from ncsnx.storage.documents import append_document, document, read_document_lines
 from ncsnx.storage.process import ProcessNote, this_process

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ncsnx.errors import Hint, UsageError
+from ncsnx.exports.exported import Export, is_export
+from ncsnx.exports.hub import fetch_model, hub_address
 from ncsnx.paths import exists
 from ncsnx.quantities import parsed_integer
-from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
-from ncsnx.runs.hub import fetch_model, hub_address
 from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.names import step_name
 from ncsnx.spelling import argument, parameter

@@ -14,7 +14,7 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.pretrained import Declared
 from ncsnx.errors import NcsnxError, UsageError, quoted
-from ncsnx.runs.exported import Export, is_export
+from ncsnx.exports.exported import Export, is_export
 from ncsnx.runs.folder import Run, run_names
 from ncsnx.runs.ledger import Best, Ledger, best_checkpoint
 from ncsnx.runs.manifest import checkpoints

@@ -17,9 +17,9 @@ from ncsnx.config.origins import PYTHON
 from ncsnx.config.overrides import apply_with_origins, changed_words, parse_overrides
 from ncsnx.config.pretrained import Declared, require_trained
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
-from ncsnx.runs.exported import Export
+from ncsnx.exports.exported import Export
+from ncsnx.exports.hub import hub_address
 from ncsnx.runs.folder import Run, open_run, pictures_hint, read_origins
-from ncsnx.runs.hub import hub_address
 from ncsnx.runs.names import check_run_name, runs_folder
 from ncsnx.runs.selection import Source, open_source
 from ncsnx.work import SILENT, Work

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from ncsnx.config.variants import VERSION
 from ncsnx.errors import NcsnxError, printable, shortened
 from ncsnx.ranks.rank_group import RankGroup
-from ncsnx.ranks.shared_disk import wait_for_file
+from ncsnx.ranks.sharing import wait_for_file
 from ncsnx.runs.folder import Run
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, find_document, write_document

@@ -22,8 +22,7 @@ from ncsnx.networks.function import require_grid
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first, never_stop
-from ncsnx.ranks.shared_batches import own_images, runs_of
-from ncsnx.ranks.shared_disk import wait_for_file
+from ncsnx.ranks.sharing import own_images, runs_of, wait_for_file
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions

@@ -14,7 +14,7 @@ from ncsnx.images import to_uint8
 from ncsnx.networks.contract import NO_COND, Cond
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.rank_group import never_stop
-from ncsnx.ranks.shared_batches import batches_of
+from ncsnx.ranks.sharing import batches_of
 from ncsnx.samplers.building import first_sigma
 from ncsnx.samplers.state import Noise, Rule, SamplerFunction, ScaledScore, State
 from ncsnx.space import Space

@@ -23,12 +23,12 @@ from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError, UsageError, quoted
+from ncsnx.exports.exported import MODEL, Export, Weights
+from ncsnx.exports.hub import hub_address
 from ncsnx.networks import empty_network, load_weights, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runs.checkpoint import ImportedFrom
-from ncsnx.runs.exported import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
-from ncsnx.runs.hub import hub_address
 from ncsnx.runs.manifest import read_manifest
 from ncsnx.runs.names import runs_folder
 from ncsnx.runs.selection import Source, open_source, reading

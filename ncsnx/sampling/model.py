@@ -20,6 +20,7 @@ from ncsnx.config.pretrained import Declared, require_trained
 from ncsnx.config.sampler import Heun, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, NcsnxError, UsageError, printable, quoted, require_between
+from ncsnx.exports.exported import Weights
 from ncsnx.model_spec import NO_CLASS, ModelSpec, learns_scores
 from ncsnx.networks import Cond, Network, NetworkSpec
 from ncsnx.networks.contract import NO_COND
@@ -28,7 +29,6 @@ from ncsnx.networks.tiling import in_tiles, is_in_tiles
 from ncsnx.notebooks import heading, remark
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoint import ImportedFrom
-from ncsnx.runs.exported import Weights
 from ncsnx.runs.selection import Source
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count

@@ -17,7 +17,7 @@ from ncsnx.config.codec import digest, flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.config.user_code import error_in_words
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.exported import portable
+from ncsnx.exports.exported import portable
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import STEPS, Entry, Ledger, Protocol, Series, lines, value
 from ncsnx.runs.metrics_log import MetricsLog, series_of

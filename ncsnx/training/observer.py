@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from ncsnx.runs.exported import Weights
+    from ncsnx.exports.exported import Weights
 
 TRAINING = "training"
 EVALUATING = "evaluating"

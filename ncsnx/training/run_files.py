@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.exports.exported import Weights
 from ncsnx.images import save_png, side_by_side
 from ncsnx.runs import checkpoint
 from ncsnx.runs.checkpoint import HostCopy, Tensors
-from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog, series_of
 from ncsnx.runs.names import step_name

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ncsnx.config.codec import ABSENT, Difference, differences, identity, shown
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.plugins import plugins_of
 from ncsnx.errors import Hint, NcsnxError, UsageError, printable, shortened
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Origins, Run
 from ncsnx.runs.manifest import UnsoundError, checkpoints, set_aside
 from ncsnx.runs.names import step_name
-from ncsnx.runs.plugins import plugins_of
 from ncsnx.runs.retention import remove_debris
 from ncsnx.runs.segments import append_segment, last_training, require_beginning, versions
 from ncsnx.space import NOISE_TOLERANCE, Space

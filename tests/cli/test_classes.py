@@ -15,7 +15,7 @@ from ncsnx.config import Digits, Heun, UNet
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.comparison_candidates import comparison_candidates
+from ncsnx.evaluation.comparison import comparison_candidates
 from ncsnx.evaluation.reference import measure_perfect_model
 from ncsnx.features.moments import Moments
 from ncsnx.inverse.posterior_sampler import of_any_class

@@ -17,8 +17,8 @@ import ncsnx
 from ncsnx.config import Digits
 from ncsnx.errors import UsageError
 from ncsnx.exchange.card import text
+from ncsnx.exports.exported import Export, write_export
 from ncsnx.images import grid, png_bytes, to_uint8
-from ncsnx.runs.exported import Export, write_export
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger, lowest
 from tests.cli.drawing import error

@@ -105,7 +105,8 @@ def imported(*names):
     return {*names} & {*sys.modules}
 app(["list"], standalone_mode=False)
 assert not imported(
-    "ncsnx.runs.folder", "ncsnx.runs.exported", "filelock", "ncsnx.commands.show", "ncsnx.planning", "pydantic", "rich"
+    "ncsnx.runs.folder", "ncsnx.exports.exported", "filelock", "ncsnx.commands.show", "ncsnx.planning", "pydantic",
+    "rich",
 )
 import ncsnx, ncsnx.config, ncsnx.schedules.levels, ncsnx.errors
 from ncsnx.config.discovery import discover

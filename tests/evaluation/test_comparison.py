@@ -20,7 +20,7 @@ from ncsnx.config.overrides import apply_sampler_overrides, as_words, parse_over
 from ncsnx.config.sampler import GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
-from ncsnx.evaluation.comparison_candidates import _grids, comparison_candidates, default_counts
+from ncsnx.evaluation.comparison import _grids, comparison_candidates, default_counts
 from ncsnx.evaluation.distance import Trials, roughest, roughness
 from ncsnx.model_spec import ModelSpec
 from ncsnx.runs.fast_sampler import MOST_BROKEN, Recommendation, is_usable, most_evaluations, recommend

@@ -16,9 +16,9 @@ from ncsnx.config.codec import digest
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation import measure
 from ncsnx.evaluation.measure import Measure, measure_all, missing, writing
-from ncsnx.ranks import shared_disk
+from ncsnx.ranks import sharing
 from ncsnx.ranks.rank_group import ALONE, RankGroup
-from ncsnx.ranks.shared_batches import batches_of
+from ncsnx.ranks.sharing import batches_of
 from ncsnx.runs.ledger import Subject
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.storage.batch_files import Tensors
@@ -208,7 +208,7 @@ def test_a_subject_that_fails_gives_one_ranks_message(tmp_path: Path, error: typ
 
 
 def test_a_rank_may_wait_for_others_longer_than_for_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_disk, "_SHARED_DISK_S", 0.3)
+    monkeypatch.setattr(sharing, "_SHARED_DISK_S", 0.3)
     job = Sums(folder=tmp_path, slow={0 if zlib.crc32(b"a") % 2 else 4})  # a batch of rank 1
 
     def work(ranks: RankGroup) -> None:

@@ -16,7 +16,7 @@ from ncsnx.config.discovery import resolve
 from ncsnx.errors import UsageError, printable
 from ncsnx.evaluation.reference import PerfectModel
 from ncsnx.exchange.card import CardScore, Picture, ScoreValue, card, check_license, text
-from ncsnx.exchange.recorded_scores import recorded_scores
+from ncsnx.exchange.exporting import recorded_scores
 from ncsnx.quantities import with_error
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger, Protocol, Quantity, Series

@@ -9,9 +9,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.exported import Export
+from ncsnx.exports.exported import Export
+from ncsnx.exports.hub import HubAddress, fetch_model, hub_address
 from ncsnx.runs.folder import Run, open_run
-from ncsnx.runs.hub import HubAddress, fetch_model, hub_address
 from ncsnx.runs.selection import open_source
 from tests.exchange.test_diffusers_folder import saved
 from tests.hub.local_hub import TOKEN, LocalHub, Repository

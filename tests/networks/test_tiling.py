@@ -9,8 +9,7 @@ from ncsnx.config import Digits, UNet
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import Network
 from ncsnx.networks.contract import NO_COND, Cond
-from ncsnx.networks.tiling import MARGIN, TiledNetwork, in_tiles, is_in_tiles, mirrored
-from ncsnx.networks.wrapping import WrappedNetwork
+from ncsnx.networks.tiling import MARGIN, TiledNetwork, WrappedNetwork, in_tiles, is_in_tiles, mirrored
 from tests.config.examples import minimal
 from tests.spaces import space_of, untrained
 

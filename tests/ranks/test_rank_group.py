@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncsnx.errors import NcsnxError, Stopped, UsageError
-from ncsnx.ranks import joining, shared_disk
+from ncsnx.ranks import joining, sharing
 from ncsnx.ranks.launching import launch
 from ncsnx.ranks.rank_group import ALONE, RankGroup, held_by_first
-from ncsnx.ranks.shared_batches import own_images
-from ncsnx.ranks.shared_disk import wait_for_file
+from ncsnx.ranks.sharing import own_images, wait_for_file
 from ncsnx.stopping import StopRequest
 from ncsnx.storage.batch_files import BatchFiles
 from tests.ranks.process_ranks import Ended, in_ranks
@@ -237,7 +236,7 @@ def test_a_rank_goes_on_once_it_sees_the_file_and_heeds_a_stop_meanwhile(tmp_pat
 
 
 def test_a_file_that_never_shows_is_an_error_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_disk, "_SHARED_DISK_S", 0.1)
+    monkeypatch.setattr(sharing, "_SHARED_DISK_S", 0.1)
     with pytest.raises(NcsnxError, match=r"^rank 0 \(.*\) does not see all of .*never that rank 3 wrote") as caught:
         wait_for_file(tmp_path / "never", "rank 3", RankGroup(), lambda: None)
     assert [hint.label for hint in caught.value.hints] == ["put it on a disk that all machines share"]

@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 import pytest
 
+from ncsnx.exports.exported import write_export
 from ncsnx.reporting import doctor
 from ncsnx.reporting.doctor import Examination, Finding
-from ncsnx.runs.exported import write_export
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog

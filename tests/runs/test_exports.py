@@ -10,7 +10,7 @@ import pytest
 from ncsnx.config import Arrays, CelebA, Experiment, Images, NCSNv2
 from ncsnx.config.codec import digest, identity
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.exported import (
+from ncsnx.exports.exported import (
     MOST_CONFIG_BYTES,
     Export,
     ExportConfig,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ncsnx.commands.new import New
 from ncsnx.config import Experiment
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.exported import Export
+from ncsnx.exports.exported import Export
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import write_checkpoint
 from ncsnx.runs.names import check_run_name, near_matches, parse_step, step_name, step_of

@@ -16,7 +16,7 @@ from ncsnx.config import Consistency, CosineDecay, Experiment, Heun, InverseSqrt
 from ncsnx.config.checks import FieldError
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.comparison_candidates import comparison_candidates
+from ncsnx.evaluation.comparison import comparison_candidates
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.samplers.building import build_sampler

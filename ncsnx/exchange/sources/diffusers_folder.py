@@ -21,10 +21,10 @@ from ncsnx.config import Diffusers, Experiment, Heun, Karras, Listed, Pretrained
 from ncsnx.config.user_code import foreign_errors
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.exchange.model_source import MOST_BYTES, FoundModel, ModelSource, plain_name, read_json_object, source
+from ncsnx.exports.hub import HubAddress, fetch_files, hub_address
 from ncsnx.networks.diffusers_unet import completed, require_modest
 from ncsnx.networks.optional_packages import required
 from ncsnx.runs.checkpoint import Tensors
-from ncsnx.runs.hub import HubAddress, fetch_files, hub_address
 from ncsnx.work import Work
 
 INDEX, CONFIG, WEIGHTS, SCHEDULER = (

@@ -10,9 +10,9 @@ from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.scan import Scan
 from ncsnx.evaluation.distance import Roughest
 from ncsnx.evaluation.reference import PerfectModel, ReferenceRecord
+from ncsnx.exports.exported import ExportConfig
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.inverse.task_record import TaskRecord
-from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.folder import Origins, RunConfig
 from ncsnx.runs.ledger import Entry, Protocol
 from ncsnx.runs.manifest import Manifest

@@ -23,13 +23,13 @@ from ncsnx.config import checks, codec
 from ncsnx.config.checks import NAME
 from ncsnx.config.data_sets import path_fields
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.plugins import Plugin, plugins_of
 from ncsnx.config.pretrained import Declared, Pretrained, declared_by, require_one, require_trained
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.model_spec import ModelSpec
 from ncsnx.quantities import counted
-from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.space import Space
 from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.storage import atomic

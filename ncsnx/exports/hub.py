@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ncsnx.errors import Hint, NcsnxError, UsageError, install_hint, printable, shortened
+from ncsnx.exports.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, Export, ExportConfig, is_export
 from ncsnx.quantities import byte_size
-from ncsnx.runs.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, Export, ExportConfig, is_export
 from ncsnx.storage.cache import cache_folder
 from ncsnx.version import __version__
 from ncsnx.work import SILENT, Work
