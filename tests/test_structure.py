@@ -29,9 +29,8 @@ FLOORS = (
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
-BUDGET = 47588
-"""Lines of the package, which are to fall: pictures as people have them, page and noisy images added three thousand."""
-
+BUDGET = 47700
+"""Most lines of the package. A commit that adds a feature may raise it and says in its message what the lines are for."""
 
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])
 COMMAND = re.compile(

@@ -9,7 +9,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, command, option
-from ncsnx.commands.given_data import READING_PANEL, InSource, ReadFully, named_source, own, refuse_reading
+from ncsnx.commands.given_data import READING_PANEL, InNamedData, ReadFully, named_source, own, refuse_reading
 from ncsnx.commands.groups import SEEDS, DataChanges, InData, Place, changed_words
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import byte_size, counted, listed, number, product
@@ -75,7 +75,7 @@ class NamedData:
 
 
 @attrs.frozen(slots=False, kw_only=True)
-class Opened(InSource):
+class Opened(InNamedData):
     """A data set that is read."""
 
     workers: Annotated[int | None, option(Panel.EXECUTION, "N", default="one per processor", between=(0, 256))] = None

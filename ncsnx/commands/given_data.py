@@ -33,7 +33,7 @@ _FIELDS = {
 
 
 @attrs.frozen(slots=False, kw_only=True)
-class InSource(InData):
+class InNamedData(InData):
     """A data set, and the array of its images where a file has several."""
 
     source: Annotated["Experiment | Place", argument("SOURCE", parse=values.name_or_path)] = attrs.field(kw_only=False)

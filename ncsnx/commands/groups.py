@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ncsnx.model_spec import HasSampler, ModelSpec
     from ncsnx.ranks.rank_group import RankGroup
     from ncsnx.runs.folder import Run
-    from ncsnx.runs.selection import Source
+    from ncsnx.runs.selection import ModelFolder
     from ncsnx.runtime import Runtime
     from ncsnx.sampling.model import Model
     from ncsnx.work import Work
@@ -196,26 +196,26 @@ class OfRun(InRuns):
 class OfModel(InRuns):
     """A run or an exported model."""
 
-    run: Annotated["Source | Model | Place", argument("RUN", parse=values.name_or_path, complete="run")] = attrs.field(
-        kw_only=False
+    run: Annotated["ModelFolder | Model | Place", argument("RUN", parse=values.name_or_path, complete="run")] = (
+        attrs.field(kw_only=False)
     )
     """A run (its name in the runs folder, or a path), or an exported model: its folder, or hf://USER/MODEL on the
     Hugging Face Hub (hf://USER/MODEL@REVISION)."""
     ckpt: Annotated[int | str | None, option(Panel.IMAGES, "STEP", default="latest", parse=str, complete="step")] = None
     """Checkpoint of a run: a step (150000 or 150k), latest or best."""
 
-    def opened(self, work: "Work") -> "Source | Model":
+    def opened(self, work: "Work") -> "ModelFolder | Model":
         """The run or exported model, downloaded if it is on the Hub; a loaded model. Raises UsageError, NcsnxError."""
         from ncsnx.exports.exported import Export
         from ncsnx.runs.folder import Run
-        from ncsnx.runs.selection import open_source
+        from ncsnx.runs.selection import open_model_folder
 
         if is_model(self.run):
             refuse_loading(self)
             return self.run
         if isinstance(self.run, Run | Export):
             return self.run
-        return open_source(self.runs_folder(), name_or_path(self.run), work)
+        return open_model_folder(self.runs_folder(), name_or_path(self.run), work)
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -430,12 +430,12 @@ class Drawn(Plain, OfModel, InData, Sampled, Execution, Noted):
         size = values.image_size(self.size)
         return self.run.size if size is None and is_model(self.run) else size
 
-    def checkpoint(self, source: "Source | Model", work: "Work") -> int:
+    def checkpoint(self, model: "ModelFolder | Model", work: "Work") -> int:
         """The step of the checkpoint; 0 of a loaded model. Raises UsageError, NcsnxError."""
         from ncsnx.exports.exported import Export
         from ncsnx.runs.folder import Run
 
-        return work.ranks.first(lambda: source.checkpoint(self.ckpt, work)) if isinstance(source, Run | Export) else 0
+        return work.ranks.first(lambda: model.checkpoint(self.ckpt, work)) if isinstance(model, Run | Export) else 0
 
     def output_folder(self) -> Path | None:
         """The folder to write to; None: the one that the protocol names."""

@@ -141,7 +141,7 @@ class _Import:
         if self.run is None:
             named = None if found.is_pretrained else self.named
             path = self.command.runs_folder() / (self.command.name or found.declared.name)
-            origins, text = (found.origins, None) if named is None else (named.origins, named.source)
+            origins, text = (found.origins, None) if named is None else (named.origins, named.file_text)
             self.run, kept = self.opened.enter_context(importing.import_target(path, found, origins, text))
             for change in kept:
                 self.work.info(f"the run keeps its {change.path}: {change.first} (not {change.second})")

@@ -46,10 +46,10 @@ class Page(InRuns, Command[Lines]):
             import uvicorn
 
             from ncsnx.page.server import HOST, PageServer
-            from ncsnx.runs.selection import open_source
+            from ncsnx.runs.selection import open_model_folder
             from ncsnx.storage.atomic import make_folder
 
-            open_source(self.runs_folder(), self.model, work).spec()
+            open_model_folder(self.runs_folder(), self.model, work).spec()
         with ExitStack() as entered:
             made = Path(entered.enter_context(TemporaryDirectory(prefix="ncsnx-page-")))
             uploads, results = made / "uploads", made / "results" if self.keep is None else Path(self.keep)

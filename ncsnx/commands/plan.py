@@ -9,7 +9,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import Command, Panel, argument, as_function, command, option
-from ncsnx.commands.given_data import InSource, ReadSimply, named_source, own, refuse_reading
+from ncsnx.commands.given_data import InNamedData, ReadSimply, named_source, own, refuse_reading
 from ncsnx.commands.groups import SEEDS, Device, FieldChanges, Place, changed_words, overrides_of
 from ncsnx.errors import UsageError
 from ncsnx.results import Result
@@ -65,7 +65,7 @@ class Planned(ReadSimply, Device):
 
 @command("plan", panel=Panel.DATA, order=110)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Plan(Planned, InSource, Command["PlannedTraining"]):
+class Plan(Planned, InNamedData, Command["PlannedTraining"]):
     """Plan noise levels and sampler from the data.
 
     Uses techniques 1, 2 and 4 of Song & Ermon (2020), and measures how long training and sampling take. For your own

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ncsnx.inverse.restoring import RestoredImages
     from ncsnx.inverse.task import Task
     from ncsnx.model_spec import ModelSpec
-    from ncsnx.runs.selection import Source
+    from ncsnx.runs.selection import ModelFolder
     from ncsnx.sampling.model import Model
     from ncsnx.space import Space
     from ncsnx.work import Work
@@ -73,10 +73,10 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
 
     def carry_out(self, work: "Work") -> "RestoredImages | RestoredFolder":
         with work.interruptible():
-            source = self.opened(work)
+            found = self.opened(work)
             self._require_task()
-            is_of_folder = self._is_of_folder(source.spec())
-        return self._of_folder(source, work) if is_of_folder else self._restored(source, work)
+            is_of_folder = self._is_of_folder(found.spec())
+        return self._of_folder(found, work) if is_of_folder else self._restored(found, work)
 
     def _is_of_folder(self, spec: "ModelSpec") -> bool:
         """Whether the pictures of a folder are restored one by one, each at its own size, by a model of patches."""
@@ -85,7 +85,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
         _, given = self.whole_pictures()
         return isinstance(given, Path | str) and Path(given).is_dir() and cuts_patches(spec.data)
 
-    def _of_folder(self, source: "Source | Model", work: "Work") -> "RestoredFolder":
+    def _of_folder(self, found: "ModelFolder | Model", work: "Work") -> "RestoredFolder":
         """The pictures of a folder, one by one. Raises as `restore_each`, UsageError for several processes."""
         from ncsnx.inverse.restored_folder import FolderFiles, restore_each
 
@@ -97,18 +97,18 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
         files = FolderFiles.of(Path(str(folder)), self.output_folder(), save, truth=self.truth, mask=self.mask)
 
         def restored(picture: Path, parameters: dict[str, Any]) -> "RestoredImages":
-            return attrs.evolve(self, **{name: picture, **parameters})._restored(source, work)
+            return attrs.evolve(self, **{name: picture, **parameters})._restored(found, work)
 
         return restore_each(files, restored, work, overwrite=self.overwrite)
 
-    def _restored(self, source: "Source | Model", work: "Work") -> "RestoredImages":
+    def _restored(self, found: "ModelFolder | Model", work: "Work") -> "RestoredImages":
         """The images of one task."""
         from ncsnx.sampling.request import SampleRequest, shape_at
 
         with TemporaryDirectory(prefix="ncsnx-") as made:
             with work.interruptible():
-                spec = source.spec()
-                step = self.checkpoint(source, work)  # before torch, which takes seconds, is imported
+                spec = found.spec()
+                step = self.checkpoint(found, work)  # before torch, which takes seconds, is imported
 
                 from ncsnx.inverse.posterior_sampler import posterior_sampler
                 from ncsnx.inverse.restoration_defaults import (
@@ -122,7 +122,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
                 from ncsnx.sampling.drawing import Drawing, FolderDrawing, count_images, load_model
 
                 size = self._size(spec, Path(made))
-                side = tile_side(source, size, self.tile)  # before pictures are read
+                side = tile_side(found, size, self.tile)  # before pictures are read
                 batch_size = images_per_batch(spec, size, self.batch_size)
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
                 space = spec.space.at(shape_at(spec.space.shape, size))
@@ -130,7 +130,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
                 if self.save is not None and task.count > 1:
                     raise UsageError(f"{parameter('save')} takes one picture, found {task.count:,}")
                 changes = overrides_of(self.changes)
-                sampler = posterior_sampler(task, source, work, changes=changes, sampler=self.sampler, quick=self.quick)
+                sampler = posterior_sampler(task, found, work, changes=changes, sampler=self.sampler, quick=self.quick)
                 say_before(task, space, work)
                 warn_of_holes(task, spec, work)
                 has_mean = denoises(task, spec, sampler)
@@ -146,7 +146,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
                 self._check_save()
                 at_once = work.ranks.batch_size(count, request.batch_size)
                 runtime = self.runtime_for(attrs.evolve(spec, sampler=sampler), work, plain=self.plain)
-                model = load_model(work, source, sampler, step, runtime, size, side)
+                model = load_model(work, found, sampler, step, runtime, size, side)
             request = attrs.evolve(request, n=count, may_be_none=True, batch_size=at_once)
             keep = partial(self._save, space=space, work=work)
             maps = each >= ALTERNATIVES if self.posterior is None else self.posterior and each > 0

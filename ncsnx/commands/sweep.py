@@ -104,7 +104,7 @@ class Sweep(OfTraining, Training, InRuns, Compared, Command["ComparedSettings"])
         return on_own_device.job(
             experiment=point.experiment,
             origins=point.origins,
-            source=target.source,
+            file_text=target.file_text,
             file=None if target.file is None else Path(target.file),
             folder=self.runs_folder(),
             name=point.run,

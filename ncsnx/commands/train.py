@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ncsnx.jobs.training_job import TrainedRun, TrainingJob
     from ncsnx.ranks.rank_group import RankGroup
     from ncsnx.runs.folder import Run
-    from ncsnx.runs.selection import Source
+    from ncsnx.runs.selection import ModelFolder
     from ncsnx.runtime import Runtime
     from ncsnx.work import Work
 
@@ -90,7 +90,7 @@ class Train(OfTraining, Training, InRuns, Command["TrainedRun"]):
     name: Annotated[str | None, option(Panel.OUTPUT, "NAME", "--run", default="the experiment's")] = None
     """Name of the run."""
     start: Annotated[
-        "Source | Place | None", option(Panel.OUTPUT, "RUN", "--from", parse=values.name_or_path, complete="run")
+        "ModelFolder | Place | None", option(Panel.OUTPUT, "RUN", "--from", parse=values.name_or_path, complete="run")
     ] = None
     """Start a new run from the weights of this run or exported model; the network is then that of the weights."""
     budget: Annotated[str | None, option(Panel.EXECUTION, "TIME", "--for")] = None
@@ -111,17 +111,17 @@ class Train(OfTraining, Training, InRuns, Command["TrainedRun"]):
             from ncsnx.jobs.train_run import train_run
         return train_run(job, work)
 
-    def _start(self, path: Path, work: "Work") -> "Source | None":
+    def _start(self, path: Path, work: "Work") -> "ModelFolder | None":
         """The model whose weights a new run starts from; where it is gone, the run at `path` that started from it."""
         from ncsnx.errors import NcsnxError
         from ncsnx.runs.folder import Run, read_origins
         from ncsnx.runs.manifest import checkpoints
-        from ncsnx.runs.selection import open_source
+        from ncsnx.runs.selection import open_model_folder
 
         if self.start is None:
             return None
         try:
-            return open_source(self.runs_folder(), self.start, work)
+            return open_model_folder(self.runs_folder(), self.start, work)
         except NcsnxError:
             run = Run(path)
             origin = read_origins(run.origins_path).get("initial_weights", "")
@@ -143,7 +143,7 @@ class Train(OfTraining, Training, InRuns, Command["TrainedRun"]):
         found, folder, name = find_training(typed_target(self.experiment), self.runs_folder(), changes, self.name)
         work.detail(f"experiment {found.experiment.name} from {found.where}")
         file = None if found.file is None else Path(found.file)
-        target = {"experiment": found.experiment, "origins": found.origins, "source": found.source, "file": file}
+        target = {"experiment": found.experiment, "origins": found.origins, "file_text": found.file_text, "file": file}
         derived = found.run if found.run is not None and found.run.path != folder / name else None
         return {**target, "folder": folder, "name": name, "derived_from": derived}
 

@@ -61,7 +61,7 @@ class Resolved:
     experiment: Experiment
     origins: dict[str, str]
     """Dotted path → 'default', 'FILE:LINE' or 'command line'."""
-    source: str
+    file_text: str
     """Text of the file that registered the experiment."""
     where: str
     """FILE:LINE of the registration."""
@@ -126,7 +126,7 @@ def resolve(wanted: str, arguments: list[str] | None = None) -> Resolved:
     overrides = parse_overrides(arguments or [])
     origins = origins_of(registered.experiment, registered.where)
     experiment, origins = apply_with_origins(registered.experiment, origins, overrides)
-    return Resolved(experiment, origins, file.source, registered.where, str(file.path))
+    return Resolved(experiment, origins, file.text, registered.where, str(file.path))
 
 
 def file_and_name(wanted: str) -> tuple[Path | None, str | None]:

@@ -46,7 +46,7 @@ class ExperimentFile:
     """An executed experiment file."""
 
     path: Path
-    source: str
+    text: str
     """Text of the file."""
     registered: tuple[Registered, ...]
 

@@ -33,7 +33,7 @@ from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
 from ncsnx.ranks.sharing import own_images, runs_of, wait_for_file
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import FEATURES, Entry, Ledger, Protocol, Quantity, Row, Series, Subject, value
+from ncsnx.runs.ledger import FEATURES, Entry, Ledger, MeasurementProtocol, Quantity, Row, Series, Subject, value
 from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.names import step_name
 from ncsnx.runs.retention import remove_debris_in
@@ -146,9 +146,9 @@ class Measure(ABC):
     # ------------------------------------------------------------------------------------- protocol and ledger
 
     @cached_property
-    def recorded(self) -> Protocol:
+    def recorded(self) -> MeasurementProtocol:
         """The protocol, with its names and columns."""
-        return Protocol(
+        return MeasurementProtocol(
             measure=self.tag,
             facts=self.facts(),
             metric=self.quantities[0].title,

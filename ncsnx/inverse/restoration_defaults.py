@@ -17,7 +17,7 @@ from ncsnx.inverse.task_pictures import size_of
 from ncsnx.model_spec import ModelSpec
 from ncsnx.networks import meta_network
 from ncsnx.networks.tiling import DEFAULT_SIDE, is_in_tiles
-from ncsnx.runs.selection import Source
+from ncsnx.runs.selection import ModelFolder
 from ncsnx.sampling.model import Model, require_size
 from ncsnx.sampling.request import images_at_once, shape_at
 from ncsnx.spelling import argument, parameter
@@ -42,7 +42,7 @@ def restored_size(name: str, picture: Path, channels: int, factor: int) -> tuple
     return height, width
 
 
-def tile_side(source: Source | Model, size: ImageSize | None, asked: int | None) -> int | None:
+def tile_side(model: ModelFolder | Model, size: ImageSize | None, asked: int | None) -> int | None:
     """Side in pixels of the tiles that pictures are evaluated in; None: as the model is.
 
     size: that of the images; None: the data's. asked: the side that was asked for; by default `DEFAULT_SIDE`, for a
@@ -55,9 +55,9 @@ def tile_side(source: Source | Model, size: ImageSize | None, asked: int | None)
     if size is None:
         return None
     load_plugins("ncsnx.runtime")
-    network = source.network if isinstance(source, Model) else meta_network(source.declared(), source.space())
+    network = model.network if isinstance(model, Model) else meta_network(model.declared(), model.space())
     is_local = network.tile_unit is not None and not is_in_tiles(network)
-    if is_local and cuts_patches(source.spec().data):
+    if is_local and cuts_patches(model.spec().data):
         return DEFAULT_SIDE
     require_size(network, size)
     return None

@@ -193,7 +193,7 @@ def _run(job: TrainingJob, fingerprint: str, space: Space) -> Run:
     """The run, existing or new."""
     if (run := job.existing()) is not None:
         return run
-    return Run.create(job.folder, job.name, job.experiment, dict(job.origins), job.source, fingerprint, space)
+    return Run.create(job.folder, job.name, job.experiment, dict(job.origins), job.file_text, fingerprint, space)
 
 
 @attrs.frozen
@@ -273,14 +273,14 @@ class _OpenTraining:
         fingerprint = self.splits.fingerprint
         changes = work.ranks.first(lambda: require_same_identity(run, state.experiment, fingerprint))
         work.attach(run.log_path)
-        source = Path.cwd() if job.file is None else job.file.parent
+        code_folder = Path.cwd() if job.file is None else job.file.parent
         with AgreedStop(work.stop, work.ranks).interruptible():
             warnings = load_newest(run, state, work.ranks)
             if run.data_fingerprint() is None:
                 run.steps()  # raises for an import that was interrupted
             if state.step == 0 and state.experiment.initial_weights is not None:
                 self._start_from()
-            work.ranks.first(lambda: record_start(run, state, changes, dict(job.origins), job.note, source))
+            work.ranks.first(lambda: record_start(run, state, changes, dict(job.origins), job.note, code_folder))
         for warning in warnings:
             work.warning(warning)
         if work.ranks.first(run.data_fingerprint) is None:

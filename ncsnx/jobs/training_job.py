@@ -19,7 +19,7 @@ from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import runs_folder
-from ncsnx.runs.selection import Source
+from ncsnx.runs.selection import ModelFolder
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.tracking.tracker import known_trackers, noted_trackers
 from ncsnx.work import Work
@@ -36,7 +36,7 @@ class TrainingJob:
     experiment: Experiment
     origins: Mapping[str, str] = attrs.field(factory=dict)
     """Dotted path → 'default', 'FILE:LINE' or where else the value comes from; recorded in the run."""
-    source: str | None = None
+    file_text: str | None = None
     """Text of the experiment's file, which a new run keeps."""
     file: Path | None = None
     """The experiment's file, whose git state is recorded; None: that of the current folder."""
@@ -48,7 +48,7 @@ class TrainingJob:
     """Folder of the data sets."""
     runtime: "Callable[[RankGroup], Runtime]"
     """The runtime that was chosen, for the ranks that train together."""
-    start: Source | None = None
+    start: ModelFolder | None = None
     """The run or exported model whose weights a new training starts from."""
     derived_from: Run | None = None
     """The run whose configuration a new run begins from, if any."""

@@ -137,15 +137,15 @@ class Run:
         name: str,
         declared: Declared,
         origins: dict[str, str],
-        source: str | None,
+        file_text: str | None,
         data_fingerprint: str | None,
         space: Space,
     ) -> Self:
         """Creates the folder of a new run atomically, and `runs_folder` if it doesn't exist.
 
-        origins: dotted path of a value → where it came from. source: text of the experiment's file. data_fingerprint:
-        None without data. Raises UsageError for an invalid name; NcsnxError if the name already exists or can't be
-        written.
+        origins: dotted path of a value → where it came from. file_text: text of the experiment's file.
+        data_fingerprint: None without data. Raises UsageError for an invalid name; NcsnxError if the name already
+        exists or can't be written.
         """
         run = cls(runs_folder / check_run_name(name))
         try:
@@ -161,8 +161,8 @@ class Run:
                     run.config_path: document_bytes(config),
                     run.origins_path: document_bytes(Origins(by_path=origins)),
                 }
-                if source is not None:
-                    contents[run.source_path] = source.encode("utf-8")
+                if file_text is not None:
+                    contents[run.source_path] = file_text.encode("utf-8")
                 for path, content in contents.items():
                     atomic.write_new(folder / path.name, content, shown=path)
                 with atomic.reporting(run.checkpoints):

@@ -13,8 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
-from typing import Protocol as Interface
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import attrs
 from filelock import FileLock
@@ -171,7 +170,7 @@ class Subject:
 
 @document("a protocol", advice=_FIX_LINE)
 @attrs.frozen(kw_only=True)
-class Protocol:
+class MeasurementProtocol:
     """How subjects are measured: all that must agree for their numbers to be compared."""
 
     schema_version: int = attrs.field(default=1, metadata=VERSION)
@@ -248,7 +247,7 @@ class Entry:
         return str(self.made.get("finished", ""))
 
 
-class Measured(HasCheckpoints, Interface):
+class Measured(HasCheckpoints, Protocol):
     """A run, to this module, which the module of runs imports."""
 
     @property
@@ -267,7 +266,7 @@ class Series:
     """Numbers that can be compared: one protocol, and subjects that differ in `protocol.over` only."""
 
     run: Measured
-    protocol: Protocol
+    protocol: MeasurementProtocol
     subject: Subject
     """One of them."""
     entries: tuple[Entry, ...] = ()
@@ -352,7 +351,7 @@ class Ledger:
     """The measurements of a run, each stored durably when it is added."""
 
     run: Measured
-    protocols: dict[str, Protocol] = attrs.field(factory=dict)
+    protocols: dict[str, MeasurementProtocol] = attrs.field(factory=dict)
     """The newest form of each protocol, by digest."""
     damaged: list[NcsnxError] = attrs.field(factory=list)
     """An error for each line that can't be read, and for each entry whose protocol is missing."""
@@ -395,30 +394,30 @@ class Ledger:
             count = counted(len(self.damaged), "measurement")
             warning(f"{count} left out: {self.damaged[0]}")
 
-    def _take(self, record: Protocol | Entry | NcsnxError) -> None:
+    def _take(self, record: MeasurementProtocol | Entry | NcsnxError) -> None:
         if isinstance(record, NcsnxError):
             self.damaged.append(record)
             return
-        if isinstance(record, Protocol):
+        if isinstance(record, MeasurementProtocol):
             self.protocols[record.digest] = record
             return
         key = record.protocol, record.subject
         before = self._entries.pop(key, None)  # so that the newest is last
         self._entries[key] = record if before is None else attrs.evolve(record, values=before.values | record.values)
 
-    def add(self, protocol: Protocol, subject: Subject, values: Row, made: Mapping[str, Any]) -> None:
+    def add(self, protocol: MeasurementProtocol, subject: Subject, values: Row, made: Mapping[str, Any]) -> None:
         """Stores numbers, beside those that the subject has. Raises NcsnxError."""
         entry = Entry(protocol=protocol.digest, subject=subject, values=values, made=dict(made))
         is_known = self.protocols.get(protocol.digest) == protocol
         self._append(*([] if is_known else [protocol]), entry)
 
-    def restore(self, protocol: Protocol) -> None:
+    def restore(self, protocol: MeasurementProtocol) -> None:
         """Stores a protocol again whose line was lost, so that its entries count. Raises NcsnxError."""
         if protocol.digest not in self.protocols and any(name == protocol.digest for name, _ in self._entries):
             self._append(protocol)
             self.reload()
 
-    def _append(self, *records: Protocol | Entry) -> None:
+    def _append(self, *records: MeasurementProtocol | Entry) -> None:
         path = self.run.ledger_path
         with atomic.reporting(path), FileLock(path.with_name(f".{path.name}.lock")):  # several commands may add
             for record in records:
@@ -426,11 +425,11 @@ class Ledger:
         for record in records:
             self._take(record)
 
-    def find(self, protocol: Protocol, subject: Subject) -> Entry | None:
+    def find(self, protocol: MeasurementProtocol, subject: Subject) -> Entry | None:
         """The numbers of a subject; None if it wasn't measured."""
         return self._entries.get((protocol.digest, subject))
 
-    def _known(self, measures: Sequence[str]) -> Iterator[tuple[Protocol, Entry]]:
+    def _known(self, measures: Sequence[str]) -> Iterator[tuple[MeasurementProtocol, Entry]]:
         """The entries of these measures, the newest last; those of unknown protocols are left out."""
         for entry in self._entries.values():
             protocol = self.protocols.get(entry.protocol)
@@ -455,13 +454,13 @@ class Ledger:
             first, *_ = entries = tuple(sorted(ones.values(), key=lambda entry: entry.step))
             yield Series(run=self.run, protocol=self.protocols[name], subject=first.subject, entries=entries)
 
-    def series_of(self, protocol: Protocol, subject: Subject) -> Series:
+    def series_of(self, protocol: MeasurementProtocol, subject: Subject) -> Series:
         """The series that a subject belongs to, with the entries that it has."""
         wanted = Series(run=self.run, protocol=protocol, subject=subject)
         return next((one for one in self.series(protocol.measure) if one.facts == wanted.facts), wanted)
 
 
-def lines(run: Measured, measures: Sequence[str] = ()) -> Iterator[Protocol | Entry | NcsnxError]:
+def lines(run: Measured, measures: Sequence[str] = ()) -> Iterator[MeasurementProtocol | Entry | NcsnxError]:
     """The record in each line of a run's ledger; an error for a line that is damaged, or of a newer version.
 
     measures: lines of other ones are left out; none for all lines. Raises NcsnxError for a file that can't be read.
@@ -476,17 +475,19 @@ def lines(run: Measured, measures: Sequence[str] = ()) -> Iterator[Protocol | En
             if name.decode() not in measures:
                 continue
         record = _record(run, place, line)
-        if isinstance(record, Protocol):
+        if isinstance(record, MeasurementProtocol):
             known.add(record.digest.encode())
         yield record
     yield from (_record(run, place, line) for name, place, line in entries if name in known)
 
 
-def _record(run: Measured, place: int, line: bytes) -> Protocol | Entry | NcsnxError:
+def _record(run: Measured, place: int, line: bytes) -> MeasurementProtocol | Entry | NcsnxError:
     where = f"{run.ledger_path}, line {place}"
     try:
         values = record_in(line, where)
-        return document_of(values, Protocol, where) if "facts" in values else document_of(values, Entry, where)
+        return (
+            document_of(values, MeasurementProtocol, where) if "facts" in values else document_of(values, Entry, where)
+        )
     except NcsnxError as error:
         return error
 

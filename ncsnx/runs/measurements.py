@@ -13,7 +13,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import number, with_error
 from ncsnx.results import Column, Result, Table
-from ncsnx.runs.ledger import Entry, Protocol, Quantity, Row, Series, Subject, lowest, value
+from ncsnx.runs.ledger import Entry, MeasurementProtocol, Quantity, Row, Series, Subject, lowest, value
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -99,7 +99,7 @@ class Measurements(Result):
     """Closing messages."""
     left_out: Sequence[str] = ()
     """A line for everything that could not be measured."""
-    recorded: Protocol | None = None
+    recorded: MeasurementProtocol | None = None
     """The protocol without what all subjects have in common; equal ones can be compared."""
     recommended: Sampler | None = None
     """The sampler that a comparison recommends, and `sampler='fast'` then means; None: no setting is usable."""
@@ -220,7 +220,7 @@ class Measurements(Result):
         return f"{self.metric} of {self.where}{found}\n  {self.caption}"
 
 
-def shown_columns(protocol: Protocol, requested: Sequence[str] | None = ()) -> tuple[Quantity, ...]:
+def shown_columns(protocol: MeasurementProtocol, requested: Sequence[str] | None = ()) -> tuple[Quantity, ...]:
     """The columns of a protocol. requested: tags of further metrics; None for all."""
     return tuple(one for one in protocol.columns if not one.on_request or requested is None or one.metric in requested)
 

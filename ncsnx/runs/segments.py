@@ -79,11 +79,11 @@ def append_segment(
     changes: Mapping[str, Any],
     note: str = "",
     imported: ImportRecord | None = None,
-    source: Path | None = None,
+    code_folder: Path | None = None,
 ) -> None:
     """Records a start of training at `from_step` (0 for a new run). Raises NcsnxError.
 
-    source: the folder of the experiment's file, whose git state is recorded; default: the current one.
+    code_folder: the folder of the experiment's file, whose git state is recorded; default: the current one.
 
     `runtime` and `changes` must be plain JSON values; see `Segment`.
     """
@@ -94,7 +94,7 @@ def append_segment(
         changes=dict(changes),
         runtime=dict(runtime),
         versions=versions(),
-        git=git_state(source or Path.cwd()),
+        git=git_state(code_folder or Path.cwd()),
         plugins=plugins_of(run.declared()),
         imported=imported,
     )

@@ -70,13 +70,13 @@ def listed(steps: Sequence[int]) -> str:
     return ", ".join(shown if len(shown) <= 12 else [*shown[:6], "…", *shown[-6:]])
 
 
-Source: TypeAlias = Run | Export
+ModelFolder: TypeAlias = Run | Export
 """Both have a path, a name, an experiment and the fingerprint of its data."""
 
 
-def open_source(runs: Path, name_or_path: Source | Path | str, work: Work = SILENT) -> Source:
-    """A source itself; the run of that name in the runs folder, or the run or exported model at a path or address, else
-    the model of that name that comes with ncsnx.
+def open_model_folder(runs: Path, name_or_path: ModelFolder | Path | str, work: Work = SILENT) -> ModelFolder:
+    """A run or an export itself; the run of that name in the runs folder, or the run or exported model at a path or
+    address, else the model of that name that comes with ncsnx.
 
     A model on the Hub (hf://USER/MODEL) is downloaded unless its commit is in the cache; `work` shows the progress.
     Raises UsageError, NcsnxError.

@@ -21,7 +21,7 @@ from ncsnx.exports.exported import Export
 from ncsnx.exports.hub import hub_address
 from ncsnx.runs.folder import Run, open_run, pictures_hint, read_origins
 from ncsnx.runs.names import check_run_name, runs_folder
-from ncsnx.runs.selection import Source, open_source
+from ncsnx.runs.selection import ModelFolder, open_model_folder
 from ncsnx.work import SILENT, Work
 
 _CONFIG = Run(Path()).config_path.name
@@ -29,7 +29,7 @@ _CONFIG = Run(Path()).config_path.name
 
 @attrs.frozen
 class Target:
-    """An experiment, or a model that was trained elsewhere, and its source."""
+    """An experiment, or a model that was trained elsewhere, and where it was found."""
 
     declared: Declared
     origins: dict[str, str]
@@ -37,7 +37,7 @@ class Target:
     where: str
     """FILE:LINE of the registration; the folder of the run or exported model, or its address on the Hub."""
     run: Run | None
-    source: str | None = None
+    file_text: str | None = None
     """Text of the experiment's file; None for runs and exported models."""
     file: str | None = None
     """Path of the experiment's file; None for runs and exported models."""
@@ -57,17 +57,17 @@ def find_target(name: str, folder: Path, overrides: list[str] | None = None, wor
     NcsnxError for an invalid configuration.
     """
     changes = overrides or []
-    if (source := _at_path(name, folder, work)) is not None:
-        return _of_source(source, changes)
+    if (at_path := _at_path(name, folder, work)) is not None:
+        return _of_model_folder(at_path, changes)
     try:
         found = resolve(name, changes)
     except UnknownExperimentError as error:
         if is_file(folder / name / _CONFIG):
-            return _of_source(open_run(folder, name), changes)
+            return _of_model_folder(open_run(folder, name), changes)
         if Path(name).is_dir():
             raise UsageError(f"{name} is a folder, not an experiment", pictures_hint(Path(name))) from error
         raise
-    return Target(found.experiment, found.origins, found.where, None, found.source, found.file)
+    return Target(found.experiment, found.origins, found.where, None, found.file_text, found.file)
 
 
 def typed_target(target: Run | Path | str) -> str:
@@ -110,10 +110,10 @@ def find_training(
     """
     if (address := hub_address(name)) is not None:
         raise UsageError(f"{address} is an exported model, which holds nothing to resume training from")
-    if isinstance(source := _at_path(name, folder), Export):
+    if isinstance(found := _at_path(name, folder), Export):
         raise NcsnxError(
-            f"{source.path} is an exported model, which holds nothing to resume training from",
-            Hint("train a new run from its weights", f"ncsnx train EXPERIMENT --from {source.path}"),
+            f"{found.path} is an exported model, which holds nothing to resume training from",
+            Hint("train a new run from its weights", f"ncsnx train EXPERIMENT --from {found.path}"),
         )
     target = find_target(name, folder, overrides)
     if target.run is None:
@@ -132,23 +132,23 @@ def _derived(run: Run, overrides: list[str]) -> Target:
     return Target(changed, origins, run.where, run)
 
 
-def _at_path(name: str, folder: Path, work: Work = SILENT) -> Source | None:
+def _at_path(name: str, folder: Path, work: Work = SILENT) -> ModelFolder | None:
     """The run or exported model at its path, at that of its config.json or at an address on the Hub; None for a name
     and for an experiment's file."""
     if hub_address(name) is not None:
-        return open_source(folder, name, work)
+        return open_model_folder(folder, name, work)
     if file_and_name(name)[0] is not None or not ("/" in name or name == _CONFIG):
         return None
     path = str(Path(name).parent) if Path(name).name == _CONFIG and is_file(Path(name)) else name.rstrip("/") or "/"
-    return open_source(folder, path if "/" in path else f"./{path}")  # not a name in the runs folder
+    return open_model_folder(folder, path if "/" in path else f"./{path}")  # not a name in the runs folder
 
 
-def _of_source(source: Source, overrides: list[str]) -> Target:
-    declared, run = source.declared(), source if isinstance(source, Run) else None
+def _of_model_folder(found: ModelFolder, overrides: list[str]) -> Target:
+    declared, run = found.declared(), found if isinstance(found, Run) else None
     known = {} if run is None else read_origins(run.origins_path)
     if not overrides:
-        return Target(declared, known, source.where, run)
+        return Target(declared, known, found.where, run)
     parsed = parse_overrides(overrides)
     marked = {path: known.get(path, "") for path, _ in flatten(unstructure(declared))}
-    changed, origins = apply_with_origins(require_trained(declared, source.where), marked, parsed)
-    return Target(changed, {path: one for path, one in origins.items() if one}, source.where, run)
+    changed, origins = apply_with_origins(require_trained(declared, found.where), marked, parsed)
+    return Target(changed, {path: one for path, one in origins.items() if one}, found.where, run)

@@ -26,7 +26,7 @@ from ncsnx.ranks.sharing import own_images, runs_of, wait_for_file
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
-from ncsnx.runs.selection import Source
+from ncsnx.runs.selection import ModelFolder
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler, visited
@@ -221,13 +221,13 @@ class Drawing:
 
 
 def _samples_place(origin: Origin) -> Path:
-    source = origin.source
-    if isinstance(source, Run):
-        return source.samples
+    folder = origin.folder
+    if isinstance(folder, Run):
+        return folder.samples
     place = Path("samples") / origin.name
-    if source is not None and place.resolve().is_relative_to(source.path.resolve()):
+    if folder is not None and place.resolve().is_relative_to(folder.path.resolve()):
         raise UsageError(
-            f"{source.path} is an exported model, which is never changed, so samples cannot go there",
+            f"{folder.path} is an exported model, which is never changed, so samples cannot go there",
             Hint("choose a folder", adds=argument("out", A_DIR)),
         )
     return place
@@ -274,18 +274,18 @@ def _training_images(model: Model, data: Path | None, seed: int) -> TrainingImag
 
 def load_model(
     work: Work,
-    source: Source | Model,
+    found: ModelFolder | Model,
     sampler: Sampler,
     step: int,
     runtime: Runtime,
     size: ImageSize | None = None,
     tile: int | None = None,
 ) -> Model:
-    """The model of a source, or the loaded model itself, with a sampler, for images of a size, evaluated in tiles.
+    """The model in a folder, or the loaded model itself, with a sampler, for images of a size, evaluated in tiles.
 
     size: None for the size of the data; warns of any other, if it is evaluated whole. Raises NcsnxError.
     """
-    model = source if isinstance(source, Model) else model_of(source, step, runtime)
+    model = found if isinstance(found, Model) else model_of(found, step, runtime)
     model = attrs.evolve(model, sampler=sampler).in_tiles(tile).at_size(model.size if size is None else size)
     if (remark := model.size_remark) is not None:
         work.warning(remark)

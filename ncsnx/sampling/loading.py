@@ -31,7 +31,7 @@ from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import read_manifest
 from ncsnx.runs.names import runs_folder
-from ncsnx.runs.selection import Source, open_source, reading
+from ncsnx.runs.selection import ModelFolder, open_model_folder, reading
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.model import Checkpoint, Model, Origin
 from ncsnx.space import Space
@@ -61,12 +61,12 @@ def loader(scheme: str) -> Callable[[L], L]:
 
 @loader("hf")
 def _from_hub(address: str, runtime: Runtime) -> Model:
-    export = open_source(Path(), address)
+    export = open_model_folder(Path(), address)
     return model_of(export, export.checkpoint(), runtime)
 
 
 def load(
-    source: Source | Path | str,
+    source: ModelFolder | Path | str,
     ckpt: int | str | None = None,
     *,
     runs: Path | str | None = None,
@@ -92,7 +92,7 @@ def load(
     address = str(hub_address(source) or source) if isinstance(source, str) else source
     if isinstance(address, str) and (scheme := _SCHEME.match(address)) is not None:
         return _of_address(address, scheme[1], ckpt, runtime)
-    place = address if isinstance(address, Run | Export) else open_source(runs_folder(runs), address)
+    place = address if isinstance(address, Run | Export) else open_model_folder(runs_folder(runs), address)
     return model_of(place, place.checkpoint(ckpt), runtime)
 
 
@@ -109,10 +109,10 @@ def _of_address(address: str, scheme: str, ckpt: int | str | None, runtime: Runt
     return found
 
 
-def model_of(source: Source, step: int, runtime: Runtime) -> Model:
+def model_of(folder: ModelFolder, step: int, runtime: Runtime) -> Model:
     """The model of a run's checkpoint, or of an exported model. Raises NcsnxError."""
     load_plugins("ncsnx.runtime")  # a package may bring the network
-    return _of_run(source, step, runtime) if isinstance(source, Run) else _of_export(source, runtime)
+    return _of_run(folder, step, runtime) if isinstance(folder, Run) else _of_export(folder, runtime)
 
 
 def weights_of(declared: Declared) -> tuple[Weights, Literal["model", "ema"]]:
@@ -165,7 +165,7 @@ def _of_export(export: Export, runtime: Runtime) -> Model:
 
 
 def _trained(
-    source: Source,
+    folder: ModelFolder,
     found: Checkpoint,
     space: Space,
     tensors: Mapping[str, Tensor],
@@ -187,13 +187,13 @@ def _trained(
         space=space,
         sampler=declared.sampler,
         origin=Origin(
-            where=source.where,
-            name=source.name,
+            where=folder.where,
+            name=folder.name,
             facts=facts,
             checkpoint=found,
-            source=source,
+            folder=folder,
             data=declared.data,
-            data_fingerprint=source.data_fingerprint(),
+            data_fingerprint=folder.data_fingerprint(),
         ),
         runtime=runtime,
     )

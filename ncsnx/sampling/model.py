@@ -29,7 +29,7 @@ from ncsnx.networks.tiling import in_tiles, is_in_tiles
 from ncsnx.notebooks import heading, remark
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoint import ImportedFrom
-from ncsnx.runs.selection import Source
+from ncsnx.runs.selection import ModelFolder
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.samplers.state import score_of, tweedie
@@ -98,7 +98,7 @@ class Origin:
     """JSON that determines the model, for protocols."""
     checkpoint: Checkpoint | None = None
     """None for a model that wasn't trained by ncsnx."""
-    source: Source | None = None
+    folder: ModelFolder | None = None
     """The folder that it was loaded from, of a run or an exported model."""
     data: Data | None = None
     """The data set of the training; None if unknown."""
@@ -225,12 +225,12 @@ class Model:
 
     def fast(self, work: Work = SILENT) -> Sampler:
         """The sampler that `ncsnx compare` recommends. Raises UsageError for a model that isn't of a run."""
-        if self.origin.source is None:
+        if self.origin.folder is None:
             raise UsageError(
                 f"sampler=fast needs a run, in which `ncsnx compare` measures samplers, and {self.origin.where} is "
                 "none; give a sampler such as ncsnx.config.Heun()"
             )
-        return self.origin.source.fast(work)
+        return self.origin.folder.fast(work)
 
     @property
     def shape(self) -> tuple[int, int, int]:

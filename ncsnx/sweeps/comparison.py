@@ -19,7 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.plots import BLUE, GRAY, drawable, new_figure, style, write
 from ncsnx.quantities import counted
 from ncsnx.results import Result, Table
-from ncsnx.runs.ledger import Protocol, Quantity, Row, value
+from ncsnx.runs.ledger import MeasurementProtocol, Quantity, Row, value
 from ncsnx.runs.measurements import MeasuredRow, Measurements, csv_of
 from ncsnx.runs.summaries import RunSummary
 from ncsnx.sweeps.points import SEED, SweepPoint, short_paths
@@ -33,7 +33,7 @@ _LONGEST_LABEL = 40
 class RunNumber:
     """A number of a run, lower is better."""
 
-    protocol: Protocol
+    protocol: MeasurementProtocol
     value: float
     facts: Mapping[str, Any]
     """The whole protocol as JSON, with what belongs to the run's subject."""

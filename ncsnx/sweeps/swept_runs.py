@@ -15,7 +15,7 @@ from ncsnx.jobs.training_job import TrainingJob, require_free
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Protocol, value
+from ncsnx.runs.ledger import MeasurementProtocol, value
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.measurements import MeasuredRow, Measurements
 from ncsnx.runs.metrics_log import MetricsLog
@@ -222,7 +222,7 @@ class SweptRuns:
                 source = DataSource.of_run(run, self.data)
                 # the size of the batch says which images are seen, at which levels
                 facts = source.facts | loss_facts(point.experiment, source.space) | {"batch_size": most}
-                last = Protocol(measure="held_out", facts=facts, metric="held-out loss", words={"": how})
+                last = MeasurementProtocol(measure="held_out", facts=facts, metric="held-out loss", words={"": how})
                 found[point.run] = RunNumber(protocol=last, value=loss, facts=facts)
         return found
 

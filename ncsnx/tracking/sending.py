@@ -19,7 +19,7 @@ from ncsnx.config.user_code import error_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.exports.exported import portable
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import STEPS, Entry, Ledger, Protocol, Series, lines, value
+from ncsnx.runs.ledger import STEPS, Entry, Ledger, MeasurementProtocol, Series, lines, value
 from ncsnx.runs.metrics_log import MetricsLog, series_of
 from ncsnx.runs.names import step_of
 from ncsnx.runs.result_records import TrackerNotes
@@ -104,7 +104,7 @@ class TrackerRecord:
 def _measurements(run: Run) -> Iterator[tuple[str, int, dict[str, float]]]:
     """A key, the step and the numbers of the entries of the ledger; `ncsnx doctor` names those that are damaged."""
     found = [one for one in lines(run) if not isinstance(one, NcsnxError)]
-    protocols = {one.digest: one for one in found if isinstance(one, Protocol)}
+    protocols = {one.digest: one for one in found if isinstance(one, MeasurementProtocol)}
     for entry in (one for one in found if isinstance(one, Entry) and one.protocol in protocols):
         series = Series(run=run, protocol=protocols[entry.protocol], subject=entry.subject)
         measured = {f"{_name(series)}/{key}": value(entry.values, key) for key in entry.values}

@@ -17,7 +17,7 @@ from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.manifest import checkpoints, holds, read_manifest, read_state
 from ncsnx.runs.names import step_name
-from ncsnx.runs.selection import Source
+from ncsnx.runs.selection import ModelFolder
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.loading import model_of
 
@@ -44,19 +44,19 @@ class InitialWeights:
         return f"{_ORIGIN}{self.record.file}"
 
 
-def initial_weights(experiment: Experiment, source: Source, step: int | None = None) -> InitialWeights:
+def initial_weights(experiment: Experiment, start: ModelFolder, step: int | None = None) -> InitialWeights:
     """The weights of a run's checkpoint (by default the newest), or of an exported model, to train an experiment from.
 
     The experiment takes the model's network and what its weights depend on: the range of its numbers, σ_data, noise
     levels that it is made for, with its sampler, and the labels of augmentation. Raises NcsnxError for images of
     another shape.
     """
-    model = model_of(source, source.checkpoint(step) if isinstance(source, Run) else 0, Runtime.choose(device="cpu"))
+    model = model_of(start, start.checkpoint(step) if isinstance(start, Run) else 0, Runtime.choose(device="cpu"))
     saved, space = model.checkpoint, model.space
     declared = saved.declared
     if experiment.data.shape != space.shape:
         raise NcsnxError(
-            f"{source.where} has images of {space.shape} (channels, height, width), and {experiment.name} of "
+            f"{start.where} has images of {space.shape} (channels, height, width), and {experiment.name} of "
             f"{experiment.data.shape}",
             Hint("choose an experiment with such images"),
         )
@@ -77,20 +77,20 @@ def initial_weights(experiment: Experiment, source: Source, step: int | None = N
         data["random_flip"] = False  # augmentation mirrors images itself
     if not experiment.loss.learns_scores and space.noise > 0:
         raise NcsnxError(
-            f"{source.where} learned from noisy images, and knows no σ below {space.noise:.3g}; loss=consistency needs "
+            f"{start.where} learned from noisy images, and knows no σ below {space.noise:.3g}; loss=consistency needs "
             "a network of clean ones"
         )
     try:
         changed = attrs.evolve(experiment, data=attrs.evolve(experiment.data, **data), **changes)
     except FieldError as error:
-        raise UsageError(f"with the weights of {source.where}, {error.field}: {error.complaint}") from error
+        raise UsageError(f"with the weights of {start.where}, {error.field}: {error.complaint}") from error
     return InitialWeights(
         experiment=changed,
         changed=tuple(one.path for one in differences(experiment, changed)),
         class_names=space.class_names,
         tensors=model.network.state_dict(),
         record=ImportedFrom(
-            file=source.name,
+            file=start.name,
             sha256=saved.weights_sha256,
             step=saved.step,
             license=saved.license,
@@ -99,15 +99,15 @@ def initial_weights(experiment: Experiment, source: Source, step: int | None = N
     )
 
 
-def kept_weights(experiment: Experiment, run: Run, source: Source) -> tuple[Experiment, str] | None:
+def kept_weights(experiment: Experiment, run: Run, start: ModelFolder) -> tuple[Experiment, str] | None:
     """The experiment with what `initial_weights` changed in it when the run began, and the origin of these values.
 
-    So a run resumes without the model that it started from, which may be gone or trained further: `source`, or the run
+    So a run resumes without the model that it started from, which may be gone or trained further: `start`, or the run
     itself where that is gone. None for a run without checkpoints, or from weights of another name.
     """
     recorded, origins = run.experiment(), read_origins(run.origins_path)
     origin = origins.get("initial_weights", "")
-    if not checkpoints(run) or (source != run and origin != f"{_ORIGIN}{source.name}"):
+    if not checkpoints(run) or (start != run and origin != f"{_ORIGIN}{start.name}"):
         return None
     given = [path.split(".") for path, one in origins.items() if one == origin]
     data = {path[1]: getattr(recorded.data, path[1]) for path in given if path[0] == "data"}

@@ -114,15 +114,15 @@ def record_start(
     changes: list[Difference],
     origins: dict[str, str],
     note: str = "",
-    source: Path | None = None,
+    code_folder: Path | None = None,
 ) -> None:
-    """Records a start at the step of `state`: the changed values and their origins, and the git state of `source`."""
+    """Records a start at the step of `state`: the changed values with their origins, and the code's git state."""
     recorded = {
         change.path: [shown(value) if value is ABSENT else value for value in (change.first, change.second)]
         for change in changes
     }
     runtime = state.runtime.facts()
-    append_segment(run, from_step=state.step, runtime=runtime, changes=recorded, note=note, source=source)
+    append_segment(run, from_step=state.step, runtime=runtime, changes=recorded, note=note, code_folder=code_folder)
     if changes or run.has_other_plugins():
         # the experiment last, so that the changes are found again after a kill before it
         write_document(run.origins_path, Origins(by_path=origins))

@@ -159,7 +159,7 @@ def test_scores_of_some_classes_say_so_and_those_of_no_class_have_no_accuracy(pl
 
 
 def test_another_sampler_draws_the_same_classes_and_a_restoration_any(place: Path) -> None:
-    run_ = ncsnx.load("digits_edm").origin.source
+    run_ = ncsnx.load("digits_edm").origin.folder
     assert isinstance(run_, Run)
     own = attrs.evolve(run_.spec(), sampler=_drawing(ncsnx.load("digits_edm"), "3", "7", guidance=2.0))
     changed = apply_sampler_overrides(own.sampler, parse_overrides(["sampler=dpmpp"]))

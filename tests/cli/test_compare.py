@@ -14,7 +14,7 @@ from ncsnx.config import ProbabilityFlowODE
 from ncsnx.config.converter import unstructure
 from ncsnx.runs.fast_sampler import find_fast
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Ledger, Protocol
+from ncsnx.runs.ledger import Ledger, MeasurementProtocol
 from ncsnx.storage.documents import document_of
 from tests.cli.drawing import error
 from tests.training.tiny import CPU, command
@@ -172,7 +172,7 @@ def test_of_one_step_the_recommendation_of_the_most_images_stays(hopeless: Path,
     script(folder, sound, fresh=True)
     protocol, *trials = lines(folder)
     many = {**protocol, "facts": {**protocol["facts"], "n": 500}}
-    name = document_of(many, Protocol, "").digest
+    name = document_of(many, MeasurementProtocol, "").digest
     better = [{**one, "protocol": name, "values": {**one["values"]}} for one in trials]
     for one in better:
         one["values"]["score"] -= 3 * (one["subject"]["sampler"]["type"] == "cas")  # cas, where dpmpp was the nearest

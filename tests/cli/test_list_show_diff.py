@@ -13,7 +13,7 @@ from ncsnx.config import SGD
 from ncsnx.config.codec import identity, to_json
 from ncsnx.config.discovery import built_in_folder, resolve
 from ncsnx.runs.folder import Run
-from ncsnx.runs.selection import open_source
+from ncsnx.runs.selection import open_model_folder
 from ncsnx.runs.targets import find_target
 from ncsnx.runs.writer_lock import HOLDER, writer_lock
 from tests.cli.command import run
@@ -145,7 +145,7 @@ def test_runs_slash_name_means_the_run_whose_name_alone_is_the_experiment(own: P
     other = attrs.evolve(minimal(), name="other")
     Run.create(Path("runs"), "own", other, {}, None, "f" * 64, space_of(other.data))
     assert shown("show", "runs/own", "--runs", "elsewhere")["experiment"]["name"] == "other", "a path is a path"
-    assert open_source(Path("elsewhere"), "runs/own").path == find_target("runs/own", Path("elsewhere")).run.path
+    assert open_model_folder(Path("elsewhere"), "runs/own").path == find_target("runs/own", Path("elsewhere")).run.path
 
 
 def test_a_run_is_shown_though_its_file_and_its_folder_of_experiments_are_broken(unfinished: Run) -> None:

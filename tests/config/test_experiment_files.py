@@ -51,7 +51,7 @@ def test_the_source_counts_and_not_a_stale_bytecode_file(folder: Path) -> None:
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert file.stat().st_size == before.st_size, "otherwise Python would not use the bytecode"
     assert resolve("cached").experiment.model.width == 48
-    assert "width=48" in resolve("cached").source
+    assert "width=48" in resolve("cached").file_text
 
 
 def test_broken_files_are_sources_with_an_error_and_break_no_other(folder: Path) -> None:

@@ -24,7 +24,7 @@ from ncsnx.evaluation.held_out import HeldOutLoss
 from ncsnx.evaluation.likelihood import Likelihood
 from ncsnx.features.real_images import DataSource, SplitImages
 from ncsnx.model_spec import ModelSpec
-from ncsnx.runs.ledger import Protocol
+from ncsnx.runs.ledger import MeasurementProtocol
 from ncsnx.space import Space
 from ncsnx.sweeps.comparison import ComparedSettings, RunNumber, compared_settings
 from ncsnx.sweeps.points import sweep_points
@@ -172,7 +172,7 @@ def test_facts_have_every_field_that_changes_a_number(facts: Facts, is_fact: Cal
             continue
 
         def digest(one: Experiment) -> str:
-            return Protocol(measure="x", facts=facts(one)).digest
+            return MeasurementProtocol(measure="x", facts=facts(one)).digest
 
         before = digest(experiment)
         for path, other in varied(experiment):
@@ -202,7 +202,7 @@ def test_a_measured_value_is_the_same_fact_as_a_declared_one(facts: Facts, case:
 
 def number_of(measure: str, facts: dict[str, Any], value: float) -> RunNumber:
     own = {"measure": measure, "number": value, **facts}
-    return RunNumber(protocol=Protocol(measure=measure, facts=facts), value=value, facts=own)
+    return RunNumber(protocol=MeasurementProtocol(measure=measure, facts=facts), value=value, facts=own)
 
 
 def compared(facts: Facts, *words: str, seeds: int = 1, lacking: int | None = None) -> ComparedSettings:

@@ -19,7 +19,7 @@ from ncsnx.exchange.card import CardScore, Picture, ScoreValue, card, check_lice
 from ncsnx.exchange.exporting import recorded_scores
 from ncsnx.quantities import with_error
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Ledger, Protocol, Quantity, Series
+from ncsnx.runs.ledger import Ledger, MeasurementProtocol, Quantity, Series
 from tests.config.examples import minimal
 from tests.runs.kept import subject
 from tests.runs.test_exports import HASH, config_of
@@ -230,7 +230,7 @@ def add(run: Run, measure: str, metric: str, values: dict[str, Any], n: int = 10
         )
     }.get(measure, (Quantity("score", metric, error="error", identifier=measure),))
     perfect = PerfectModel(score=1.25, spread=0.125, n=100, reference_images=1_000, drawn=100, draws=5)
-    protocol = Protocol(
+    protocol = MeasurementProtocol(
         measure=measure,
         facts={"n": n, "features": metric},
         metric=metric,
@@ -285,7 +285,7 @@ def test_a_ledger_that_cannot_be_read_is_named(run: Run) -> None:
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 @pytest.mark.parametrize("path", ["/home/ada/patients (2) (0123abcd)/scans", "../scans"])
 def test_a_protocol_names_a_folder_without_its_path(run: Run, kind: str, path: str) -> None:
-    protocol = Protocol(measure="fid", facts={}, words={"": "10 images", "reference": f"{kind} {path}"})
+    protocol = MeasurementProtocol(measure="fid", facts={}, words={"": "10 images", "reference": f"{kind} {path}"})
     series = Series(run=run, protocol=protocol, subject=subject(run, 10, OWN))
     assert series.without_folders().caption.endswith(f"; 10 images; reference: {kind} scans")
     split = attrs.evolve(series, protocol=attrs.evolve(protocol, words={"reference": "digits, training images"}))

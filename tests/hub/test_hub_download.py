@@ -12,7 +12,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.exports.exported import Export
 from ncsnx.exports.hub import HubAddress, fetch_model, hub_address
 from ncsnx.runs.folder import Run, open_run
-from ncsnx.runs.selection import open_source
+from ncsnx.runs.selection import open_model_folder
 from tests.exchange.test_diffusers_folder import saved
 from tests.hub.local_hub import TOKEN, LocalHub, Repository
 from tests.runs.test_exports import WEIGHTS, config_of, export_to, forged
@@ -168,11 +168,11 @@ def test_a_damaged_copy_says_how_to_get_another(hub: LocalHub) -> None:
 
 def test_an_address_is_a_source_of_images_and_no_run(hub: LocalHub, tmp_path: Path) -> None:
     repository = published(hub)
-    assert open_source(tmp_path, "hf://ada/digits") == Export(
+    assert open_model_folder(tmp_path, "hf://ada/digits") == Export(
         folder_of(tmp_path / "cache", repository), hub=f"hf://ada/digits@{repository.head}"
     )
     with pytest.raises(UsageError, match="expected hf://USER/MODEL"):
-        open_source(tmp_path, Path("hf://ada/digits"))  # pathlib makes one slash of two
+        open_model_folder(tmp_path, Path("hf://ada/digits"))  # pathlib makes one slash of two
     with pytest.raises(UsageError, match=r"hf://ada/digits is an exported model, not a run.*ncsnx sample hf://ada"):
         open_run(tmp_path, "hf://ada/digits")
     assert attrs.evolve(export_to(tmp_path / "own")).name == "own"

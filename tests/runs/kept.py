@@ -11,7 +11,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.converter import unstructure
 from ncsnx.networks.construction import meta_network
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Ledger, Protocol, Quantity, Subject
+from ncsnx.runs.ledger import Ledger, MeasurementProtocol, Quantity, Subject
 from ncsnx.runs.manifest import FileRecord, write_checkpoint
 from ncsnx.runs.names import step_name
 from ncsnx.storage import atomic
@@ -66,10 +66,12 @@ def damage(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def fid(images: int = 100, metric: str = "FD", **facts: Any) -> Protocol:
+def fid(images: int = 100, metric: str = "FD", **facts: Any) -> MeasurementProtocol:
     """A protocol of `ncsnx fid`."""
     columns = (Quantity("score", metric, error="error", identifier="fid"),)
-    return Protocol(measure="fid", facts={"n": images, **facts}, metric=metric, label=f"n{images}", columns=columns)
+    return MeasurementProtocol(
+        measure="fid", facts={"n": images, **facts}, metric=metric, label=f"n{images}", columns=columns
+    )
 
 
 def subject(run: Run, step: int, weights_sha256: str, **others: Any) -> Subject:

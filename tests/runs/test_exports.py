@@ -20,7 +20,7 @@ from ncsnx.exports.exported import (
     write_export,
 )
 from ncsnx.runs.folder import Run, open_run
-from ncsnx.runs.selection import open_source
+from ncsnx.runs.selection import open_model_folder
 from ncsnx.storage import atomic
 from tests.config.examples import minimal
 from tests.runs.kept import weights
@@ -202,10 +202,10 @@ def test_an_export_is_told_from_a_run(tmp_path: Path, run: Run) -> None:
     export = export_to(tmp_path / "runs" / "model")
     with pytest.raises(NcsnxError, match=r"is an exported model, not a run; draw .*: ncsnx sample .*/model"):
         open_run(tmp_path / "runs", "model")
-    assert open_source(tmp_path / "runs", "model") == export
-    assert open_source(tmp_path, export.path) == export
+    assert open_model_folder(tmp_path / "runs", "model") == export
+    assert open_model_folder(tmp_path, export.path) == export
     (run.path / "model.safetensors").write_bytes(WEIGHTS)
-    assert open_source(tmp_path / "runs", "small") == run
+    assert open_model_folder(tmp_path / "runs", "small") == run
     assert open_run(tmp_path / "runs", "small") == run
     (export.path / "config.json").unlink()
     assert is_export(export.path)

@@ -14,7 +14,7 @@ from ncsnx.exports.exported import ExportConfig
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.inverse.task_record import TaskRecord
 from ncsnx.runs.folder import Origins, RunConfig
-from ncsnx.runs.ledger import Entry, Protocol
+from ncsnx.runs.ledger import Entry, MeasurementProtocol
 from ncsnx.runs.manifest import Manifest
 from ncsnx.runs.result_records import SampleRecord, TrackerNotes
 from ncsnx.runs.segments import Segment
@@ -32,7 +32,7 @@ FILES: dict[str, type] = {
     "export/config.json": ExportConfig,
     "imported/config.json": RunConfig,
     "new-run/config.json": RunConfig,
-    "ledger/protocols.jsonl": Protocol,
+    "ledger/protocols.jsonl": MeasurementProtocol,
     "ledger/entries.jsonl": Entry,
     "checkpoint/manifest.json": Manifest,
     "run/origins.json": Origins,
