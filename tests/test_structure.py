@@ -30,7 +30,7 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = 47700
-"""Most lines of the package. A commit that adds a feature may raise it and says in its message what the lines are for."""
+"""Most lines of the package. A commit that adds a feature may raise it; its message says what the lines are for."""
 
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])
 COMMAND = re.compile(
