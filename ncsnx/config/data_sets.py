@@ -57,6 +57,9 @@ class Data(Config):
             return
         if self.transform == "logit":
             raise checks.FieldError(attribute.name, f"must be 0 for transform=logit, found {value:g}")
+        if self.resizes:
+            cause = f"must be 0 for pictures that are resized, which smooths noise, found {value:g}"
+            raise checks.FieldError(attribute.name, f"{cause}; data=images data.patches=true cuts patches")
         if any(scale != 1 for scale in getattr(self, "scales", ())):
             raise checks.FieldError("scales", f"must be 1 with {attribute.name}={value:g}, which reduced pictures lose")
         if attribute.name == "gain" and self.is_complex:
@@ -86,6 +89,11 @@ class Data(Config):
         """(height, width) in pixels of the images that the reader gives. If larger than `image_size`, they are cropped:
         at random in training, from the center elsewhere."""
         return self.shape[1:]
+
+    @property
+    def resizes(self) -> bool:
+        """Whether the reader resizes pictures of another size, so that their noise would not stay white."""
+        return False
 
     @property
     def channels(self) -> int:
@@ -195,6 +203,10 @@ class CelebA(DataOnDisk):
     """Height and width of the center crop before resizing, in pixels of the original pictures, which are 218 high and
     178 wide: one number, or the pair (height, width)."""
 
+    @property
+    def resizes(self) -> bool:
+        return True
+
     @crop.validator
     def _within_pictures(self, attribute: "attrs.Attribute[ImageSize]", value: ImageSize) -> None:
         if is_image_size(value) and (width := height_and_width(value)[1]) > 178:
@@ -211,6 +223,10 @@ class LSUN(DataOnDisk):
     image_size: ImageSize = attrs.field(converter=as_image_size, validator=checks.between(1, LARGEST_SIDE))
     """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
 
+    @property
+    def resizes(self) -> bool:
+        return True
+
 
 @variant(Data, "ffhq")
 @attrs.frozen(kw_only=True)
@@ -220,6 +236,10 @@ class FFHQ(DataOnDisk):
     image_size: ImageSize = attrs.field(default=256, converter=as_image_size, validator=checks.between(1, LARGEST_SIDE))
     """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width), which is cropped
     from squares."""
+
+    @property
+    def resizes(self) -> bool:
+        return True
 
 
 @variant(Data, "phantoms")
@@ -321,10 +341,9 @@ class Images(OwnData):
         if value is True and self.random_crop is not None:
             raise checks.FieldError("random_crop", "must be left out with patches=true, whose places are drawn")
 
-    @patches.validator
-    def _keep_the_noise(self, attribute: "attrs.Attribute[bool]", value: bool) -> None:
-        if value is False and self.is_noisy:
-            raise checks.FieldError("patches", f"must be true with {self.noise_as_typed}, which resizing smooths")
+    @property
+    def resizes(self) -> bool:
+        return not self.patches
 
     @scales.validator
     def _are_those_of_patches(self, attribute: "attrs.Attribute[tuple[float, ...]]", value: tuple[float, ...]) -> None:
@@ -367,6 +386,10 @@ class Hub(OwnData):
     """Number of channels that pictures are converted to: 1 for gray, 3 for color."""
     background: str = attrs.field(default="white", validator=checks.color)
     """Color behind transparent pixels: white, black, gray or #rrggbb."""
+
+    @property
+    def resizes(self) -> bool:
+        return True
 
     @root.validator
     def _is_one_place(self, attribute: "attrs.Attribute[str | None]", value: str | None) -> None:

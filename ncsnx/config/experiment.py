@@ -133,12 +133,12 @@ class Experiment(Config):
 
     @loss.validator
     def _can_be_learned(self, attribute: "attrs.Attribute[Loss]", value: Loss) -> None:
+        if getattr(self.data, "is_noisy", False) and not getattr(value, "takes_noisy_images", True):
+            raise checks.FieldError("loss", "needs clean images; of noisy ones only score-matching learns")
         if getattr(value, "learns_scores", True):
             return
         if not getattr(self.model, "any_sigma", True):
             raise checks.FieldError("loss", "needs a network that takes any σ, as ncsnv2 and unet do")
-        if getattr(self.data, "is_noisy", False):
-            raise checks.FieldError("loss", "needs clean images; those of noisy ones end at their noise")
         if getattr(value, "halve_every", 1) is None and not isinstance(self.decay, CosineDecay):
             raise checks.FieldError("loss", "needs loss.halve_every, or decay=cosine, whose steps are divided then")
 

@@ -70,6 +70,11 @@ class Loss(Config):
         return True
 
     @property
+    def takes_noisy_images(self) -> bool:
+        """Whether it takes account of the noise that images have, `data.noise`, where there is any."""
+        return False
+
+    @property
     def in_words(self) -> str:
         """The loss with its weights: 'denoising score matching, weighted by σ^2'."""
         return tag_of(type(self)) or type(self).__name__
@@ -95,6 +100,11 @@ class ScoreMatching(Loss):
     def uses_sigma_data(self) -> bool:
         """Whether the weights depend on `data.sigma_data`."""
         return self.weighting == "edm"
+
+    @property
+    def takes_noisy_images(self) -> bool:
+        """It adds the noise that is missing at σ, and expects of the network what is known of the clean image."""
+        return True
 
     @property
     def in_words(self) -> str:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import ncsnx
-from ncsnx.config import NCSN, Arrays, Augmentation, Digits, Images, UNet
+from ncsnx.config import NCSN, Arrays, Augmentation, CelebA, Digits, Images, Loss, UNet
 from ncsnx.config.checks import FieldError
 from ncsnx.config.discovery import resolve
 from ncsnx.config.loading import load_file
@@ -111,14 +111,24 @@ def test_noise_that_cannot_be_is_refused_in_a_sentence(here: Path, words: tuple[
 
 def test_what_changes_noise_is_refused_with_it() -> None:
     pictures = Images(root="x", image_size=8, patches=True, noise=0.1)
-    with pytest.raises(FieldError, match=r"patches must be true with data.noise=0.1"):
+    with pytest.raises(FieldError, match=r"noise must be 0 for pictures that are resized.*found 0.1;.*patches=true"):
         attrs.evolve(pictures, patches=False)
+    with pytest.raises(FieldError, match=r"gain must be 0 for pictures that are resized.*found 2"):
+        CelebA(gain=2)
     with pytest.raises(FieldError, match=r"scales must be 1 with noise=0.1"):
         attrs.evolve(pictures, scales=(1.0, 0.5))
     with pytest.raises(FieldError, match=r"augmentation must be none for noisy images"):
         attrs.evolve(minimal(), data=Digits(noise=0.1), model=UNet(width=4), augmentation=Augmentation())
     with pytest.raises(FieldError, match=r"model must take any σ for noisy images"):
         attrs.evolve(minimal(), data=Digits(noise=0.1), model=NCSN(width=4))
+
+
+def test_a_loss_that_does_not_take_account_of_noise_is_refused_with_it() -> None:
+    class Squared(Loss):
+        """Inherits what `Loss` says."""
+
+    with pytest.raises(FieldError, match=r"loss needs clean images; of noisy ones only score-matching learns"):
+        attrs.evolve(minimal(), data=Digits(noise=0.1), loss=Squared())
 
 
 def new(*words: str) -> str:
