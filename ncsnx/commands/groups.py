@@ -184,7 +184,7 @@ class OfRun(InRuns):
         """Writes the page of the run again if it has one that is older than its measurements."""
         with suppress(FileNotFoundError):
             if run.report_path.stat().st_mtime_ns <= run.ledger_path.stat().st_mtime_ns:
-                from ncsnx.reporting.page import write_report
+                from ncsnx.reporting.report import write_report
 
                 try:
                     write_report(run)

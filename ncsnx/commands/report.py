@@ -42,7 +42,7 @@ class Report(OfRun, Command["WrittenReport"]):
 
     def carry_out(self, work: "Work") -> "WrittenReport":
         with work.interruptible():
-            from ncsnx.reporting.page import report_page
+            from ncsnx.reporting.report import report_page
             from ncsnx.storage.atomic import write_bytes
 
             run = self.opened()

@@ -133,13 +133,19 @@ def _of_tuned(
         name = typed[0] if typed else parameter("sampler")
         raise UsageError(f"{name}: a network that was tuned for consistency denoises in one step", Hint("leave it out"))
     work.warning(f"this draws a sample in one evaluation, not the mean, which needs a score network; {TUNED}")
-    drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
-    one: Sampler = attrs.evolve(DPMSolverPPSDE(steps=1), **drawn)
-    if "sampler.classes" not in {override.path for override in changes}:
-        one = of_any_class(one, spec)
-    one = apply_sampler_overrides(one, list(changes))
+    one = apply_sampler_overrides(_begun(DPMSolverPPSDE(steps=1), spec, changes), list(changes))
     attrs.evolve(spec, sampler=one).require_classes()
     return one
+
+
+def _begun(default: Sampler, spec: ModelSpec, changes: Sequence[Override]) -> Sampler:
+    """The default with the classes and the guidance of the model, before what was typed."""
+    begun: Sampler = attrs.evolve(
+        default, **{field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
+    )
+    if "sampler.classes" in {override.path for override in changes}:
+        return begun
+    return of_any_class(begun, spec)  # here, so that guidance that nobody typed falls
 
 
 def _chosen(
@@ -167,11 +173,7 @@ def _chosen(
         return of_any_class(chosen, spec)
     fills = isinstance(task.operator, Masking) and cuts_patches(spec.data)
     default = FILLING if fills and task.how.sampler == RESTORING else task.how.sampler
-    drawn = {field.name: getattr(spec.sampler, field.name) for field in attrs.fields(Sampler)}
-    begun: Sampler = attrs.evolve(default, **drawn)
-    if "sampler.classes" not in paths:
-        begun = of_any_class(begun, spec)  # before what is typed, so that guidance that nobody typed falls
-    chosen = apply_sampler_overrides(begun, list(changes))
+    chosen = apply_sampler_overrides(_begun(default, spec, changes), list(changes))
     if isinstance(chosen, GridSampler) and "sampler.steps" not in paths:
         chosen = attrs.evolve(chosen, steps=PREVIEW_STEPS if quick else default.steps)
     if isinstance(chosen, ConsistentAnnealed) and chosen.steps < FEWEST_STEPS and "sampler.eta" not in paths:

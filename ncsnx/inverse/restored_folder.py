@@ -59,7 +59,7 @@ class RestoredFolder(Result):
 
 @attrs.frozen(kw_only=True)
 class FolderFiles:
-    """The files that belong to the pictures of a folder, which `folder_of` checks."""
+    """The files that belong to the pictures of a folder, which `FolderFiles.of` checks."""
 
     pictures: tuple[Path, ...]
     out: Path | None

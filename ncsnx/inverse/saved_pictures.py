@@ -18,11 +18,11 @@ from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.images import picture, to_uint8
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
+from ncsnx.storage.array_files import NUMBERS
 from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.process import in_utf8
 from ncsnx.work import SILENT, Work
 
-NUMBERS = ".npy"
 _QUALITY = 95
 _WITHOUT_ALPHA = (".jpg", ".jpeg", ".bmp")
 

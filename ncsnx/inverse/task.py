@@ -35,8 +35,8 @@ from ncsnx.spelling import A_FILE, argument, parameter
 MEASURE = "measure"
 """Name of the task of a file of measurements."""
 
-_CHECKED = {f"ncsnx.inverse.{name}" for name in ("operators", "denoising", "jpeg_picture")}
-"""Modules of maps that need no check."""
+_TESTED = {f"ncsnx.inverse.{name}" for name in ("operators", "denoising", "jpeg_picture")}
+"""Modules whose maps aren't checked when they are used, which takes much memory: tests check them."""
 
 
 def _as_noise(noise: float | Tensor) -> float | Tensor:
@@ -307,7 +307,7 @@ class Task:
                 f"{self.name}: this model works on a form of counts (data.gain), in which a measurement is not linear; "
                 f"it denoises counts with the gain of its images:  {argument('denoise', A_FILE)}"
             )
-        if type(operator).__module__ not in _CHECKED:  # those were checked by tests; it takes much memory
+        if type(operator).__module__ not in _TESTED:
             operator.check()
         measured = operator.of(torch.tensor([0])).apply(torch.zeros(1, *operator.shape))
         kind, found = ("complex" if y.is_complex() else "real" for y in (measured, self.values))

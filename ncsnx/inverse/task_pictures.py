@@ -22,10 +22,9 @@ from ncsnx.quantities import counted
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
 from ncsnx.stopping import check_stop
-from ncsnx.storage.array_files import COMPLEX, REAL, StoredArray, open_array_file
+from ncsnx.storage.array_files import COMPLEX, NUMBERS, REAL, StoredArray, open_array_file
 from ncsnx.storage.process import in_utf8
 
-NUMBERS = ".npy"
 _COPIES = 16  # of numbers in memory: they become float64, and a task keeps values, inputs and truth
 _LARGEST = 2**30  # bytes of a picture of any size
 _FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel

@@ -1,4 +1,4 @@
-"""Tasks from files: inpainting, outpainting, super-resolution, colorization, deblurring.
+"""Tasks from files: inpainting, outpainting, super-resolution, colorization, deblurring, and those of packages.
 
 `space` is the model's: the shape of its images, and which numbers in files are black and white.
 """

@@ -27,7 +27,7 @@ from ncsnx.planning.timing import steps_within, time_experiment
 from ncsnx.quantities import counted, percent
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup, held_by_first
-from ncsnx.reporting.page import RenewedReport
+from ncsnx.reporting.report import RenewedReport
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
@@ -38,8 +38,9 @@ from ncsnx.sampling.sampler_choice import warn_of_solver
 from ncsnx.space import Space
 from ncsnx.spelling import A_RUN, argument, parameter
 from ncsnx.tracking.sending import tracked
+from ncsnx.training.agreed_stop import AgreedStop
 from ncsnx.training.initial_weights import InitialWeights, initial_weights, kept_weights, same_weights
-from ncsnx.training.loop import AgreedStop, train_steps
+from ncsnx.training.loop import train_steps
 from ncsnx.training.observer import TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.run_files import TENSORBOARD_HINT, has_tensorboard

@@ -90,7 +90,7 @@ def require_free(job: TrainingJob, work: Work) -> TrainingJob:
 
 @attrs.frozen(kw_only=True, repr=False)
 class TrainedRun(Result):
-    """A training that reached its experiment's last step."""
+    """A training that reached its experiment's last step, or the end of its time."""
 
     run: Run
     start_step: int

@@ -11,7 +11,6 @@ from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.config.user_code import foreign_errors
 from ncsnx.data.augmentation import LABELS
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.networks import architectures, deepinv_denoiser, diffusers_unet, unet  # noqa: F401  register the networks
 from ncsnx.networks.contract import Network, NetworkSpec, construct
 from ncsnx.networks.initialization import initialize
 from ncsnx.quantities import byte_size, listed

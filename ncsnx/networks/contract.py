@@ -34,7 +34,7 @@ from ncsnx.config.experiment import Precision
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.normalization import at_least_float32
 from ncsnx.quantities import counted
-from ncsnx.registering import unregistered
+from ncsnx.registering import import_modules_of, unregistered
 from ncsnx.space import NOISE_TOLERANCE, Space
 from ncsnx.spelling import argument
 from ncsnx.tensorfloat import tf32_products
@@ -236,6 +236,8 @@ def construct(model: Model, spec: NetworkSpec) -> Network:
 
     Raises NcsnxError if none is registered, TypeError if a function made a module without a score.
     """
+    if type(model) not in _makers:
+        import_modules_of("ncsnx.networks")
     maker = _makers.get(type(model))
     if maker is None:
         raise unregistered("network", type(model), "ncsnx.networks.network")

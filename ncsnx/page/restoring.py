@@ -29,7 +29,7 @@ _LARGE = 8 * 10**6
 """Pixels from which on the process that looked at a picture is ended, so that its memory is free."""
 
 
-class Worker:
+class WorkerProcess:
     """A process of `ncsnx.page.worker`, which is started when it is needed first."""
 
     def __init__(self, runs: Path, scratch: Path) -> None:
@@ -185,8 +185,8 @@ class Restorer:
     """Looks at pictures at once, and restores them one after the other."""
 
     def __init__(self, runs: Path, scratch: Path) -> None:
-        """scratch: as in `Worker`."""
-        self._looking, self._restoring = Worker(runs, scratch), Worker(runs, scratch)
+        """scratch: as in `WorkerProcess`."""
+        self._looking, self._restoring = WorkerProcess(runs, scratch), WorkerProcess(runs, scratch)
         self._looks, self._turn = asyncio.Lock(), asyncio.Lock()
         self._timings: dict[str, Event] = {}
         self._warming: asyncio.Task[None] | None = None

@@ -309,7 +309,7 @@ def _zip(job: Job, path: Path) -> None:
 
 
 def _report(path: Path) -> bytes:
-    from ncsnx.reporting.page import report_page  # imports torch
+    from ncsnx.reporting.report import report_page  # imports torch
     from ncsnx.runs.folder import Run
 
     return report_page(Run(path))

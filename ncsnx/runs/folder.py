@@ -23,7 +23,6 @@ from ncsnx.exports.exported import is_export
 from ncsnx.exports.hub import hub_address
 from ncsnx.model_spec import ModelSpec
 from ncsnx.paths import checked_name_or_path, exists
-from ncsnx.ranks.rank_group import RANK_LOGS
 from ncsnx.runs.fast_sampler import require_fast
 from ncsnx.runs.ledger import Best, Ledger, require_best
 from ncsnx.runs.manifest import checkpoints
@@ -93,8 +92,6 @@ class Run:
     """Console output."""
     report_path = RunEntry("report.html")
     """The page about the run, renewed while it trains."""
-    rank_logs = RunEntry(RANK_LOGS)
-    """Logs of ranks other than 0."""
     tensorboard = RunEntry("tensorboard")
     """TensorBoard event files."""
     checkpoints = RunEntry("checkpoints")

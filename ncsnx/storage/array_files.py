@@ -27,6 +27,8 @@ from ncsnx.storage.process import SHARE, available_memory, in_utf8
 
 REAL, COMPLEX = "buif", "c"
 """NumPy's type kinds: real numbers (including booleans), and complex ones."""
+NUMBERS = ".npy"
+"""Suffix of a file of one array, in lower case."""
 _MATLAB_BLOCK = 512
 _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers

@@ -23,7 +23,7 @@ from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
 from ncsnx.stopping import StopRequest
-from ncsnx.training.loop import AgreedStop
+from ncsnx.training.agreed_stop import AgreedStop
 from ncsnx.training.loss_values import HeldOutBatch
 from ncsnx.training.optimizers import build_optimizer, learning_rate
 from tests.data.recorded import Recorded

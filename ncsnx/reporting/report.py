@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, calibration_in_words, calibration_rows
 from ncsnx.inverse.task_record import CALIBRATION_FILE
-from ncsnx.reporting import page_parts
+from ncsnx.reporting import report_parts
 from ncsnx.reporting.run_facts import RunFacts
 from ncsnx.runs.folder import Run
 from ncsnx.storage.atomic import write_bytes
@@ -49,7 +49,7 @@ def _template() -> Template:
     return environment.get_template(
         "report.html.j2",
         globals={
-            "parts": page_parts,
+            "parts": report_parts,
             "calibration_titles": CALIBRATION_TITLES,
             "calibration_rows": calibration_rows,
             "calibration_in_words": calibration_in_words,

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ncsnx.errors import NcsnxError
-from ncsnx.reporting.page import RenewedReport, report_page
-from ncsnx.reporting.page_parts import evenly_spread
+from ncsnx.reporting.report import RenewedReport, report_page
+from ncsnx.reporting.report_parts import evenly_spread
 from ncsnx.reporting.run_facts import address, draw_curve
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger, Quantity
