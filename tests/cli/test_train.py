@@ -26,7 +26,7 @@ from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.segments import read_segments
 from ncsnx.sampling.loading import load as load_model
 from ncsnx.tracking.tracker import RegisteredTracker
-from ncsnx.training import loop
+from ncsnx.training import agreed_stop
 from tests.cli.drawing import error
 from tests.config.examples import write_file
 from tests.data.miniature import FOLDER, write_cifar10
@@ -191,7 +191,7 @@ def test_a_time_to_train_for_fixes_steps_and_decay_to_the_bit(tmp_path: Path, mo
     monkeypatch.setattr(train_run, "time_experiment", lambda *_: timing)
     clock = iter([0.0, 4.0])  # of the command's start and of the planning
     monkeypatch.setattr(train_run, "time", SimpleNamespace(monotonic=lambda: next(clock, 0.0)))
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1e12 if reached.exists() else 0.0))
+    monkeypatch.setattr(agreed_stop, "time", SimpleNamespace(monotonic=lambda: 1e12 if reached.exists() else 0.0))
     rare = ("eval_every=100", "log_every=20", "snapshots=none")
     words = [word for word in training(*rare) if not word.startswith("steps=")]
     words[1] = "digits.py"
@@ -204,7 +204,7 @@ def test_a_time_to_train_for_fixes_steps_and_decay_to_the_bit(tmp_path: Path, mo
     stopped = steps_of(folders[0] / "runs/digits")[-1]
     rate = percent((1 + math.cos(math.pi * stopped / 10)) / 2)
     assert f"stopped at step {stopped} of 10: time limit reached, learning rate at {rate} of optimizer.lr;" in ended.err
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(agreed_stop, "time", SimpleNamespace(monotonic=lambda: 0.0))
     assert command(*words, "--for", "9s", folder=folders[0]).code == 0
     assert command(*words, "steps=10", "decay.steps=10", "--for", "9s", folder=folders[1]).code == 0
     limited, straight = (saved(folder / "runs/digits", 10) for folder in folders)
@@ -214,7 +214,7 @@ def test_a_time_to_train_for_fixes_steps_and_decay_to_the_bit(tmp_path: Path, mo
 def test_what_is_typed_holds_or_is_refused_beside_a_time_to_train_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1e12))
+    monkeypatch.setattr(agreed_stop, "time", SimpleNamespace(monotonic=lambda: 1e12))
     words = [word for word in training("snapshots=none") if not word.startswith("steps=")]
     command(*words, "decay=cosine", "decay.steps=100000", "--for", "1s", folder=tmp_path).done()
     decay = Run(tmp_path / "runs/digits").experiment().decay
@@ -247,7 +247,7 @@ def test_a_time_to_train_for_is_planned_by_the_share_of_a_rank(tmp_path: Path, m
 
 
 def test_a_time_that_reading_uses_up_still_trains_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1e12))
+    monkeypatch.setattr(agreed_stop, "time", SimpleNamespace(monotonic=lambda: 1e12))
     for step in (1, 2):
         assert command(*training("snapshots=none"), "--for", "1s", folder=tmp_path).code == 0
         assert steps_of(tmp_path / "runs/digits")[-1] == step
