@@ -20,11 +20,14 @@ from ncsnx.config.discovery import resolve
 from ncsnx.data import Preprocessing, open_data
 from ncsnx.data.batches import to_device
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import LinearMap, LinearOperator, tomography
-from ncsnx.inverse.coils import Sense, simulated_maps
-from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, Masking, MatrixOperator
+from ncsnx.inverse import LinearMap, LinearOperator
+from ncsnx.inverse.operators import tomography
+from ncsnx.inverse.operators.coils import Sense, simulated_maps
+from ncsnx.inverse.operators.frequencies import Blurring, Fourier
+from ncsnx.inverse.operators.matrix import MatrixOperator
+from ncsnx.inverse.operators.pixels import Averaging, Graying, Masking
+from ncsnx.inverse.operators.tomography import Radon
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.tomography import Radon
 from ncsnx.networks import Execution, Network, prepare
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler

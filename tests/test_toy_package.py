@@ -37,7 +37,7 @@ CONTRACTS = {
     "tests/networks/test_contract.py": ("Plain", "NCSNv2"),
     "tests/data/test_data_sets.py": ("Rings", "Digits"),
     "tests/metrics/test_metrics.py": ("mean-shift", "density-coverage"),
-    "tests/inverse/test_contract.py": ("row-sums", "top-half"),
+    "tests/inverse/operators/test_contract.py": ("row-sums", "top-half"),
     "tests/inverse/rules/test_contract.py": ("shot", "cg"),
     "tests/cli/test_paths.py": ("steps RUN", "fid RUN"),
 }

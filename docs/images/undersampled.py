@@ -21,8 +21,8 @@ import ncsnx
 from ncsnx.data import open_data
 from ncsnx.data.dataset import Dataset
 from ncsnx.images import complex_parts
-from ncsnx.inverse.coils import Sense, simulated_maps
-from ncsnx.inverse.image_quality import image_distances
+from ncsnx.inverse.operators.coils import Sense, simulated_maps
+from ncsnx.inverse.posterior.image_quality import image_distances
 from ncsnx.inverse.rules.likelihood import conjugate_gradients
 
 EXPERIMENT, FOLDER = "phantom64x48", Path("given", "phantoms")

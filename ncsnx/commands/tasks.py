@@ -218,9 +218,9 @@ class Tasks:
         self, pictures: dict[str, Path], space: "Space", made: Path, least_noise: float, *, any_sigma: bool
     ) -> "Task":
         from ncsnx.inverse import tasks_from_files
-        from ncsnx.inverse.denoising import denoise
-        from ncsnx.inverse.jpeg_picture import restore_jpeg
         from ncsnx.inverse.measured_files import reconstruct
+        from ncsnx.inverse.noisy_pictures.denoising import denoise
+        from ncsnx.inverse.noisy_pictures.jpeg_picture import restore_jpeg
         from ncsnx.inverse.task_pictures import as_file, mask_space
 
         match pictures:
@@ -254,7 +254,7 @@ class Tasks:
 
 def _task_of_package(tag: str, file: Path, shape: tuple[int, int, int]) -> "Task":
     from ncsnx.config.variants import load_plugins
-    from ncsnx.inverse.measurement_map import fingerprint
+    from ncsnx.inverse.operators.measurement_map import fingerprint
     from ncsnx.inverse.task import Task
     from ncsnx.inverse.tasks_from_files import registered_tasks
 

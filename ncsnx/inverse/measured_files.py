@@ -3,8 +3,8 @@
 | arrays | measurement |
 |---|---|
 | kspace (H, W) or (P, H, W), mask | Fourier values of the image |
-| kspace (coils, H, W) or (P, coils, H, W), mask, maps | of the image seen by coils (`ncsnx.inverse.coils`) |
-| sinogram, angles | radial tomography (`ncsnx.inverse.tomography`) |
+| kspace (coils, H, W) or (P, coils, H, W), mask, maps | of the image seen by coils (`ncsnx.inverse.operators.coils`) |
+| sinogram, angles | radial tomography (`ncsnx.inverse.operators.tomography`) |
 | matrix, y | any linear measurement |
 
 kspace is in the order and scale of `numpy.fft.fft2(image, norm="ortho")`, frequency 0 first, or has it in the middle,
@@ -31,11 +31,13 @@ from torch import Tensor
 
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.inverse.coils import Sense, estimated_maps
-from ncsnx.inverse.measurement_map import require_finite, sha256_of_values
-from ncsnx.inverse.operators import Fourier, LinearOperator, MatrixOperator
+from ncsnx.inverse.operators.coils import Sense, estimated_maps
+from ncsnx.inverse.operators.frequencies import Fourier
+from ncsnx.inverse.operators.linear_operator import LinearOperator
+from ncsnx.inverse.operators.matrix import MatrixOperator
+from ncsnx.inverse.operators.measurement_map import require_finite, sha256_of_values
+from ncsnx.inverse.operators.tomography import Radon
 from ncsnx.inverse.task import MEASURE, Task
-from ncsnx.inverse.tomography import Radon
 from ncsnx.quantities import counted
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter

@@ -26,8 +26,8 @@ from ncsnx.config.sampler import (
 )
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.inverse.denoising import Counted, shot_options
-from ncsnx.inverse.operators import Masking
+from ncsnx.inverse.noisy_pictures.denoising import Counted, shot_options
+from ncsnx.inverse.operators.pixels import Masking
 from ncsnx.inverse.rules.contract import RESTORING, Definition
 from ncsnx.inverse.task import Task
 from ncsnx.model_spec import OF_ANY_CLASS, HasSampler, ModelSpec

@@ -10,7 +10,7 @@ from ncsnx.config.image_sizes import ImageSize, height_and_width
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import UsageError, require_between
-from ncsnx.inverse.measurement_map import NoisyPicture
+from ncsnx.inverse.operators.measurement_map import NoisyPicture
 from ncsnx.inverse.rules.contract import EXACT
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import size_of

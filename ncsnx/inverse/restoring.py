@@ -16,12 +16,13 @@ from ncsnx.config.data_sets import cuts_patches
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import ImageBatch
-from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
-from ncsnx.inverse.denoising import Counted, shot_options
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
-from ncsnx.inverse.measurement_map import NoisyPicture
-from ncsnx.inverse.operators import Fourier, Masking
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, PosteriorMaps, read_posterior
+from ncsnx.inverse.noisy_pictures.denoising import Counted, shot_options
+from ncsnx.inverse.operators.frequencies import Fourier
+from ncsnx.inverse.operators.measurement_map import NoisyPicture
+from ncsnx.inverse.operators.pixels import Masking
+from ncsnx.inverse.posterior.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
+from ncsnx.inverse.posterior.maps import POSTERIOR_FILE, QUANTILES, PosteriorMaps, read_posterior
 from ncsnx.inverse.restoration_defaults import ALTERNATIVES
 from ncsnx.inverse.rules.contract import rows_of
 from ncsnx.inverse.task import MEASURE, Task

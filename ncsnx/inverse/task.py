@@ -11,7 +11,8 @@ from attrs.converters import optional
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError, UsageError, quoted
-from ncsnx.inverse.measurement_map import (
+from ncsnx.inverse.operators.linear_operator import LinearOperator
+from ncsnx.inverse.operators.measurement_map import (
     LinearMap,
     MeasurementMap,
     NoisyPicture,
@@ -22,7 +23,7 @@ from ncsnx.inverse.measurement_map import (
     require_norm,
     sha256_of_values,
 )
-from ncsnx.inverse.operators import LinearOperator, without_colors
+from ncsnx.inverse.operators.pixels import without_colors
 from ncsnx.inverse.rules.contract import AUTO, EXACT, Definition, Measured, chosen_rule, measured_by, rows_of
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
@@ -35,7 +36,10 @@ from ncsnx.spelling import A_FILE, argument, parameter
 MEASURE = "measure"
 """Name of the task of a file of measurements."""
 
-_TESTED = {f"ncsnx.inverse.{name}" for name in ("operators", "denoising", "jpeg_picture")}
+_TESTED = {
+    *(f"ncsnx.inverse.operators.{name}" for name in ("linear_operator", "pixels", "frequencies", "matrix")),
+    *(f"ncsnx.inverse.noisy_pictures.{name}" for name in ("denoising", "jpeg_picture")),
+}
 """Modules whose maps aren't checked when they are used, which takes much memory: tests check them."""
 
 

@@ -17,7 +17,7 @@ from ncsnx.data.decoding import CODEC_NOISE, SUFFIXES, WIDE_MODES, decode, fitte
 from ncsnx.data.jpeg import Jpeg
 from ncsnx.data.transforms import as_channels
 from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
-from ncsnx.inverse.measurement_map import require_finite
+from ncsnx.inverse.operators.measurement_map import require_finite
 from ncsnx.quantities import counted
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter

@@ -1,6 +1,6 @@
 """task.json and grid.png, beside the samples of a task: misfit to the measurement, and distances to the truth.
 
-What compares with the truth (see `ncsnx.inverse.image_quality` and `calibration`) exists if it is known.
+What compares with the truth (see `ncsnx.inverse.posterior.image_quality` and `calibration`) exists if it is known.
 
 grid.png shows the measurement, its alternatives, their mean and spread, and the truth, in the window of the data;
 complex values as magnitude, in gray, beside the phase, in colors.
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.images import GridRow, captioned_grid, png_bytes, to_uint8
-from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
-from ncsnx.inverse.image_quality import Comparison
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, pixel_maps, sorted_pixels, write_posterior
+from ncsnx.inverse.posterior.calibration import Calibration, Coverage, draw_calibration
+from ncsnx.inverse.posterior.image_quality import Comparison
+from ncsnx.inverse.posterior.maps import POSTERIOR_FILE, pixel_maps, sorted_pixels, write_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.quantities import counted, number
 from ncsnx.runs.result_records import TASK_FILE

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse.denoising import estimate_in_words, estimated_white_noise, short
-from ncsnx.inverse.measurement_map import sha256_of_values
-from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking
+from ncsnx.inverse.noisy_pictures.denoising import estimate_in_words, estimated_white_noise, short
+from ncsnx.inverse.operators.frequencies import Blurring
+from ncsnx.inverse.operators.measurement_map import sha256_of_values
+from ncsnx.inverse.operators.pixels import Averaging, Graying, Masking
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, mask_space, read_pictures
 from ncsnx.quantities import counted

@@ -28,7 +28,7 @@ from ncsnx.config.data_sets import cuts_patches
 from ncsnx.data.decoding import BrokenImageError, decode, fitted, flattened, is_gray, opened_picture
 from ncsnx.data.jpeg import Jpeg
 from ncsnx.errors import NcsnxError, is_out_of_memory
-from ncsnx.inverse.denoising import FoundNoise
+from ncsnx.inverse.noisy_pictures.denoising import FoundNoise
 from ncsnx.inverse.posterior_sampler import PREVIEW_STEPS
 from ncsnx.inverse.restoring import RestoredImages
 from ncsnx.inverse.rules.contract import RESTORING

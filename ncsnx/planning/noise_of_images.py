@@ -11,7 +11,7 @@ from torch import Tensor
 from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.data import open_data
 from ncsnx.errors import Hint, UsageError
-from ncsnx.inverse.noise_level import estimated_noise, estimated_shot_noise
+from ncsnx.inverse.noisy_pictures.noise_level import estimated_noise, estimated_shot_noise
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument
 from ncsnx.work import Work

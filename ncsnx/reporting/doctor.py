@@ -86,7 +86,7 @@ def _samples(run: Run, path: Path) -> Hashes:
 
 
 def _task(run: Run, path: Path) -> Hashes:
-    from ncsnx.inverse.posterior_maps import POSTERIOR_FILE  # these import torch, which only a task needs
+    from ncsnx.inverse.posterior.maps import POSTERIOR_FILE  # these import torch, which only a task needs
     from ncsnx.inverse.task_record import TaskRecord
 
     sha256 = read_document(path, TaskRecord).posterior_sha256

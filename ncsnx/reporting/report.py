@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from ncsnx.inverse.calibration import CALIBRATION_TITLES, calibration_in_words, calibration_rows
+from ncsnx.inverse.posterior.calibration import CALIBRATION_TITLES, calibration_in_words, calibration_rows
 from ncsnx.inverse.task_record import CALIBRATION_FILE
 from ncsnx.reporting import report_parts
 from ncsnx.reporting.run_facts import RunFacts

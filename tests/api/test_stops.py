@@ -16,7 +16,8 @@ from torch import Tensor
 import ncsnx
 from ncsnx import images, randomness
 from ncsnx.errors import Stopped
-from ncsnx.inverse import posterior_maps, task_pictures, task_record
+from ncsnx.inverse import task_pictures, task_record
+from ncsnx.inverse.posterior import maps as posterior_maps
 from ncsnx.networks.unet import UNetNetwork
 from ncsnx.stopping import StopRequest, check_stop, stopped_by
 from ncsnx.work import Work

@@ -15,7 +15,7 @@ from torch import Tensor
 import ncsnx
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Task, restoring
-from ncsnx.inverse.operators import Masking
+from ncsnx.inverse.operators.pixels import Masking
 from ncsnx.inverse.restored_folder import RestoredFolder
 from ncsnx.inverse.restoring import RestoredImages, posterior_means
 from ncsnx.networks.tiling import TiledNetwork

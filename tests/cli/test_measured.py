@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 import ncsnx
 from ncsnx.data.readers.phantoms import phantoms
 from ncsnx.inverse import Radon, simulated_maps
-from ncsnx.inverse.posterior_maps import read_posterior
+from ncsnx.inverse.posterior.maps import read_posterior
 from ncsnx.sampling.sample_folder import samples_in
 from tests.cli.drawing import draw, drawn, error
 from tests.storage.matlab import matlab_73

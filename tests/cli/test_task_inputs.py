@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ncsnx.inverse import psnr
-from ncsnx.inverse.image_quality import image_distances
-from ncsnx.inverse.posterior_maps import read_posterior
+from ncsnx.inverse.posterior.image_quality import image_distances
+from ncsnx.inverse.posterior.maps import read_posterior
 from ncsnx.sampling.sample_folder import samples_in
 from tests.cli import drawing
 from tests.cli.drawing import error

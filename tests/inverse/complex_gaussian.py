@@ -29,8 +29,8 @@ from ncsnx.config import (
     Sampler,
 )
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.coils import Sense, simulated_maps
-from ncsnx.inverse.measurement_map import LinearMap, in_single_precision
+from ncsnx.inverse.operators.coils import Sense, simulated_maps
+from ncsnx.inverse.operators.measurement_map import LinearMap, in_single_precision
 from ncsnx.inverse.rules.likelihood import AnnealedLikelihood, DataConsistency, DiffusionPosterior, LikelihoodRule
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.sampling.generation import SeededNoise, initial_normal

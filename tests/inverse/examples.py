@@ -24,7 +24,7 @@ from ncsnx.inverse import (
     Task,
     register_task,
 )
-from ncsnx.inverse.operators import PlacedTensor
+from ncsnx.inverse.operators.linear_operator import PlacedTensor
 
 GENERATOR = torch.Generator().manual_seed(0)
 MASK = torch.rand(3, 6, 8, generator=GENERATOR) < 0.4

@@ -10,7 +10,7 @@ import ncsnx
 from ncsnx.config import DPMSolverPPSDE, Heun, ProbabilityFlowODE, Sampler
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.inverse import Masking, Task
-from ncsnx.inverse.operators import Identity
+from ncsnx.inverse.operators.pixels import Identity
 from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import samples_in
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ncsnx.inverse.denoising import denoise
+from ncsnx.inverse.noisy_pictures.denoising import denoise
 from ncsnx.inverse.saved_pictures import save_like
 from ncsnx.inverse.task_pictures import as_file, read_pictures
 from tests.spaces import unit_space

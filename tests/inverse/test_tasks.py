@@ -24,9 +24,9 @@ from torch.nn.functional import avg_pool2d
 
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Task, colorize, deblur, inpaint, outpaint, reconstruct, super_resolve, with_truth
-from ncsnx.inverse.coils import Sense
 from ncsnx.inverse.measured_files import in_fft_order
-from ncsnx.inverse.operators import Fourier
+from ncsnx.inverse.operators.coils import Sense
+from ncsnx.inverse.operators.frequencies import Fourier
 from ncsnx.space import Space
 from tests.inverse.examples import blurred
 from tests.spaces import unit_space

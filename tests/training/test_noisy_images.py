@@ -17,7 +17,7 @@ from ncsnx.data import Splits, open_data
 from ncsnx.data.value_statistics import measured_space
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Task
-from ncsnx.inverse.operators import Identity
+from ncsnx.inverse.operators.pixels import Identity
 from ncsnx.planning.survey import measure_distances
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime

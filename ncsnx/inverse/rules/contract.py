@@ -22,8 +22,8 @@ from torch import Tensor
 from ncsnx.config.sampler import ConsistentAnnealed, GridSampler
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import UsageError
-from ncsnx.inverse.measurement_map import MeasurementMap, in_single_precision
-from ncsnx.inverse.operators import LinearOperator
+from ncsnx.inverse.operators.linear_operator import LinearOperator
+from ncsnx.inverse.operators.measurement_map import MeasurementMap, in_single_precision
 from ncsnx.registering import import_modules_of
 from ncsnx.samplers.state import Noise, Rule
 from ncsnx.space import Space

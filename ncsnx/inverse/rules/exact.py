@@ -42,7 +42,7 @@ from torch import Tensor
 
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.operators import LinearOperator
+from ncsnx.inverse.operators.linear_operator import LinearOperator
 from ncsnx.inverse.rules.contract import EXACT, Measured, is_noisy, on_device, rows_of, rule
 from ncsnx.samplers.state import Noise, Rule, State, tweedie
 

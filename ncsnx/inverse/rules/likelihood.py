@@ -22,7 +22,7 @@ from torch import Tensor
 from ncsnx.config.sampler import Sampler
 from ncsnx.data.transforms import real_parts
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
+from ncsnx.inverse.operators.measurement_map import LinearMap, MeasurementMap
 from ncsnx.inverse.rules.contract import Measured, is_noisy, on_device, rows_of, rule
 from ncsnx.samplers.building import run, sampler_levels
 from ncsnx.samplers.contract import definition_of, sampler_code, sampler_name

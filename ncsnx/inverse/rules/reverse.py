@@ -11,7 +11,7 @@ from torch import Tensor
 from ncsnx.config.overrides import as_words
 from ncsnx.config.sampler import DPMSolverPPSDE, EulerAncestral, Sampler
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.measurement_map import NoisyPicture
+from ncsnx.inverse.operators.measurement_map import NoisyPicture
 from ncsnx.inverse.rules.contract import EXACT, REVERSE, Measured, rule
 from ncsnx.samplers.building import first_sigma
 from ncsnx.samplers.state import Rule, State

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ncsnx.config import AnnealedLangevin
 from ncsnx.inverse import Masking, Measured, Task, rule
-from ncsnx.inverse.operators import Identity
+from ncsnx.inverse.operators.pixels import Identity
 from ncsnx.inverse.posterior_sampler import begun_at
 from ncsnx.inverse.rules.contract import Definition, rules, rules_of
 from ncsnx.samplers.building import build_sampler, first_sigma

@@ -17,7 +17,7 @@ from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.config.sampler import DPMSolverPP, DPMSolverPPSDE, EulerAncestral, GridSampler, Heun
 from ncsnx.config.variants import variants
 from ncsnx.inverse import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking, MatrixOperator
-from ncsnx.inverse.operators import Identity
+from ncsnx.inverse.operators.pixels import Identity
 from ncsnx.inverse.posterior_sampler import FEWEST_STEPS, at_noise, begun_at, measurement_warnings
 from ncsnx.inverse.rules.contract import RESTORING, rules
 from ncsnx.inverse.rules.exact import ExactRule

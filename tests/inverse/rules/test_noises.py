@@ -22,7 +22,7 @@ from ncsnx.inverse import (
     Radon,
     Task,
 )
-from ncsnx.inverse.operators import Identity
+from ncsnx.inverse.operators.pixels import Identity
 from ncsnx.inverse.posterior_sampler import at_noise
 from ncsnx.inverse.rules.contract import RESTORING, rules
 from ncsnx.inverse.rules.likelihood import DataConsistency

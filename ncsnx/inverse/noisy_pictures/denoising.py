@@ -14,9 +14,9 @@ import attrs
 from torch import Tensor
 
 from ncsnx.errors import Hint, UsageError
-from ncsnx.inverse.measurement_map import NoisyPicture
-from ncsnx.inverse.noise_level import estimated_noise, estimated_noise_of_jpeg, estimated_shot_noise
-from ncsnx.inverse.operators import GrayPicture, Identity
+from ncsnx.inverse.noisy_pictures.noise_level import estimated_noise, estimated_noise_of_jpeg, estimated_shot_noise
+from ncsnx.inverse.operators.measurement_map import NoisyPicture
+from ncsnx.inverse.operators.pixels import GrayPicture, Identity
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, read_pictures
 from ncsnx.shot_noise import ShotNoise

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from ncsnx.data.jpeg import BLOCK, LEVEL_SHIFT, Jpeg, JpegPlane, dct_matrix
 from ncsnx.errors import Hint, UsageError, printable
-from ncsnx.inverse.measurement_map import LinearMap, NoisyPicture
-from ncsnx.inverse.operators import GrayPicture, Identity, PlacedTensor
+from ncsnx.inverse.operators.linear_operator import PlacedTensor
+from ncsnx.inverse.operators.measurement_map import LinearMap, NoisyPicture
+from ncsnx.inverse.operators.pixels import GrayPicture, Identity
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, read_pictures
 from ncsnx.space import Space

@@ -17,7 +17,7 @@ from ncsnx.data.decoding import BrokenImageError, decode
 from ncsnx.data.jpeg import Jpeg, dct_matrix
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse import Task
-from ncsnx.inverse.jpeg_picture import JpegPicture, restore_jpeg
+from ncsnx.inverse.noisy_pictures.jpeg_picture import JpegPicture, restore_jpeg
 from tests.spaces import unit_space
 
 PHOTO = Image.fromarray(load_sample_image("flower.jpg")[100:300:2, 200:400:2])

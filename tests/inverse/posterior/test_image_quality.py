@@ -9,7 +9,7 @@ import torch
 
 from ncsnx.config import Arrays
 from ncsnx.inverse import psnr
-from ncsnx.inverse.image_quality import Comparison, image_distances, ssim
+from ncsnx.inverse.posterior.image_quality import Comparison, image_distances, ssim
 from tests.spaces import space_of, unit_space
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -15,7 +15,7 @@ from ncsnx import Model
 from ncsnx.config.sampler import DPMSolverPPSDE
 from ncsnx.errors import UsageError
 from ncsnx.inverse import Counted, GrayPicture, ShotNoise, Task, denoise
-from ncsnx.inverse.operators import Identity
+from ncsnx.inverse.operators.pixels import Identity
 from ncsnx.inverse.restoring import FirstMeans, posterior_means, say_agreement
 from ncsnx.inverse.task_record import PictureRecord, TaskRecord
 from ncsnx.space import Space

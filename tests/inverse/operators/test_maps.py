@@ -20,7 +20,7 @@ from ncsnx.inverse import (
     from_deepinv,
     simulated_maps,
 )
-from ncsnx.inverse.coils import root_sum_of_squares
+from ncsnx.inverse.operators.coils import root_sum_of_squares
 from tests.inverse.examples import MatrixMap
 from tests.spaces import unit_space
 

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage.restoration import estimate_sigma
 from sklearn.datasets import load_sample_image
 
-from ncsnx.inverse.noise_level import estimated_noise, estimated_noise_of_jpeg, estimated_shot_noise
+from ncsnx.inverse.noisy_pictures.noise_level import estimated_noise, estimated_noise_of_jpeg, estimated_shot_noise
 
 Array = NDArray[np.float64]
 

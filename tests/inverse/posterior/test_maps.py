@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import Masking, Task, posterior_maps
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, pixel_maps, read_posterior, write_posterior
+from ncsnx.inverse import Masking, Task
+from ncsnx.inverse.posterior import maps as posterior_maps
+from ncsnx.inverse.posterior.maps import POSTERIOR_FILE, QUANTILES, pixel_maps, read_posterior, write_posterior
 from ncsnx.inverse.task_record import record_task
 from ncsnx.stopping import stopped_by
 from tests.spaces import unit_space

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.measurement_map import LinearMap, require_scale
-from ncsnx.inverse.operators import PlacedTensor
+from ncsnx.inverse.operators.linear_operator import PlacedTensor
+from ncsnx.inverse.operators.measurement_map import LinearMap, require_scale
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
 

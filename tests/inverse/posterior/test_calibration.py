@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ncsnx.inverse.calibration import Coverage, calibration_in_words, calibration_rows, least_alternatives, order_of
+from ncsnx.inverse.posterior.calibration import (
+    Coverage,
+    calibration_in_words,
+    calibration_rows,
+    least_alternatives,
+    order_of,
+)
 
 MARGIN = 4.5
 """Standard errors that are exceeded once in 150,000 draws."""

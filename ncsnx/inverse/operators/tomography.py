@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.measurement_map import LinearMap
-from ncsnx.inverse.operators import PlacedTensor
+from ncsnx.inverse.operators.linear_operator import PlacedTensor
+from ncsnx.inverse.operators.measurement_map import LinearMap
 
 
 def _in_float64(numbers: Tensor | Sequence[float]) -> Tensor:

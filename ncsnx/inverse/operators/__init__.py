@@ -1,0 +1,1 @@
+"""What measurements do to images: maps, linear ones, and those with singular values."""

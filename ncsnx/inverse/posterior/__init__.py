@@ -1,0 +1,1 @@
+"""What alternatives say: maps of them, distances to the truth, calibration."""
