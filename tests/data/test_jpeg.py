@@ -68,7 +68,7 @@ def with_frame(content: bytes, size: tuple[int, int], factors: int) -> bytes:
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
-@pytest.mark.parametrize("size", [(64, 48), (57, 43), (9, 100)])
+@pytest.mark.parametrize("size", [(64, 48), (57, 43), (9, 100), (20, 20)])
 def test_coefficients_are_those_that_an_encoder_rounds(
     size: tuple[int, int], subsampling: int, progressive: bool
 ) -> None:
@@ -79,9 +79,12 @@ def test_coefficients_are_those_that_an_encoder_rounds(
         assert plane.sampling == ((1, 1) if number == 0 else {0: (1, 1), 1: (1, 2), 2: (2, 2)}[subsampling])
         exact = encoded(ycbcr[..., number], plane.sampling, plane.steps)
         beyond = np.abs(plane.values / plane.steps - exact) * plane.steps - plane.steps / 2
-        # libjpeg rounds means of chroma to 8 bits; blocks of progressive chroma that are half known are estimated
-        assert np.quantile(beyond, 0.98) < 0.5
-        assert beyond[: size[0] // 16, : size[1] // 16].max(initial=0) < 2
+        # blocks of progressive chroma that are half known are estimated
+        assert np.quantile(beyond, 0.98) < (2 if progressive else 0.5)
+        known = beyond[: size[0] // 16, : size[1] // 16] if progressive else beyond
+        # libjpeg rounds means of chroma to 8 bits, which moves a coefficient by 0.5 · 8 at most,
+        # as its 64 weights have norm 1
+        assert known.max(initial=0) < 4
 
 
 @pytest.mark.parametrize("quality", [20, 75, 90])

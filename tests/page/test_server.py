@@ -175,6 +175,8 @@ def test_painted_holes_are_filled_and_all_else_is_left(page: Served, uploaded: s
         assert np.abs(files[name][~hole].astype(int) - np.asarray(picture())[~hole]).max() <= 1
         assert (files[name][hole] != np.asarray(picture())[hole]).any()
     assert 0 < job["spread"] < 1
+    assert (files["spread.png"][~hole] == files["spread.png"].min(axis=(0, 1))).all(), "known pixels don't spread"
+    assert files["spread.png"][hole].max() > 200, "the largest spread is bright"
 
 
 def test_restorations_wait_for_each_other_and_stop_at_once(page: Served, uploaded: str) -> None:
