@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias
 
@@ -87,7 +88,12 @@ def open_model_folder(runs: Path, name_or_path: ModelFolder | Path | str, work: 
         return fetch_model(address, work)
     name = str(name_or_path)
     is_taken = any(exists(place / "config.json") for place in (runs / name, Path(name)))
-    if not is_taken and name in (path.name for path in _SHIPPED.glob("*")):
+    shipped = [path.name for path in _SHIPPED.glob("*")]
+    if not is_taken and name in shipped:
         return Export(_SHIPPED / name)
-    path = locate(runs, name_or_path)
+    try:
+        path = locate(runs, name_or_path)
+    except UsageError as error:
+        hints = [Hint(f"did you mean {near}, which comes with ncsnx") for near in get_close_matches(name, shipped)]
+        raise UsageError(error.message, *hints, *error.hints) from error
     return Export(path) if is_export(path) else Run(path)

@@ -45,6 +45,7 @@ LOOKS = [
 ]
 TYPOS = [
     (["sample", "frist"], "there is no run 'frist' in runs; did you mean first?"),
+    (["restore", "photograph", "--denoise", "p.png"], "did you mean photographs, which comes with ncsnx"),
     (["sample", "first", "sampler.step_sise=1"], "did you mean sampler.step_size?"),
     (["sample", "first", "sampler=alb"], "sampler: expected one of ald,"),
     (["sample", "first", "sampler=fast"], "run 'first' has no fast sampler yet"),
