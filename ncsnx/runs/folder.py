@@ -302,11 +302,7 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     typed = checked_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     is_path, listing = "/" in typed or typed in ("", ".", ".."), Hint("list the runs", "ncsnx list")
     candidates = [Path(typed)] if is_path else [runs_folder / typed, Path(typed)]
-    if (
-        typed.startswith("runs/")
-        and (name := Path(typed).name) not in ("", "..")
-        and Path(typed).parent == Path("runs")
-    ):
+    if Path(typed).parent == Path("runs") and (name := Path(typed).name) != "..":
         candidates.append(runs_folder / name)
     for path in candidates:
         if exists(path / "config.json") or is_export(path) or (not needs_config and exists(Run(path).checkpoints)):
