@@ -2,7 +2,9 @@
 
 import mimetypes
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -292,12 +294,15 @@ _OF_DIFFUSERS = "model_index.json"
 """File of a model that diffusers saved."""
 
 
-def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Path:
+def locate(
+    runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True, shipped: Sequence[str] = ()
+) -> Path:
     """The folder of the run or exported model of that name in `runs_folder`, or at that path.
 
     `runs/NAME` is a path too; where nothing is there, it is the name in `runs_folder`.
-    needs_config as in `open_run`. Raises UsageError with near matches for an unknown name, UsageError for a file and
-    NcsnxError for a folder that is neither.
+    needs_config as in `open_run`; shipped: names of models that come with ncsnx, which are near matches too.
+    Raises UsageError with near matches for an unknown name, UsageError for a file and NcsnxError for a folder that is
+    neither.
     """
     typed = checked_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     is_path, listing = "/" in typed or typed in ("", ".", ".."), Hint("list the runs", "ncsnx list")
@@ -323,7 +328,7 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
         train = Hint("train the experiment", f"ncsnx train {as_typed(file)}")
         raise UsageError(f"there is no run at {shortened(typed)!a}", train if exists(file) else listing)
     check_file_name(typed, "a run", listing)
-    raise _no_run(typed, runs_folder)
+    raise _no_run(typed, runs_folder, shipped)
 
 
 def pictures_hint(folder: Path) -> Hint:
@@ -333,14 +338,15 @@ def pictures_hint(folder: Path) -> Hint:
     return Hint("if it holds pictures, make an experiment of them", f"ncsnx new {A_NAME} --from {as_typed(folder)}")
 
 
-def _no_run(name: str, runs_folder: Path) -> UsageError:
+def _no_run(name: str, runs_folder: Path, shipped: Sequence[str]) -> UsageError:
     """The error for a missing run."""
     missing = f"there is no run {name!r} in {runs_folder}"
+    hints = [Hint(f"did you mean {near}, which comes with ncsnx") for near in get_close_matches(name, shipped)]
     if names := run_names(runs_folder):
         is_experiment = any((folder / f"{name}.py").is_file() for folder in (Path("experiments"), built_in_folder()))
         train = [Hint("train the experiment of this name", f"ncsnx train {name}")] if is_experiment else []
-        return UsageError(f"{missing}; {near_matches(name, names)}", *train)
-    return UsageError(f"{missing}, which holds none yet", Hint("train an experiment", f"ncsnx train {name}"))
+        return UsageError(f"{missing}; {near_matches(name, names)}", *hints, *train)
+    return UsageError(f"{missing}, which holds none yet", *hints, Hint("train an experiment", f"ncsnx train {name}"))
 
 
 def run_names(runs_folder: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias
 
@@ -91,9 +90,5 @@ def open_model_folder(runs: Path, name_or_path: ModelFolder | Path | str, work: 
     shipped = [path.name for path in _SHIPPED.glob("*")]
     if not is_taken and name in shipped:
         return Export(_SHIPPED / name)
-    try:
-        path = locate(runs, name_or_path)
-    except UsageError as error:
-        hints = [Hint(f"did you mean {near}, which comes with ncsnx") for near in get_close_matches(name, shipped)]
-        raise UsageError(error.message, *hints, *error.hints) from error
+    path = locate(runs, name_or_path, shipped=shipped)
     return Export(path) if is_export(path) else Run(path)
