@@ -162,10 +162,10 @@ def estimated_noise_of_jpeg(picture: Array) -> float:
 def _median_of_wavelets(channel: Array) -> float:
     """Standard deviation of white noise by the median of the finest diagonal coefficients of db2, (H, W).
 
-    Coefficients that are exactly 0 do not count: they come from saturated or otherwise constant parts.
+    Coefficients that are 0 but for rounding do not count: they come from saturated or otherwise constant parts.
     """
-    details = _finest(_finest(channel).T)
-    magnitudes = np.abs(details[details != 0])
+    magnitudes = np.abs(_finest(_finest(channel).T))
+    magnitudes = magnitudes[magnitudes > 1e-12]
     return float(np.median(magnitudes)) / 0.6744897501960817 if magnitudes.size else 0.0
 
 
