@@ -38,6 +38,8 @@ from ncsnx.version import __version__
 from ncsnx.work import SILENT, Work
 
 CONFIG, MODEL, CARD, PICTURE = "config.json", "model.safetensors", "README.md", "samples.png"
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""Folder of the exported models that come with ncsnx."""
 PLACEHOLDER = "path/to/this/folder"
 """Placeholder for the folder's path in the card's examples."""
 FORMAT: Literal["ncsnx-export"] = "ncsnx-export"
@@ -138,7 +140,9 @@ class Export:
 
     @property
     def where(self) -> str:
-        """Place of the model, for messages: the address on the Hub, else the path."""
+        """Place of the model, for messages: its address on the Hub, its name if it comes with ncsnx, or its path."""
+        if self.path.parent == SHIPPED:
+            return self.name
         return str(self.path) if self.hub is None else self.hub
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ncsnx.errors import Hint, UsageError
-from ncsnx.exports.exported import Export, is_export
+from ncsnx.exports.exported import SHIPPED, Export, is_export
 from ncsnx.exports.hub import fetch_model, hub_address
 from ncsnx.paths import exists
 from ncsnx.quantities import parsed_integer
@@ -16,8 +16,6 @@ from ncsnx.runs.names import step_name
 from ncsnx.spelling import argument, parameter
 from ncsnx.work import SILENT, Work
 
-_SHIPPED = Path(__file__).parents[1] / "shipped"
-"""Exported models that come with ncsnx."""
 _EXPECTED = "expected all, latest, best, a step such as 150k, FIRST:LAST or FIRST:LAST:MULTIPLE, such as 50k:200k:10k"
 
 
@@ -87,8 +85,8 @@ def open_model_folder(runs: Path, name_or_path: ModelFolder | Path | str, work: 
         return fetch_model(address, work)
     name = str(name_or_path)
     is_taken = any(exists(place / "config.json") for place in (runs / name, Path(name)))
-    shipped = [path.name for path in _SHIPPED.glob("*")]
+    shipped = [path.name for path in SHIPPED.glob("*")]
     if not is_taken and name in shipped:
-        return Export(_SHIPPED / name)
+        return Export(SHIPPED / name)
     path = locate(runs, name_or_path, shipped=shipped)
     return Export(path) if is_export(path) else Run(path)

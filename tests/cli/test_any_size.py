@@ -14,6 +14,7 @@ from torch import Tensor
 
 import ncsnx
 from ncsnx.errors import NcsnxError
+from ncsnx.exports import exported
 from ncsnx.inverse import Task, restoring
 from ncsnx.inverse.operators.pixels import Masking
 from ncsnx.inverse.restored_folder import RestoredFolder
@@ -349,9 +350,11 @@ def test_a_network_that_sees_whole_pictures_restores_them_whole(made: Path) -> N
 
 def test_a_model_comes_along_unless_a_run_has_its_name(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command("export", "photos", "--half", "--out", "shipped/along", "--grid", "0", *CPU, folder=made).done()
-    monkeypatch.setattr(selection, "_SHIPPED", made / "shipped")
+    for module in (selection, exported):
+        monkeypatch.setattr(module, "SHIPPED", made / "shipped")
     words = ["--denoise", "given.png", "--noise", "0.1", "--quick", "sampler.steps=2", "--out"]
-    command("restore", "along", *words, "a", *CPU, folder=made).done()
+    result = command("restore", "along", *words, "a", *CPU, folder=made).done()
+    assert "from along, step 3 (ema)" in result.err
     assert json.loads((made / "a" / "protocol.json").read_text())["weights"] == "ema"
     rounded, exact = ncsnx.load("along", runs=made / "runs"), ncsnx.load("photos", runs=made / "runs")
     x = torch.rand((1, 3, 16, 16), generator=torch.Generator().manual_seed(0))
