@@ -134,13 +134,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
                 say_before(task, space, work)
                 warn_of_holes(task, spec, work)
                 has_mean = denoises(task, spec, sampler)
-                each = self.n
-                if each is None:
-                    enlarges = self.super_resolve is not None
-                    each = alternatives(spec, has_mean=has_mean, is_quick=self.quick, enlarges=enlarges)
-                if each == 0 and not has_mean:
-                    with_mean = f"{parameter('denoise')} and {parameter('jpeg')}, by score networks that know any noise"
-                    raise UsageError(f"{parameter('n')} must be at least 1; 0, for the mean alone, is for {with_mean}")
+                enlarges = self.super_resolve is not None
+                each = alternatives(self.n, spec, has_mean=has_mean, is_quick=self.quick, enlarges=enlarges)
                 require_different(each, task, spec, sampler)
                 count = count_images(each, task, least=0)
                 self._check_save()

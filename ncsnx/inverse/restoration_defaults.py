@@ -74,8 +74,16 @@ def images_per_batch(spec: ModelSpec, size: ImageSize | None, asked: int | None)
     return images_at_once(shape_at(spec.space.shape, size), asked)
 
 
-def alternatives(spec: ModelSpec, *, has_mean: bool, is_quick: bool, enlarges: bool) -> int:
-    """Alternatives per picture. has_mean: whether the mean is known without them. is_quick: for a preview."""
+def alternatives(asked: int | None, spec: ModelSpec, *, has_mean: bool, is_quick: bool, enlarges: bool) -> int:
+    """Alternatives per picture: as many as are asked for, else by default.
+
+    has_mean: whether the mean is known without them. is_quick: for a preview. Raises UsageError for 0 without a mean.
+    """
+    if asked == 0 and not has_mean:
+        with_mean = f"{parameter('denoise')} and {parameter('jpeg')}, by score networks that know any noise"
+        raise UsageError(f"{parameter('n')} must be at least 1; 0, for the mean alone, is for {with_mean}")
+    if asked is not None:
+        return asked
     if not spec.learns_scores:
         return 1
     if is_quick:
