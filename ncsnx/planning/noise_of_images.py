@@ -33,7 +33,7 @@ class EstimatedNoise:
     gain: float
     """Variance per value, of shot noise; 0 for white noise."""
     how: str
-    """How it was found, with its standard error."""
+    """How it was found, with its standard error if several estimates tell it."""
 
     @property
     def in_words(self) -> str:
@@ -57,17 +57,18 @@ def noise_of_images(data: Data, folder: Path, work: Work) -> EstimatedNoise:
     groups = [pictures[first::_GROUPS].flatten(0, 1).numpy() for first in range(min(_GROUPS, len(pictures)))]
     shots = [shot for group in groups if (shot := estimated_shot_noise(group)) is not None]
     if len(shots) == len(groups) and not data.is_complex:
-        gain, error = _mean([shot.gain for shot in shots])
-        read, _ = _mean([shot.read for shot in shots])
-        return EstimatedNoise(read, gain, _in_words(len(pictures), error))
-    noise, error = _mean([estimated_noise(one.numpy()) for one in pictures])
+        gains = [shot.gain for shot in shots]
+        read = _mean([shot.read for shot in shots])
+        return EstimatedNoise(read, _mean(gains), _in_words(len(pictures), gains))
+    noises = [estimated_noise(one.numpy()) for one in pictures]
+    noise = _mean(noises)
     if noise < _SEEN * float(pictures.std()):
         raise UsageError(
             "no noise is seen in the images, so there is none to learn from",
             Hint("if they have some, say how much", adds=argument("noise", "STD")),
             Hint("of clean images, leave it out"),
         )
-    return EstimatedNoise(noise, 0.0, _in_words(len(pictures), error))
+    return EstimatedNoise(noise, 0.0, _in_words(len(pictures), noises))
 
 
 def _joined_pictures(data: Data, folder: Path, work: Work) -> Tensor:
@@ -86,11 +87,13 @@ def _joined_pictures(data: Data, folder: Path, work: Work) -> Tensor:
     return joined.reshape(-1, channels, down * height, across * width)
 
 
-def _mean(estimates: list[float]) -> tuple[float, float]:
-    """(mean to three digits, its standard error)."""
-    error = stdev(estimates) / math.sqrt(len(estimates)) if len(estimates) > 1 else math.inf
-    return float(f"{fmean(estimates):.3g}"), error
+def _mean(estimates: list[float]) -> float:
+    """The mean to three digits."""
+    return float(f"{fmean(estimates):.3g}")
 
 
-def _in_words(pictures: int, error: float) -> str:
-    return f"estimated from {counted(pictures, 'picture')}, with a standard error of {error:.1g}"
+def _in_words(pictures: int, estimates: list[float]) -> str:
+    found = f"estimated from {counted(pictures, 'picture')}"
+    if len(estimates) == 1:
+        return found
+    return f"{found}, with a standard error of {stdev(estimates) / math.sqrt(len(estimates)):.1g}"

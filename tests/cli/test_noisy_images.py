@@ -68,7 +68,8 @@ def test_a_run_of_noisy_images_has_their_noise_in_its_space_and_its_model_ends_t
 
 def test_a_picture_is_denoised_by_one_evaluation_at_the_noise_of_the_data(copied: Path) -> None:
     denoised = run("restore", "digits", "--denoise", "y.npy", *CPU).done()
-    assert f"noise: {NOISE / 655:.3g} ({255 * NOISE / 655:.1f} of 255), as in the training images" in denoised.err
+    noise = f"{NOISE / 655:.3g} ({255 * NOISE / 655:.1f} of 255)"
+    assert f"noise: {noise}, as in the training images; estimate that of the picture:" in denoised.err
     assert denoised.err.endswith("1 evaluation\n"), "no alternatives are offered"
     with_noise = run("restore", "digits", "--denoise", "y.npy", "--noise", "0.03", *CPU)
     assert with_noise.code == 2
@@ -150,10 +151,12 @@ def test_an_experiment_on_noisy_images_has_their_noise_and_the_reason(here: Path
     assert "have noise, data.noise=20 (as given)" in " ".join(
         Path("experiments/given.py").read_text().replace("#", "").split()
     )
+    np.save("few.npy", fields(3, 32, 20).astype("f4"))
+    assert "estimated from 1 picture; if" in new("few", "--from", "few.npy", "--noise", "auto"), "no error is known"
     said = new("found", "--from", "x.npy", "--noise", "auto")
     data = resolve("found").experiment.data
     assert data.noise == pytest.approx(20, rel=0.05)
-    assert f"noise: {data.noise:g}, estimated from" in said
+    assert f"noise: {data.noise:g}, estimated from 23 pictures, with a standard error of 0.0" in said
     assert "without their noise" in said
     planned = run("plan", "given", "--no-timing").done()
     assert f"to σ_L = {experiment.schedule.sigma_min:g}" in planned.out
