@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_counts_are_denoised_and_drawn_in_their_own_values(copied: Path) -> None:
     denoised = run("restore", "digits", "--denoise", "y.npy", "-o", "out.npy", *CPU).done()
-    assert "noise: variance 3 · value, as in the training images" in denoised.err
+    assert "noise: variance 3 · value, as in the training images\n" in denoised.err, "and no other is to be had"
     y, out = np.load("y.npy"), np.load("out.npy")
     assert abs(out.mean() - y.mean()) < 0.15 * y.mean()
     sampled = run("sample", "digits", "--n", "2", "--out", "drawn", *CPU).done()

@@ -122,8 +122,9 @@ def test_an_uploaded_picture_is_said_to_be_what_it_is(page: Served) -> None:
     assert turned["size"] == [*reversed(SIDES)]
     assert turned["gray"]
     assert turned["jpeg"]
-    shown = Image.open(io.BytesIO(page.request(f"pictures/{turned['id']}/shown.png").read()))
-    assert shown.size == (SIDES[1], SIDES[0])
+    for name in ("shown.png", "whole.png"):
+        shown = Image.open(io.BytesIO(page.request(f"pictures/{turned['id']}/{name}").read()))
+        assert shown.size == (SIDES[1], SIDES[0])
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,7 @@ def test_restorations_wait_for_each_other_and_stop_at_once(page: Served, uploade
     assert page.json(f"jobs/{second}/stop", b"") == {}
     assert page.json(f"jobs/{second}")["state"] == "stopped"
     assert page.json(f"jobs/{first}")["state"] == "running"
+    assert not page.json(f"jobs/{first}")["is_behind"]
     assert page.json(f"jobs/{first}/stop", b"") == {}  # answers once the process has ended
     assert page.json(f"jobs/{first}")["state"] == "stopped"
     third = page.begin(uploaded, "deblur", **slow)

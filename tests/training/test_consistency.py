@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 import ncsnx
-from ncsnx.config import Consistency, CosineDecay, Experiment, Heun, InverseSqrtDecay, NCSNv2
+from ncsnx.config import Consistency, CosineDecay, Experiment, Heun, InverseSqrtDecay, Karras, NCSNv2
 from ncsnx.config.checks import FieldError
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import NcsnxError
@@ -214,6 +214,7 @@ def test_a_tuned_run_has_the_sampler_of_two_evaluations(tuned: Path) -> None:
     experiment = Run(tuned / "runs" / "fast").experiment()
     assert isinstance(experiment.model, NCSNv2)
     assert experiment.sampler == multistep(2, 0.25)  # of data in [0, 1]
+    assert experiment.sampler.grid == Karras(sigma_min=0.25)
     shown = command("show", "runs/fast", "--origins", folder=tuned).done().out
     assert "loss=consistency" in shown
     assert command("sample", "fast", "--n", "2", folder=tuned).code == 0

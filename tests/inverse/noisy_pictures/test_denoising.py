@@ -156,6 +156,16 @@ def test_the_exact_mean_of_the_form_of_few_photons_gives_their_number(gain: floa
     assert float(counted.finished(given, given)) == pytest.approx(value, abs=0.0015)
 
 
+@pytest.mark.parametrize(("gain", "read"), [(0.1, 0.4), (0.02, 0.0)])
+def test_the_form_is_inverted_down_to_where_the_variance_ends(gain: float, read: float) -> None:
+    """The least value is -r²/g - ⅜ g."""
+    shot, least = ShotNoise(gain, read), -(read**2) / gain - 3 / 8 * gain
+    values = least + torch.tensor([0.01 * gain, 0.1 * gain, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(shot.values(shot.form(values)), values)
+    darker = shot.form(torch.tensor([least], dtype=torch.float64)) - 1
+    assert float(shot.values(darker)) == pytest.approx(least)
+
+
 def test_values_below_0_of_unbounded_data_stay_where_read_noise_explains_them() -> None:
     counted = Counted(Identity((1, 1, 4)), ShotNoise(0.1, 0.4), signed=True)
     x = torch.tensor([[[[-1.5, -0.8, -0.1, 1.0]]]])

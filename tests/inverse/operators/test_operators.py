@@ -16,6 +16,7 @@ def test_averaging_measures_the_mean_of_each_square() -> None:
     means = x.view(3, 3, 3, 2, 4, 2).mean(dim=(3, 5))
     torch.testing.assert_close(operator.apply(x), means.flatten(1))
     torch.testing.assert_close(pseudo_inverse(operator, operator.apply(x))[:, :, ::2, 1::2], means)
+    torch.testing.assert_close(Averaging((3, 6, 8), 1).apply(x), x.flatten(1))
 
 
 def test_graying_measures_the_luma() -> None:
