@@ -29,6 +29,8 @@ _CONFIDENCE = 1 - 1e-6
 """Probability that the texture strength of a patch of pure noise is below the threshold (Liu et al. 2013)."""
 _JPEG_FACTOR = 1.15
 """Correction for the noise that JPEG encoders remove, fitted on twelve photographs of quality 75 and 90."""
+_WHITE = 0.98
+"""Least value of white in JPEGs, which is less than 1 beside letters."""
 _FEWEST_LEVELS = 4
 _GROWTH, _CONCORDANCE, _MISFIT, _WHITENESS = 1.5, 0.7, 0.1, 0.5
 """Criteria of shot noise: least ratio of the fitted variances of the brightest and the darkest level, least Kendall's τ
@@ -151,9 +153,12 @@ def _clipped(values: Array) -> NDArray[np.bool_]:
 def estimated_noise_of_jpeg(picture: Array) -> float:
     """Standard deviation of the noise that a picture had before it became a JPEG; 0 where nothing can be said.
 
-    From the luma, since encoders smooth chroma. Errors of the quantization are for the caller to add. picture: the
-    decoded JPEG (C, H, W), black 0 and white 1.
+    From the luma, since encoders smooth chroma. Errors of the quantization are for the caller to add. Of a picture that
+    is mostly white nothing can be said: in documents and drawings, edges are most of what varies. picture: the decoded
+    JPEG (C, H, W), black 0 and white 1.
     """
+    if np.median(picture.min(axis=0)) > _WHITE:
+        return 0.0
     weights = _LUMA if len(picture) == 3 else np.ones(len(picture))
     luma = np.tensordot(weights, picture, axes=1) / np.linalg.norm(weights)  # as much noise as a channel
     return _JPEG_FACTOR * _median_of_wavelets(luma)
