@@ -223,7 +223,10 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
 def _in_words(pictures: int, each: int) -> str:
     """The images that are drawn. each: of each picture."""
     given = counted(pictures, "picture")
-    return f"{counted(pictures * each, 'image')}, {each:,} for each of {given}" if each else f"mean of {given}"
+    if each == 0:
+        return f"mean of {given}"
+    images = counted(pictures * each, "image")
+    return f"{images}, {each:,} for each of {given}" if pictures > 1 else images
 
 
 restore = as_function(Restore)

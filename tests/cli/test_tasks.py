@@ -74,6 +74,8 @@ def test_restore_takes_a_sampler_and_steps_that_reach_the_posterior_and_warns_of
         return json.loads((photos / "out/protocol.json").read_text())["sampler"], result.err
 
     (default, warnings), (other, short), (few, too_few) = said(), said("sampler=dpmpp-sde"), said("sampler.steps=10")
+    assert "1 image" in warnings
+    assert "for each of" not in warnings
     assert (default["type"], default["steps"], default["eta"]) == ("cas", 100, 0.5)
     assert default["eta_min"] == pytest.approx(0.1), "the noise of the measurement"
     assert "warning" not in warnings

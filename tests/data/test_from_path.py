@@ -51,6 +51,15 @@ def test_the_default_size_is_at_most_64(here: Path) -> None:
     assert described(Path("x")).image_size == 64
 
 
+@pytest.mark.parametrize(("size", "side"), [((200, 100), 64), ((60, 40), 40), ((32, 32), 32)])
+def test_patches_are_squares_for_which_the_pictures_have_room(here: Path, size: tuple[int, int], side: int) -> None:
+    for number in range(3):
+        save(here / "x" / f"{number}.png", number, size)
+    data = described(Path("x"), patches=True, held_out=0.0)
+    assert data.image_size == side
+    assert len(open_data(data, here, Work()).train) == 3 * (size[0] // side) * (size[1] // side)
+
+
 @pytest.mark.parametrize(("kind", "mode"), [("png", "RGB"), ("png", "LA")])
 def test_gray_pictures_are_gray_in_any_mode(here: Path, kind: str, mode: str) -> None:
     for number in range(3):

@@ -57,11 +57,10 @@ def data_in(path: Path, said: Reading, work: Work) -> OwnData:
     """The data set at `path`, which must exist.
 
     Pictures: the default size is the largest square that nine in ten of them cover, at most 64; if all have one size
-    that isn't square, it is that size, reduced to at most 64 pixels; patches are squares of 64 pixels. The default is
-    one channel if no picture has colors; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and
-    packed data sets aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options
-    that don't suit the data; NcsnxError for files that can't be read, naming every broken picture unless they are
-    skipped.
+    that isn't square, it is that size, reduced to at most 64 pixels; patches are always squares. The default is one
+    channel if no picture has colors; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and packed
+    data sets aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options that
+    don't suit the data; NcsnxError for files that can't be read, naming every broken picture unless they are skipped.
 
     Volumes, and complex arrays, keep their values. The default size of slices is the most frequent one.
     """
@@ -165,7 +164,7 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
     scan = scan_of(files, work)
     quiet = attrs.evolve(work, warning=ignore_message)  # opening the data set warns about skipped pictures
     sound_files(files, scan, said.on_error or "refuse", quiet)
-    size = LARGEST_UNASKED if said.patches else _usual_size(scan)
+    size = _usual_size(scan, of_patches=bool(said.patches))
     fields = {"channels": 1 if scan.gray == scan.sound else 3, "image_size": size, **said.given()}
     return attrs.evolve(data, **fields)
 
@@ -186,9 +185,9 @@ def draft_of_pictures(path: Path) -> Images:
     )
 
 
-def _usual_size(scan: Scan) -> ImageSize:
+def _usual_size(scan: Scan, *, of_patches: bool) -> ImageSize:
     """The default size; see `data_in`."""
-    if len(scan.sizes) > 1 or scan.sizes[0][0] == scan.sizes[0][1]:
+    if of_patches or len(scan.sizes) > 1 or scan.sizes[0][0] == scan.sizes[0][1]:
         sides = torch.tensor([min(width, height) for width, height, count in scan.sizes for _ in range(count)])
         return min(LARGEST_UNASKED, int(sides.kthvalue(math.floor(_SMALL_SHARE * scan.sound) + 1).values))
     width, height, _ = scan.sizes[0]
