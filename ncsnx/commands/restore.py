@@ -9,9 +9,10 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import BATCHES, Command, Panel, as_function, command, option
-from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
+from ncsnx.commands.groups import Drawn, SamplerChanges, changed_words, overrides_of
 from ncsnx.commands.tasks import Tasks
-from ncsnx.errors import Hint, UsageError
+from ncsnx.errors import Hint, UsageError, quoted
+from ncsnx.paths import exists
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 
@@ -75,6 +76,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
         with work.interruptible():
             found = self.opened(work)
             self._require_task()
+            self._require_one_place()
             is_of_folder = self._is_of_folder(found.spec())
         return self._of_folder(found, work) if is_of_folder else self._restored(found, work)
 
@@ -204,6 +206,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
             self.require_one()
         elif given := self.given():
             raise UsageError(f"{parameter('task')} and {parameter(next(iter(given)))}: give one of them")
+
+    def _require_one_place(self) -> None:
+        """Raises UsageError for a second picture, which a shell's pattern gives, among the changes."""
+        for word in changed_words(self.changes):
+            if "=" not in word and exists(Path(word)):
+                expected = "expected one picture, or a folder of them"
+                raise UsageError(f"{expected}, found also {quoted(word)}", Hint("for several, give their folder"))
 
     def _built(self, spec: "ModelSpec", space: "Space", made: Path) -> "Task":
         """The task, whose pictures are read. Raises UsageError, NcsnxError."""

@@ -5,7 +5,6 @@ field. A new variant starts from its defaults; a value without a default that bo
 when the spacing of the levels changes, and so are the classes that another sampler draws.
 """
 
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -75,10 +74,7 @@ def parse_overrides(arguments: list[str]) -> list[Override]:
     for argument in arguments:
         path, equals, text = argument.partition("=")
         if not equals or not path:
-            is_file = os.path.isfile(argument)  # noqa: PTH113 (of a word that no path may be, Path's raises)
-            hints = [Hint("for several files, give their folder")] if is_file else []
-            message = f"{quoted(argument)}: expected FIELD=VALUE, such as steps=50k or optimizer.lr=1e-4"
-            raise OverrideError(message, *hints)
+            raise OverrideError(f"{quoted(argument)}: expected FIELD=VALUE, such as steps=50k or optimizer.lr=1e-4")
         if path in overrides:
             raise OverrideError(
                 f"{path}: given twice, as {quoted(overrides[path].text)} and {quoted(text)}; give it once"

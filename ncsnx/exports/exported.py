@@ -181,9 +181,8 @@ class Export:
         """Step of its only checkpoint. Raises UsageError if another one is asked for."""
         step = self.config().step
         if wanted is not None:
-            raise UsageError(
-                f"{self.where} is an exported model with one checkpoint, of step {step}; leave {parameter('ckpt')} out"
-            )
+            only = f"{self.where} is an exported model with one checkpoint, of step {step:,}"
+            raise UsageError(f"{only}; leave {parameter('ckpt')} out")
         return step
 
     def fast(self, work: Work = SILENT) -> Sampler:

@@ -54,12 +54,13 @@ def noise_of_images(data: Data, folder: Path, work: Work) -> EstimatedNoise:
     Raises UsageError where no noise is seen.
     """
     pictures = _joined_pictures(data, folder, work)
+    images = pictures.numel() // math.prod(data.shape)
     groups = [pictures[first::_GROUPS].flatten(0, 1).numpy() for first in range(min(_GROUPS, len(pictures)))]
     shots = [shot for group in groups if (shot := estimated_shot_noise(group)) is not None]
     if len(shots) == len(groups) and not data.is_complex:
         gains = [shot.gain for shot in shots]
         read = _mean([shot.read for shot in shots])
-        return EstimatedNoise(read, _mean(gains), _in_words(len(pictures), gains))
+        return EstimatedNoise(read, _mean(gains), _in_words(images, gains))
     noises = [estimated_noise(one.numpy()) for one in pictures]
     noise = _mean(noises)
     if noise < _SEEN * float(pictures.std()):
@@ -68,7 +69,7 @@ def noise_of_images(data: Data, folder: Path, work: Work) -> EstimatedNoise:
             Hint("if they have some, say how much", adds=argument("noise", "STD")),
             Hint("of clean images, leave it out"),
         )
-    return EstimatedNoise(noise, 0.0, _in_words(len(pictures), noises))
+    return EstimatedNoise(noise, 0.0, _in_words(images, noises))
 
 
 def _joined_pictures(data: Data, folder: Path, work: Work) -> Tensor:
@@ -92,8 +93,8 @@ def _mean(estimates: list[float]) -> float:
     return float(f"{fmean(estimates):.3g}")
 
 
-def _in_words(pictures: int, estimates: list[float]) -> str:
-    found = f"estimated from {counted(pictures, 'picture')}"
+def _in_words(images: int, estimates: list[float]) -> str:
+    found = f"estimated from {counted(images, 'image')}"
     if len(estimates) == 1:
         return found
     return f"{found}, with a standard error of {stdev(estimates) / math.sqrt(len(estimates)):.1g}"

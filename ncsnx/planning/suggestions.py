@@ -15,6 +15,9 @@ from ncsnx.work import Work
 _FEW_PICTURES, _SHORT_S = 1_000, 4 * 3_600
 """Pictures and seconds below which a network of photographs that starts from nothing stays behind the one that comes
 along, which took 23 pictures of 4K and 8 hours of a processor core."""
+_ROOM = 384
+"""Height and width in pixels of a picture that has room for the patches of the model that comes along: 48 pixels at its
+smallest scale, 0.125."""
 
 
 def suggest_patches(data: Images, path: Path, work: Work) -> None:
@@ -34,10 +37,15 @@ def suggest_patches(data: Images, path: Path, work: Work) -> None:
 def suggest_photographs(name: str, data: Images, path: Path, budget: str, work: Work) -> None:
     """Says that a training from the weights that come along is better, for few pictures or little time.
 
+    Unless most pictures are too small for it, or noisy: it learns from clean ones.
+
     name: of the experiment. path: the folder or zip of the pictures. budget: see `parse_budget`.
     """
-    budget_s, count = parse_budget(budget), len(picture_files(data, path))
-    if data.channels == 3 and (count < _FEW_PICTURES or (budget_s is not None and budget_s < _SHORT_S)):
+    files, budget_s = picture_files(data, path), parse_budget(budget)
+    count, scan = len(files), scan_of(files, work)
+    has_room = scan.smaller_than((_ROOM, _ROOM)) <= scan.sound / 2
+    is_suited = data.channels == 3 and has_room and not (data.noise or data.gain)
+    if is_suited and (count < _FEW_PICTURES or (budget_s is not None and budget_s < _SHORT_S)):
         folder, run = shlex.quote(data.root), shlex.quote(f"{name}-photographs")
         work.info(
             f"for photographs, {counted(count, 'picture')} in {budget} restore better if the training starts "

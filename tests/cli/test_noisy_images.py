@@ -152,11 +152,11 @@ def test_an_experiment_on_noisy_images_has_their_noise_and_the_reason(here: Path
         Path("experiments/given.py").read_text().replace("#", "").split()
     )
     np.save("few.npy", fields(3, 32, 20).astype("f4"))
-    assert "estimated from 1 picture; if" in new("few", "--from", "few.npy", "--noise", "auto"), "no error is known"
+    assert "estimated from 2 images; if" in new("few", "--from", "few.npy", "--noise", "auto"), "no error is known"
     said = new("found", "--from", "x.npy", "--noise", "auto")
     data = resolve("found").experiment.data
     assert data.noise == pytest.approx(20, rel=0.05)
-    assert f"noise: {data.noise:g}, estimated from 23 pictures, with a standard error of 0.0" in said
+    assert f"noise: {data.noise:g}, estimated from 23 images, with a standard error of 0.0" in said
     assert "without their noise" in said
     planned = run("plan", "given", "--no-timing").done()
     assert f"to σ_L = {experiment.schedule.sigma_min:g}" in planned.out

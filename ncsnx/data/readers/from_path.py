@@ -57,10 +57,11 @@ def data_in(path: Path, said: Reading, work: Work) -> OwnData:
     """The data set at `path`, which must exist.
 
     Pictures: the default size is the largest square that nine in ten of them cover, at most 64; if all have one size
-    that isn't square, it is that size, reduced to at most 64 pixels; patches are always squares. The default is one
-    channel if no picture has colors; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and packed
-    data sets aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options that
-    don't suit the data; NcsnxError for files that can't be read, naming every broken picture unless they are skipped.
+    that isn't square, it is that size, reduced to at most 64 pixels; patches are squares by default. The default is
+    one channel if no picture has colors; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and
+    packed data sets aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options
+    that don't suit the data; NcsnxError for files that can't be read, naming every broken picture unless they are
+    skipped.
 
     Volumes, and complex arrays, keep their values. The default size of slices is the most frequent one.
     """

@@ -30,7 +30,7 @@ _CONFIDENCE = 1 - 1e-6
 _JPEG_FACTOR = 1.15
 """Correction for the noise that JPEG encoders remove, fitted on twelve photographs of quality 75 and 90."""
 _WHITE = 0.98
-"""Least value of white in JPEGs, which is less than 1 beside letters."""
+"""Least value of what is called white: 250 of 255."""
 _FEWEST_LEVELS = 4
 _GROWTH, _CONCORDANCE, _MISFIT, _WHITENESS = 1.5, 0.7, 0.1, 0.5
 """Criteria of shot noise: least ratio of the fitted variances of the brightest and the darkest level, least Kendall's τ
@@ -153,25 +153,26 @@ def _clipped(values: Array) -> NDArray[np.bool_]:
 def estimated_noise_of_jpeg(picture: Array) -> float:
     """Standard deviation of the noise that a picture had before it became a JPEG; 0 where nothing can be said.
 
-    From the luma, since encoders smooth chroma. Errors of the quantization are for the caller to add. Of a picture that
-    is mostly white nothing can be said: in documents and drawings, edges are most of what varies. picture: the decoded
-    JPEG (C, H, W), black 0 and white 1.
+    By the median of the finest diagonal coefficients of db2, of the luma, since encoders smooth chroma. Saturated parts
+    are left out; other constant parts count, since they have no noise. Of a picture that is mostly white nothing can be
+    said: in documents and drawings, edges are most of what varies. Errors of the quantization are for the caller to
+    add. picture: the decoded JPEG (C, H, W), black 0 and white 1.
     """
-    if np.median(picture.min(axis=0)) > _WHITE:
+    kept = ~(_fills_windows(picture <= 0) | _fills_windows(picture >= 1))
+    if np.median(picture.min(axis=0)) > _WHITE or not kept.any():
         return 0.0
     weights = _LUMA if len(picture) == 3 else np.ones(len(picture))
     luma = np.tensordot(weights, picture, axes=1) / np.linalg.norm(weights)  # as much noise as a channel
-    return _JPEG_FACTOR * _median_of_wavelets(luma)
+    magnitudes = np.abs(_finest(_finest(luma).T)).T
+    return _JPEG_FACTOR * float(np.median(magnitudes[kept])) / 0.6744897501960817
 
 
-def _median_of_wavelets(channel: Array) -> float:
-    """Standard deviation of white noise by the median of the finest diagonal coefficients of db2, (H, W).
-
-    Coefficients that are 0 but for rounding do not count: they come from saturated or otherwise constant parts.
-    """
-    magnitudes = np.abs(_finest(_finest(channel).T))
-    magnitudes = magnitudes[magnitudes > 1e-12]
-    return float(np.median(magnitudes)) / 0.6744897501960817 if magnitudes.size else 0.0
+def _fills_windows(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether a mask (C, H, W) is true in all that each diagonal coefficient of `_finest` comes from."""
+    padded = np.pad(mask.all(axis=0), 3, mode="symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (len(_DB2), len(_DB2)))
+    filled: NDArray[np.bool_] = np.all(windows[1::2, 1::2], axis=(2, 3))
+    return filled
 
 
 def _finest(channel: Array) -> Array:

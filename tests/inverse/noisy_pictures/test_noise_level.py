@@ -98,13 +98,28 @@ def test_saturated_parts_of_jpegs_are_left_out(channels: int, value: int) -> Non
     assert estimated_noise_of_jpeg(picture) == pytest.approx(whole, rel=0.06)
 
 
-def test_documents_have_no_noise_that_their_letters_would_be_taken_for() -> None:
-    page = Image.new("RGB", (300, 200), "white")
+def test_a_jpeg_that_is_saturated_on_nearly_half_of_it_has_the_noise_of_the_rest() -> None:
+    """The encoder removes up to 40 % of the noise of a flat part; if the saturated part counted, none would be left."""
+    picture = noisy(np.full((3, 256, 256), 0.5), 0.1)
+    whole = estimated_noise_of_jpeg(as_jpeg(picture, quality=75))
+    picture[..., :112] = 1
+    assert whole > 0.06
+    assert estimated_noise_of_jpeg(as_jpeg(picture, quality=75)) == pytest.approx(whole, rel=0.1)
+
+
+@pytest.mark.parametrize("paper", ["#ffffff", "#fcfcfc", "#f8f8f8", "#fff8dc", "#cccccc", "#ffff00", "#203a80"])
+def test_documents_have_no_noise_that_their_letters_would_be_taken_for(paper: str) -> None:
+    page = Image.new("RGB", (300, 200), paper)
     for line in range(10, 190, 20):
-        ImageDraw.Draw(page).text((10, line), "The letters of a page on white paper have edges.", fill="black")
+        ink = "white" if paper == "#203a80" else "black"
+        ImageDraw.Draw(page).text((10, line), "The letters of a page on white paper have edges.", fill=ink)
     decoded = as_jpeg(np.moveaxis(np.asarray(page) / 255, -1, 0), quality=75)
-    assert estimated_noise_of_jpeg(decoded) == 0
-    assert estimated_noise_of_jpeg(1 - decoded) > 0.05, "what would be said of white letters on black"
+    assert estimated_noise_of_jpeg(decoded) < 1 / 255, "the letters alone are 15 to 30 of 255"
+
+
+def test_a_page_of_one_strong_color_is_not_taken_for_white() -> None:
+    page = np.broadcast_to(np.array([1.0, 1.0, 0.4])[:, None, None], (3, 128, 128))
+    assert estimated_noise_of_jpeg(noisy(page, 0.1)) == pytest.approx(0.1, rel=0.2)
 
 
 def test_clipped_noise_is_estimated_as_what_remains() -> None:
