@@ -168,6 +168,16 @@ def test_patches_are_suggested_where_pictures_are_large_and_an_experiment_on_the
     assert (once / "ema.safetensors").read_bytes() == (twice / "ema.safetensors").read_bytes()
 
 
+def test_the_model_of_photographs_is_suggested_for_clean_pictures_that_have_room_for_its_patches(here: Path) -> None:
+    for folder, size in (("large", (400, 384)), ("small", (400, 380))):
+        for number in range(3):
+            save(here / folder / f"{number}.png", number, size)
+    command = "ncsnx train photographs --from photographs --run large-photographs data.root=large"
+    assert command in new("large", "--from", "large", "--size", "8", "--patches").err
+    assert "train photographs" not in new("small", "--from", "small", "--size", "8", "--patches").err
+    assert "train photographs" not in new("noisy", "--from", "large", "--size", "8", "--patches", "--noise", "0.1").err
+
+
 def test_one_picture_is_enough_for_patches_and_none_is_said_to_be_held_out(here: Path) -> None:
     name = next(name for name in map("{}.png".format, range(99)) if hashed_share(name) < 0.1)
     save(here / "photos" / name, 0, (70, 70))
