@@ -25,7 +25,7 @@ LIMITED = """
 import json, os, resource, signal, sys
 from pathlib import Path
 import numpy as np
-import ncsnx.data.summary, ncsnx.evaluation.distance, ncsnx.exchange.published_files
+import ncsnx.data.summary, ncsnx.evaluation.distance, ncsnx.exchange.published_files, ncsnx.inverse.restoring
 from ncsnx.registering import import_modules_of
 import_modules_of("ncsnx.samplers")
 from tests.training.tiny import command
