@@ -29,7 +29,7 @@ FLOORS = (
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
-BUDGET = 47733
+BUDGET = 47739
 """Most lines of the package. A commit that adds a feature may raise it; its message says what the lines are for."""
 
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])

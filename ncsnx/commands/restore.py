@@ -76,7 +76,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
         with work.interruptible():
             found = self.opened(work)
             self._require_task()
-            self._require_one_place()
+            self._require_one_picture()
             is_of_folder = self._is_of_folder(found.spec())
         return self._of_folder(found, work) if is_of_folder else self._restored(found, work)
 
@@ -207,7 +207,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages | RestoredFolder"]):
         elif given := self.given():
             raise UsageError(f"{parameter('task')} and {parameter(next(iter(given)))}: give one of them")
 
-    def _require_one_place(self) -> None:
+    def _require_one_picture(self) -> None:
         """Raises UsageError for a second picture, which a shell's pattern gives, among the changes."""
         for word in changed_words(self.changes):
             if "=" not in word and exists(Path(word)):

@@ -1,5 +1,6 @@
 """Configuration of data sets. Their readers are in `ncsnx.data`."""
 
+import math
 import re
 from typing import Literal
 
@@ -344,6 +345,12 @@ class Images(OwnData):
     @property
     def resizes(self) -> bool:
         return not self.patches
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Height and width that a picture must have for patches at every scale."""
+        height, width = (math.ceil(side / min(self.scales)) for side in self.stored_size)
+        return height, width
 
     @scales.validator
     def _are_those_of_patches(self, attribute: "attrs.Attribute[tuple[float, ...]]", value: tuple[float, ...]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from ncsnx.config.data_sets import Images
 from ncsnx.data.readers.own_images import picture_files
 from ncsnx.data.scan import scan_of
+from ncsnx.exports.exported import SHIPPED, Export
 from ncsnx.planning.budget import parse_budget
 from ncsnx.planning.experiment_proposal import MUCH_LARGER
 from ncsnx.quantities import counted
@@ -15,9 +16,6 @@ from ncsnx.work import Work
 _FEW_PICTURES, _SHORT_S = 1_000, 4 * 3_600
 """Pictures and seconds below which a network of photographs that starts from nothing stays behind the one that comes
 along, which took 23 pictures of 4K and 8 hours of a processor core."""
-_ROOM = 384
-"""Height and width in pixels of a picture that has room for the patches of the model that comes along: 48 pixels at its
-smallest scale, 0.125."""
 
 
 def suggest_patches(data: Images, path: Path, work: Work) -> None:
@@ -43,7 +41,9 @@ def suggest_photographs(name: str, data: Images, path: Path, budget: str, work: 
     """
     files, budget_s = picture_files(data, path), parse_budget(budget)
     count, scan = len(files), scan_of(files, work)
-    has_room = scan.smaller_than((_ROOM, _ROOM)) <= scan.sound / 2
+    learned = Export(SHIPPED / "photographs").declared().data
+    assert isinstance(learned, Images)
+    has_room = scan.smaller_than(learned.room) <= scan.sound / 2
     is_suited = data.channels == 3 and has_room and not (data.noise or data.gain)
     if is_suited and (count < _FEW_PICTURES or (budget_s is not None and budget_s < _SHORT_S)):
         folder, run = shlex.quote(data.root), shlex.quote(f"{name}-photographs")

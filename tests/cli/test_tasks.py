@@ -86,15 +86,18 @@ def test_restore_takes_a_sampler_and_steps_that_reach_the_posterior_and_warns_of
     assert said("sampler=ald", "--noise", "0")[0]["type"] == said("--rule", "langevin")[0]["type"] == "ald"
 
 
-@pytest.mark.parametrize("more", ["digits/1.png", "digits", "a" * 300])
+@pytest.mark.parametrize("more", ["digits/1.png", "digits"])
 def test_a_second_picture_is_refused_with_the_advice_to_give_a_folder(photos: Path, more: str) -> None:
     refused = draw(photos, "--inpaint", "digits/0.png", more, "--mask", "masks/0.png")
     assert refused.code == 2
-    if more.startswith("aa"):
-        assert "expected FIELD=VALUE" in error(refused)
-    else:
-        assert f"expected one picture, or a folder of them, found also '{more}'" in error(refused)
-        assert "for several, give their folder" in refused.err
+    assert f"expected one picture, or a folder of them, found also '{more}'" in error(refused)
+    assert "for several, give their folder" in refused.err
+
+
+def test_a_word_that_no_file_may_have_for_a_name_is_a_malformed_change(photos: Path) -> None:
+    refused = draw(photos, "--inpaint", "digits/0.png", "a" * 300, "--mask", "masks/0.png")
+    assert refused.code == 2
+    assert "expected FIELD=VALUE" in error(refused)
 
 
 QUICK = ("--n", "1", "sampler.steps=2", "--overwrite")

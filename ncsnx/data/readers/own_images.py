@@ -8,7 +8,6 @@ or more, these are the classes: the label is the folder's index in sorted order.
 `test/cat` … and 'test' held out, the classes are the folders within `train` and `test`. Otherwise there are no labels.
 """
 
-import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -78,7 +77,7 @@ def _open_patches(data: OwnImages, sound: ImageFiles, scan: Scan, work: Work) ->
     has_room = (decoded.sizes.min(axis=1) >= data.stored_size).all(axis=1)
     if left_out := int((~has_room).sum()):
         smallest, count = min(data.scales), counted(len(sound), "picture")
-        least = size_in_words(size_of_sides([math.ceil(side / smallest) for side in data.stored_size]))
+        least = size_in_words(size_of_sides(data.room))
         need = f"{sound.root}: patches need {least} pixels" + (f" at scale {smallest:g}" if smallest < 1 else "")
         if left_out == len(sound):
             raise NcsnxError(f"{need}, which none of {count} has")
